@@ -1,0 +1,172 @@
+"""Settings: read from the environment once, typed, checked at start.
+
+`load_settings()` is the only place that reads environment variables. Every variable is listed in docs/configuration.md.
+Outside development nothing secret has a default; in development the missing secrets are drawn at random once and
+kept in var/secrets.json (mode 0600).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+ROOT = Path(__file__).resolve().parent
+ENVIRONMENTS = ("development", "test", "production")
+
+
+class ConfigError(Exception):
+    """A setting is missing or malformed. The text is one line that names the variable and how to mend it."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one process. Ports of the development helpers follow PORT, so two checkouts can run side by side."""
+
+    environment: str
+    host: str
+    port: int
+    base_url: str
+    var_dir: Path
+    database_url: str
+    database_owner_url: str
+    redis_url: str
+    secret_key: str
+    document_key: str
+    documents_dir: Path
+    upload_max_bytes: int
+    smtp_host: str
+    smtp_port: int
+    mail_from: str
+    stripe_secret_key: str
+    stripe_webhook_secret: str
+    stripe_api_base: str
+    mt5_password: str
+    mt5_ca_file: str
+    web_threads: int
+    workers: int
+    trusted_proxies: int
+    simulator_seed: int
+    simulator_deals_per_minute: int
+    simulator_url: str
+    stripe_sandbox_url: str
+    mailbox_url: str
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment == "production"
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Cookies carry the Secure attribute when the public address is https."""
+        return urlsplit(self.base_url).scheme == "https"
+
+
+def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read and check all settings.
+
+    Raises ConfigError with one line for the first variable that is missing or malformed.
+    """
+    env = os.environ if environ is None else environ
+    environment = env.get("LOTWISE_ENV", "development")
+    if environment not in ENVIRONMENTS:
+        raise ConfigError(f"LOTWISE_ENV is {environment!r}; it must be one of {', '.join(ENVIRONMENTS)}.")
+    port = _integer(env, "PORT", 8000, 1, 65_500)
+    var_dir = Path(env.get("LOTWISE_VAR") or ROOT / "var")
+    known = _development_secrets(var_dir) if environment == "development" else {}
+
+    def secret(name: str) -> str:
+        value = env.get(name) or known.get(name, "")
+        if not value:
+            raise ConfigError(f"{name} is not set; outside development it has no default.")
+        return value
+
+    def by_environment(name: str, development_default: str) -> str:
+        value = env.get(name, "")
+        if not value and environment == "production":
+            raise ConfigError(f"{name} is not set; in production it has no default.")
+        return value or development_default
+
+    local = "127.0.0.1"
+    database_url = _url(env, "DATABASE_URL", ("postgresql", "postgresql+psycopg"))
+    return Settings(
+        environment=environment,
+        host=env.get("HOST", local),
+        port=port,
+        base_url=by_environment("BASE_URL", f"http://{local}:{port}").rstrip("/"),
+        var_dir=var_dir,
+        database_url=_psycopg(database_url),
+        database_owner_url=_psycopg(env.get("DATABASE_OWNER_URL", "") or database_url),
+        redis_url=_url(env, "REDIS_URL", ("redis", "rediss", "unix")),
+        secret_key=secret("SECRET_KEY"),
+        document_key=secret("DOCUMENT_KEY"),
+        documents_dir=Path(env.get("DOCUMENTS_DIR") or var_dir / "documents"),
+        upload_max_bytes=_integer(env, "UPLOAD_MAX_BYTES", 10_000_000, 100_000, 100_000_000),
+        smtp_host=by_environment("SMTP_HOST", local),
+        smtp_port=_integer(env, "SMTP_PORT", port + 4, 1, 65_535),
+        mail_from=by_environment("MAIL_FROM", "Lotwise Demo <no-reply@demo.lotwise.example>"),
+        stripe_secret_key=secret("STRIPE_SECRET_KEY"),
+        stripe_webhook_secret=secret("STRIPE_WEBHOOK_SECRET"),
+        stripe_api_base=env.get("STRIPE_API_BASE", "") if environment == "production" else env.get("STRIPE_API_BASE", f"http://{local}:{port + 2}"),
+        mt5_password=secret("MT5_PASSWORD"),
+        mt5_ca_file=env.get("MT5_CA_FILE", "") or str(var_dir / "simulator" / "ca.pem"),
+        web_threads=_integer(env, "WEB_THREADS", 32, 2, 512),
+        workers=_integer(env, "WORKERS", 2, 1, 64),
+        trusted_proxies=_integer(env, "TRUSTED_PROXIES", 0, 0, 8),
+        simulator_seed=_integer(env, "SIMULATOR_SEED", 7, 0, 2**31),
+        simulator_deals_per_minute=_integer(env, "SIMULATOR_DEALS_PER_MINUTE", 6, 0, 60_000),
+        simulator_url=f"https://{local}:{port + 1}",
+        stripe_sandbox_url=f"http://{local}:{port + 2}",
+        mailbox_url=f"http://{local}:{port + 3}",
+    )
+
+
+def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: int) -> int:
+    text = env.get(name, "")
+    if not text:
+        return default
+    try:
+        value = int(text)
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; it must be a whole number.") from None
+    if not low <= value <= high:
+        raise ConfigError(f"{name} is {value}; it must lie between {low} and {high}.")
+    return value
+
+
+def _url(env: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:
+    value = env.get(name, "")
+    if not value:
+        raise ConfigError(f"{name} is not set; `python run.py up` starts a private server when it is empty.")
+    if urlsplit(value).scheme not in schemes:
+        raise ConfigError(f"{name} must begin with {' or '.join(s + '://' for s in schemes)}.")
+    return value
+
+
+def _psycopg(url: str) -> str:
+    """The address with SQLAlchemy's name of the psycopg 3 driver."""
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _development_secrets(var_dir: Path) -> dict[str, Any]:
+    """Random secrets of this checkout, made once. Only `load_settings` in development asks for them."""
+    path = var_dir / "secrets.json"
+    if path.exists():
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    made = {
+        "SECRET_KEY": secrets.token_urlsafe(48),
+        "DOCUMENT_KEY": secrets.token_hex(32),
+        "STRIPE_SECRET_KEY": "sk_test_" + secrets.token_hex(16),
+        "STRIPE_WEBHOOK_SECRET": "whsec_" + secrets.token_hex(16),
+        "MT5_PASSWORD": "Mt5#" + secrets.token_urlsafe(9),
+    }
+    var_dir.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        json.dump(made, file)
+    return made
