@@ -1,0 +1,1 @@
+"""Money in and out: deposits, withdrawals and transfers over payment connectors."""
