@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol, runtime_checkable
 
-from app.core.errors import AppError, InvalidInput, N_
+from app.core.errors import N_, AppError, InvalidInput
 from app.core.money import Money
 
 #: The code of a Failed outcome that means: nobody paid in time, or the client turned back.
@@ -175,13 +175,18 @@ class Connector(Protocol):
     def parse_callback(self, raw_body: bytes, headers: Mapping[str, str]) -> list[ProviderEvent]:
         """Verify the raw bytes, then translate. Raises BadSignature or MalformedCallback. Touches nothing outside."""
 
+    def read_stored(self, raw_body: bytes) -> list[ProviderEvent]:
+        """Translate a body that `parse_callback` accepted before and the caller kept: its signature may be old by now."""
+
 
 @runtime_checkable
 class Refunds(Protocol):
     """Optional ability: pay back a settled deposit, in whole or in part."""
 
     def start_refund(self, request: RefundRequest) -> StartedRefund:
-        """Ask for a refund. Repeating an equal request finds the first refund and makes no second one."""
+        """Ask for a refund. Repeating an equal request finds the first refund and makes no second one, for as long as the
+        provider remembers the key; so when the outcome was unknown for long, look with `fetch_refund` first.
+        """
 
     def fetch_refund(self, request: RefundRequest, provider_reference: str | None = None) -> StartedRefund:
         """How this refund stands, found by the provider's reference or, where we never learned it, by our attempt id.

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from app.core.errors import Conflict, N_
+from app.core.errors import N_, Conflict
 from app.payments.connector import EXPIRED, Failed, NotSent, Outcome, Pending, Settled, Unknown
 
 
@@ -147,13 +147,7 @@ WITHDRAWAL = Machine(
             "approved": {"submit": "submitting"},
             "rejected": {},
             "cancelled": {},
-            "submitting": {
-                "pend": "pending",
-                "settle": "paid",
-                "fail": "failed",
-                "lose": "unknown",
-                "not_sent": "approved",
-            },
+            "submitting": {"pend": "pending", "settle": "paid", "fail": "failed", "lose": "unknown", "not_sent": "approved"},
             "unknown": {**_late("unknown", "lose", "not_sent"), "pend": "pending", "settle": "paid", "fail": "failed"},
             "pending": {**_late("pending", *_HEARSAY), "settle": "paid", "fail": "failed"},
             "paid": {**_late("paid", *_HEARSAY, "settle"), "fail": "returned"},
@@ -193,11 +187,7 @@ TRANSFER_TO_WALLET = Machine(
     initial="requested",
     unresolved=frozenset({"sending", "unknown"}),
     moves=_table(
-        {
-            "requested": {"send": "sending", "fail": "failed"},
-            "sending": {**_SENDING, "not_sent": "requested"},
-            **_TRANSFER_ENDS,
-        }
+        {"requested": {"send": "sending", "fail": "failed"}, "sending": {**_SENDING, "not_sent": "requested"}, **_TRANSFER_ENDS}
     ),
 )
 
