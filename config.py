@@ -62,6 +62,11 @@ class Settings:
         return self.environment == "production"
 
     @property
+    def rate_limit_url(self) -> str:
+        """`redis_url` as Flask-Limiter spells it: a Unix socket is redis+unix:// there."""
+        return self.redis_url.replace("unix://", "redis+unix://", 1) if self.redis_url.startswith("unix:") else self.redis_url
+
+    @property
     def secure_cookies(self) -> bool:
         """Cookies carry the Secure attribute when the public address is https."""
         return urlsplit(self.base_url).scheme == "https"
