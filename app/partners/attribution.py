@@ -1,0 +1,130 @@
+"""Which client is whose: attribution through a link, once, and the questions asked of it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import or_, select, text
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.uow import unit_of_work
+from app.models.clients import Client
+from app.models.partners import Attribution, IntroducingBroker
+from app.partners.links import Link, find_link
+
+log = logging.getLogger("lotwise.partners")
+
+#: The IB is the client, or was brought, over any number of steps, by IBs whom the client would then stand under.
+_IS_OWN_UPLINE = text(
+    """
+    WITH RECURSIVE above (client_id) AS (
+        SELECT client_id FROM introducing_broker WHERE id = :ib_id
+        UNION
+        SELECT ib.client_id FROM above
+        JOIN attribution ON attribution.client_id = above.client_id AND attribution.valid_to IS NULL
+        JOIN introducing_broker ib ON ib.id = attribution.ib_id
+    )
+    SELECT EXISTS (SELECT FROM above WHERE client_id = :client_id)
+    """
+)
+
+
+@dataclass(frozen=True)
+class Attributed:
+    """That a client belongs to an IB from `valid_from` on; `link_id` is the link it came through."""
+
+    id: int
+    client_id: int
+    ib_id: int
+    link_id: int | None
+    source: str
+    valid_from: datetime
+
+
+@dataclass(frozen=True)
+class IBClient:
+    """A client as its IB may see it: the last name shortened to its initial."""
+
+    attribution_id: int
+    client_id: int
+    name: str
+    country: str
+    since: datetime
+    until: datetime | None
+
+
+def attribute_client(session: Session, *, client_id: int, link_code: str, at: datetime, source: str) -> Attributed | None:
+    """Make a client the client of the IB whose link it came through, from `at` on. Emits client.attributed.
+
+    Happens once: a client who was ever attributed stays as it is. A code that is unknown or switched off, an IB's own
+    registration through its own link and a circle of IBs are ignored: None, with the reason in the log.
+    """
+    with unit_of_work(session, Actor.system("attribution")) as unit:
+        client = session.get(Client, client_id, with_for_update={"key_share": True})
+        link = find_link(session, link_code)
+        reason = _ignored_because(session, client, link)
+        if reason or link is None:
+            log.info("attribution ignored reason=%s client=%s", reason, client_id)
+            return None
+        row = Attribution(client_id=client_id, ib_id=link.ib_id, link_id=link.id, source=source, valid_from=at)
+        session.add(row)
+        session.flush()
+        made = _attributed(row)
+        unit.emit(
+            "client.attributed", subject_id=made.id, client_id=client_id, ib_id=link.ib_id, link_id=link.id, source=source
+        )
+    return made
+
+
+def ib_of(session: Session, client_id: int, at: datetime) -> Attributed | None:
+    """Whose client somebody was at a moment; None for nobody's."""
+    row = session.scalar(
+        select(Attribution).where(
+            Attribution.client_id == client_id,
+            Attribution.valid_from <= at,
+            or_(Attribution.valid_to.is_(None), Attribution.valid_to > at),
+        )
+    )
+    return _attributed(row) if row else None
+
+
+def clients_of(session: Session, ib_id: int, *, before_id: int | None = None, limit: int = 50) -> list[IBClient]:
+    """The clients of an IB, former ones included, the newest first; `before_id` is the last page's last attribution."""
+    query = select(Attribution, Client).join(Client, Client.id == Attribution.client_id).where(Attribution.ib_id == ib_id)
+    if before_id is not None:
+        query = query.where(Attribution.id < before_id)
+    rows = session.execute(query.order_by(Attribution.id.desc()).limit(max(1, min(limit, 200)))).all()
+    return [
+        IBClient(span.id, client.id, short_name(client), client.country, span.valid_from, span.valid_to)
+        for span, client in rows
+    ]
+
+
+def short_name(client: Client) -> str:
+    """A client's name as others may see it: the first name and the initial of the last."""
+    initial = client.last_name.strip()[:1]
+    return f"{client.first_name} {initial}.".strip() if initial else client.first_name
+
+
+def _ignored_because(session: Session, client: Client | None, link: Link | None) -> str:
+    """The code of the reason why a registration is nobody's; empty when the link counts."""
+    if client is None:
+        return "unknown_client"
+    if link is None:
+        return "unknown_link"
+    if not link.is_active:
+        return "inactive_link"
+    if session.scalar(select(IntroducingBroker.client_id).where(IntroducingBroker.id == link.ib_id)) == client.id:
+        return "self_referral"
+    if session.scalar(select(Attribution.id).where(Attribution.client_id == client.id).limit(1)) is not None:
+        return "already_attributed"
+    if session.scalar(_IS_OWN_UPLINE, {"ib_id": link.ib_id, "client_id": client.id}):
+        return "own_upline"
+    return ""
+
+
+def _attributed(row: Attribution) -> Attributed:
+    return Attributed(row.id, row.client_id, row.ib_id, row.link_id, row.source, row.valid_from)
