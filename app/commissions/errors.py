@@ -1,0 +1,48 @@
+"""What can go wrong with commissions and may be seen by staff or an IB."""
+
+from __future__ import annotations
+
+from app.core.errors import N_, AppError, Conflict, InvalidInput, map_constraint
+
+
+class InvalidPlan(InvalidInput):
+    """A rules document is wrong. `problems` maps paths such as rules[0].rate to message ids."""
+
+    code = "commissions.invalid_plan"
+    message = N_("This plan cannot be used as it is. Please check the marked fields.")
+
+
+class PlanNameTaken(Conflict):
+    code = "commissions.plan_name_taken"
+    message = N_("There is already a plan of this name.")
+
+
+class VersionOverlap(Conflict):
+    """A version must begin after every earlier one, and not before what has already been paid."""
+
+    code = "commissions.version_overlap"
+    message = N_("This version must begin after the version before it.")
+
+
+class PlanNotYetValid(Conflict):
+    code = "commissions.plan_not_yet_valid"
+    message = N_("This plan has no rules that are valid on that day.")
+
+
+class AssignmentOverlap(Conflict):
+    code = "commissions.assignment_overlap"
+    message = N_("The IB's plan already changes on or after that day.")
+
+
+class SettlementIncomplete(AppError):
+    """Some IBs could not be settled; the others were. `failed` lists (IB, currency, code of the error)."""
+
+    code = "commissions.settlement_incomplete"
+    http_status = 500
+    message = N_("Some settlements failed. The others were posted.")
+
+
+map_constraint("uq_plan_name", PlanNameTaken)
+map_constraint("uq_plan_version_plan_id_version", VersionOverlap)
+map_constraint("uq_plan_version_plan_id_valid_from", VersionOverlap)
+map_constraint("uq_ib_plan_current", AssignmentOverlap)

@@ -1,0 +1,254 @@
+"""Every number explained, as data: a line down to deal, rule, version, arithmetic and settlement; a zero down to its reason."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from uuid import UUID
+
+from sqlalchemy import Select, func, select
+from sqlalchemy.orm import Session
+
+from app.commissions.deals import EXACT
+from app.commissions.engine import Reason, share_of
+from app.commissions.plans import Rule, parse_rules
+from app.core.errors import N_, NotFound
+from app.core.money import Money
+from app.ledger import chart
+from app.models.clients import Client
+from app.models.commissions import Accrual, DealOutcome, Plan, PlanVersion, Settlement
+from app.models.ledger import Account
+from app.models.metatrader import Deal, TradingAccount
+from app.partners.attribution import short_name
+
+#: Why a deal paid nothing, in words for people.
+REASONS: dict[Reason, str] = {
+    Reason.VOID: N_("The deal was removed at the trading server."),
+    Reason.SUPERSEDED: N_("The deal was corrected at the trading server; the corrected deal counts."),
+    Reason.NOT_A_TRADE: N_("This is not a trade but a movement on the account."),
+    Reason.NOT_CLOSING: N_("Commission is paid when a position is closed; this deal opened one."),
+    Reason.NO_ACCOUNT: N_("The trading account of this deal is not known yet; the deal waits."),
+    Reason.DEMO: N_("The deal was done on a demo account."),
+    Reason.NO_IB: N_("The client had no introducing broker when the deal was done."),
+    Reason.NO_PLAN: N_("The introducing broker had no plan when the deal was done."),
+    Reason.PLAN_INVALID: N_("The plan's rules cannot be read; the deal waits until they are mended."),
+    Reason.NO_CLOSED_VOLUME: N_("The trading server did not report how much this deal closed."),
+    Reason.NO_RULE_MATCHED: N_("No rule of the plan is for this symbol and direction."),
+    Reason.EXCLUDED_REASON: N_("The deal was not made by the trader: a rollover, a split, a correction or the like."),
+    Reason.HELD_TOO_SHORT: N_("The position was held for less than the plan asks."),
+    Reason.OPENING_UNKNOWN: N_("The opening of this position is not known yet; the deal waits."),
+    Reason.BEYOND_LIMITS: N_("The amount is larger than any real deal's; the deal waits to be looked at."),
+}
+
+
+@dataclass(frozen=True)
+class AccrualLine:
+    """One line of an IB's commission list. A reversal has negative lots and a negative amount."""
+
+    id: int
+    kind: str
+    accrued_at: datetime
+    done_at: datetime
+    ticket: int
+    symbol: str
+    client_name: str
+    rule: str
+    level: int
+    lots: Decimal
+    rate: Decimal
+    amount: Decimal
+    currency: str
+    settlement_id: int | None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of the arithmetic: "", "×" or "=", what the value is (a message id), the value and its unit."""
+
+    operator: str
+    label: str
+    value: Decimal
+    unit: str
+
+
+@dataclass(frozen=True)
+class SettledIn:
+    """The settlement that paid a line, and its transaction in the ledger."""
+
+    settlement_id: int
+    period: str
+    settled_at: datetime
+    ledger_txn_id: UUID | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """All that leads to one line. `settled` is None while it waits for the next settlement."""
+
+    line: AccrualLine
+    deal_id: int
+    revision: int
+    plan: str
+    version: int
+    valid_from: datetime
+    rule: Rule
+    share: Decimal
+    steps: tuple[Step, ...]
+    settled: SettledIn | None
+
+
+@dataclass(frozen=True)
+class DealExplanation:
+    """What became of a deal: its lines, or the reason why there are none; `judged_at` is None while it waits for its job."""
+
+    deal_id: int
+    judged_at: datetime | None
+    reason: Reason | None
+    message: str
+    lines: tuple[AccrualLine, ...]
+
+
+@dataclass(frozen=True)
+class Total:
+    """An IB's sums in one currency: `unsettled` accruals, the remainder `carried`, `settled` in all, and the ledger's balance."""
+
+    currency: str
+    unsettled: Decimal
+    carried: Decimal
+    settled: Money
+    ledger_balance: Money
+
+
+def accrual_lines(session: Session, ib_id: int, before_id: int | None = None, limit: int = 50) -> list[AccrualLine]:
+    """An IB's lines, newest first; `before_id` is the last id of the page before. `limit` is held to 1 to 200."""
+    query = _lines().where(Accrual.ib_id == ib_id)
+    if before_id is not None:
+        query = query.where(Accrual.id < before_id)
+    rows = session.execute(query.order_by(Accrual.id.desc()).limit(max(1, min(limit, 200)))).all()
+    return [_line(accrual, deal, client) for accrual, deal, client in rows]
+
+
+def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanation:
+    """Everything behind one line of this IB. Raises NotFound for another's."""
+    found = session.execute(_lines().where(Accrual.id == accrual_id, Accrual.ib_id == ib_id)).one_or_none()
+    if found is None:
+        raise NotFound
+    accrual, deal, client = found
+    version, plan = session.execute(
+        select(PlanVersion, Plan).join(Plan, Plan.id == PlanVersion.plan_id).where(PlanVersion.id == accrual.plan_version_id)
+    ).one()
+    rule = next(rule for rule in parse_rules(version.rules, plan.currency) if rule.key == accrual.rule)
+    share = rule.levels[accrual.level - 1]
+    settlement = session.get(Settlement, accrual.settlement_id) if accrual.settlement_id else None
+    return Explanation(
+        line=_line(accrual, deal, client),
+        deal_id=deal.id,
+        revision=deal.revision,
+        plan=plan.name,
+        version=version.version,
+        valid_from=version.valid_from,
+        rule=rule,
+        share=share,
+        steps=arithmetic(accrual.lots, accrual.rate, share, accrual.currency),
+        settled=SettledIn(settlement.id, settlement.period, settlement.settled_at, settlement.ledger_txn_id)
+        if settlement
+        else None,
+    )
+
+
+def explain_deal(session: Session, deal_id: int) -> DealExplanation:
+    """What became of a deal, for staff: it shows the lines of every IB. Raises NotFound."""
+    if session.scalar(select(Deal.id).where(Deal.id == deal_id)) is None:
+        raise NotFound
+    rows = session.execute(_lines().where(Accrual.deal_id == deal_id).order_by(Accrual.id)).all()
+    outcome = session.get(DealOutcome, deal_id, populate_existing=True)
+    reason = Reason(outcome.reason) if outcome and outcome.reason else None
+    return DealExplanation(
+        deal_id=deal_id,
+        judged_at=outcome.judged_at if outcome else None,
+        reason=reason,
+        message=REASONS[reason] if reason else "",
+        lines=tuple(_line(accrual, deal, client) for accrual, deal, client in rows),
+    )
+
+
+def arithmetic(lots: Decimal, rate: Decimal, share: Decimal, currency: str) -> tuple[Step, ...]:
+    """The steps from lots to amount. The share stands only where it is not the whole, the cut only where digits were cut."""
+    pool = EXACT.multiply(lots, rate)
+    exact = EXACT.multiply(pool, share)
+    amount = share_of(pool, share)
+    steps = [Step("", N_("Lots closed"), lots, ""), Step("×", N_("Rate per lot"), rate, currency)]
+    if share != 1:
+        steps += [Step("=", N_("The rule gives"), pool, currency), Step("×", N_("Share of this level"), share, "")]
+    if exact != amount:
+        steps += [Step("=", N_("Exact product"), exact, currency)]
+    steps += [Step("=", N_("Commission") if exact == amount else N_("Commission, cut to ten decimals"), amount, currency)]
+    return tuple(steps)
+
+
+def totals(session: Session, ib_id: int) -> list[Total]:
+    """An IB's sums per currency, in order of currency; empty before the first accrual."""
+    unsettled: dict[str, Decimal] = dict(
+        session.execute(
+            select(Accrual.currency, func.sum(Accrual.amount))
+            .where(Accrual.ib_id == ib_id, Accrual.settlement_id.is_(None))
+            .group_by(Accrual.currency)
+        )
+        .tuples()
+        .all()
+    )
+    settled: dict[str, int] = defaultdict(int)
+    carried: dict[str, Decimal] = {}
+    rows = session.execute(
+        select(Settlement.currency, Settlement.amount_minor, Settlement.carried_out)
+        .where(Settlement.ib_id == ib_id)
+        .order_by(Settlement.id)
+    )
+    for currency, amount_minor, carried_out in rows:
+        settled[currency] += amount_minor
+        carried[currency] = carried_out
+    return [
+        Total(
+            currency=currency,
+            unsettled=unsettled.get(currency, Decimal(0)),
+            carried=carried.get(currency, Decimal(0)),
+            settled=Money(settled[currency], currency),
+            ledger_balance=_ledger_balance(session, ib_id, currency),
+        )
+        for currency in sorted({*unsettled, *carried})
+    ]
+
+
+def _ledger_balance(session: Session, ib_id: int, currency: str) -> Money:
+    code = chart.ib_commission(ib_id, currency).code
+    return Money(session.scalar(select(Account.balance).where(Account.code == code)) or 0, currency)
+
+
+def _lines() -> Select[Accrual, Deal, Client]:
+    return (
+        select(Accrual, Deal, Client)
+        .join(Deal, Deal.id == Accrual.deal_id)
+        .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
+        .join(Client, Client.id == TradingAccount.client_id)
+    )
+
+
+def _line(accrual: Accrual, deal: Deal, client: Client) -> AccrualLine:
+    return AccrualLine(
+        id=accrual.id,
+        kind=accrual.kind,
+        accrued_at=accrual.accrued_at,
+        done_at=deal.done_at,
+        ticket=deal.ticket,
+        symbol=deal.symbol,
+        client_name=short_name(client),
+        rule=accrual.rule,
+        level=accrual.level,
+        lots=accrual.lots,
+        rate=accrual.rate,
+        amount=accrual.amount,
+        currency=accrual.currency,
+        settlement_id=accrual.settlement_id,
+    )

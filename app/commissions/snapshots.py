@@ -1,0 +1,206 @@
+"""What the engine needs for a batch of deals, read from the database in a handful of queries.
+
+Everything is taken as it stood when each deal was done: whose client, which plan, which version of its rules.
+"""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, Select, func, select, tuple_
+from sqlalchemy.orm import Session, aliased
+
+from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
+from app.commissions.engine import Upline
+from app.commissions.errors import InvalidPlan
+from app.commissions.plans import PlanSnapshot, parse_rules
+from app.models.commissions import IBPlan, Plan, PlanVersion
+from app.models.metatrader import Deal, Product, TradingAccount
+from app.models.partners import Attribution
+
+log = logging.getLogger("lotwise.commissions")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDeal:
+    """One revision of a deal as it stands in the table, with its account's client."""
+
+    id: int
+    server_id: int
+    ticket: int
+    position_ticket: int
+    client_id: int | None
+    facts: DealFacts
+
+    @property
+    def is_dead(self) -> bool:
+        """Replaced by a later revision, or deleted at the server: it earns nothing, and what it earned is reversed."""
+        return self.facts.is_void or self.facts.is_superseded
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """That something held from one moment until another, or still does."""
+
+    value: int
+    valid_from: datetime
+    valid_to: datetime | None
+
+
+def load_deals(session: Session, deal_ids: Sequence[int]) -> list[StoredDeal]:
+    """The deals with these ids and every other revision of the same tickets, in order of id."""
+    deal, named = aliased(Deal), aliased(Deal)
+    rows = session.execute(
+        select(
+            deal.id,
+            deal.server_id,
+            deal.ticket,
+            deal.position_ticket,
+            deal.action,
+            deal.entry,
+            deal.reason,
+            deal.symbol,
+            deal.volume,
+            deal.volume_closed,
+            deal.done_at,
+            deal.is_void,
+            deal.is_current,
+            TradingAccount.client_id,
+            func.coalesce(Product.is_demo, False).label("is_demo"),
+        )
+        .select_from(named)
+        .join(deal, (deal.server_id == named.server_id) & (deal.ticket == named.ticket))
+        .outerjoin(TradingAccount, TradingAccount.id == deal.trading_account_id)
+        .outerjoin(Product, Product.id == TradingAccount.product_id)
+        .where(named.id.in_(deal_ids))
+        .distinct()
+        .order_by(deal.id)
+    )
+    return [
+        StoredDeal(
+            id=row.id,
+            server_id=row.server_id,
+            ticket=row.ticket,
+            position_ticket=row.position_ticket,
+            client_id=row.client_id,
+            facts=DealFacts(
+                deal_id=row.id,
+                action=row.action,
+                entry=row.entry,
+                reason=row.reason,
+                symbol=row.symbol,
+                volume=row.volume,
+                volume_closed=row.volume_closed,
+                done_at=row.done_at,
+                has_account=row.client_id is not None,
+                is_demo=row.is_demo,
+                is_void=row.is_void,
+                is_superseded=not row.is_current,
+            ),
+        )
+        for row in rows
+    ]
+
+
+class PlanBook:
+    """Whose client each deal's owner was, and by which rules that IB was paid, at the moment of the deal."""
+
+    def __init__(self, session: Session, client_ids: Iterable[int]) -> None:
+        """Read all spans of these clients, the plans of their IBs, and the versions of those plans."""
+        self._ibs = _spans(
+            session,
+            select(Attribution.client_id, Attribution.ib_id, Attribution.valid_from, Attribution.valid_to).where(
+                Attribution.client_id.in_(set(client_ids))
+            ),
+        )
+        self._plans = _spans(
+            session,
+            select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(
+                IBPlan.ib_id.in_(_values(self._ibs))
+            ),
+        )
+        self._versions: dict[int, list[tuple[datetime, PlanSnapshot]]] = defaultdict(list)
+        versions = session.execute(
+            select(PlanVersion.plan_id, PlanVersion.valid_from, PlanVersion.id, PlanVersion.rules, Plan.currency)
+            .join(Plan, Plan.id == PlanVersion.plan_id)
+            .where(PlanVersion.plan_id.in_(_values(self._plans)))
+            .order_by(PlanVersion.valid_from)
+        )
+        for plan_id, valid_from, version_id, rules, currency in versions:
+            self._versions[plan_id].append((valid_from, _snapshot(version_id, rules, currency)))
+
+    def upline(self, client_id: int | None, at: datetime) -> tuple[Upline, ...]:
+        """The IBs above a client, nearest first; empty when nobody brought the client."""
+        ib_id = _value_at(self._ibs.get(client_id or 0, ()), at)
+        return () if ib_id is None else (Upline(1, ib_id),)
+
+    def plan(self, upline: Sequence[Upline], at: datetime) -> PlanSnapshot | None:
+        """The rules that paid the nearest IB at a moment; None when it had no plan or its plan had no version yet."""
+        plan_id = _value_at(self._plans.get(upline[0].ib_id, ()), at) if upline else None
+        versions = self._versions.get(plan_id or 0, [])
+        index = bisect_right(versions, at, key=lambda version: version[0])
+        return versions[index - 1][1] if index else None
+
+
+def opened_at(session: Session, deals: Sequence[StoredDeal]) -> dict[int, datetime]:
+    """When the positions closed by these deals began, by deal id; deals whose opening is not known are left out.
+
+    A reversal (INOUT) begins a new position under the same ticket; adding to a position does not.
+    """
+    closing = [deal for deal in deals if deal.facts.entry in CLOSING_ENTRIES]
+    if not closing:
+        return {}
+    openings: dict[tuple[int, int], list[Row[int, int, int, int, datetime]]] = defaultdict(list)
+    rows = session.execute(
+        select(Deal.server_id, Deal.position_ticket, Deal.ticket, Deal.entry, Deal.done_at)
+        .where(
+            tuple_(Deal.server_id, Deal.position_ticket).in_({(deal.server_id, deal.position_ticket) for deal in closing}),
+            Deal.entry.in_(OPENING_ENTRIES),
+            Deal.is_current,
+            ~Deal.is_void,
+        )
+        .order_by(Deal.done_at, Deal.ticket)
+    )
+    for row in rows:
+        openings[row.server_id, row.position_ticket].append(row)
+    found: dict[int, datetime] = {}
+    for deal in closing:
+        for row in openings[deal.server_id, deal.position_ticket]:
+            if (row.done_at, row.ticket) >= (deal.facts.done_at, deal.ticket):
+                break
+            if row.entry == ENTRY_INOUT or deal.id not in found:
+                found[deal.id] = row.done_at
+    return found
+
+
+def _spans(session: Session, query: Select[int, int, datetime, datetime | None]) -> dict[int, list[_Span]]:
+    """The spans of a query of (owner, value, from, to), by owner."""
+    spans: dict[int, list[_Span]] = defaultdict(list)
+    for owner, value, valid_from, valid_to in session.execute(query):
+        spans[owner].append(_Span(value, valid_from, valid_to))
+    return spans
+
+
+def _values(spans: Mapping[int, Iterable[_Span]]) -> set[int]:
+    return {span.value for owned in spans.values() for span in owned}
+
+
+def _value_at(spans: Iterable[_Span], at: datetime) -> int | None:
+    for span in spans:
+        if span.valid_from <= at and (span.valid_to is None or at < span.valid_to):
+            return span.value
+    return None
+
+
+def _snapshot(version_id: int, rules: object, currency: str) -> PlanSnapshot:
+    """A version's rules. One that cannot be read stops its own plan, not the batch: its deals wait until it is mended."""
+    try:
+        return PlanSnapshot(version_id, parse_rules(rules, currency))
+    except InvalidPlan as error:
+        log.error("plan version cannot be read version=%s fields=%s", version_id, ",".join(error.problems))
+        return PlanSnapshot(version_id, (), is_broken=True)
