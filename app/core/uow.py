@@ -1,0 +1,81 @@
+"""The unit of work: the only place in the product that commits.
+
+Business code opens one, changes rows, says what happened (`emit`) and who changed what (`audit`); at the end all of it
+commits together or not at all. A unit opened inside another on the same session joins it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.errors import typed
+from app.core.tables import AuditEntry, Event
+
+_KEY = "unit_of_work"
+
+
+class UnitOfWork:
+    """What business code may do beside changing rows: tell facts and leave an audit trail."""
+
+    def __init__(self, session: Session, actor: Actor) -> None:
+        self.session = session
+        self.actor = actor
+
+    def emit(self, type_: str, *, subject_id: int | None = None, client_id: int | None = None, **payload: Any) -> None:
+        """Write one business fact. `payload` holds JSON values only: ids, texts, integers; amounts as minor units."""
+        self.session.add(
+            Event(type=type_, subject_id=subject_id, client_id=client_id, actor=str(self.actor), payload=payload)
+        )
+
+    def audit(
+        self,
+        action: str,
+        target: str,
+        *,
+        before: dict[str, Any] | None = None,
+        after: dict[str, Any] | None = None,
+        reason: str = "",
+    ) -> None:
+        """Write one entry of the audit trail; `target` is "table:id"."""
+        self.session.add(
+            AuditEntry(
+                actor=str(self.actor),
+                address=self.actor.address,
+                action=action,
+                target=target,
+                before=before,
+                after=after,
+                reason=reason,
+            )
+        )
+
+
+@contextmanager
+def unit_of_work(session: Session, actor: Actor) -> Iterator[UnitOfWork]:
+    """Commit when the block ends, roll back when it raises. Database errors that stand for a typed error become it."""
+    outer = session.info.get(_KEY)
+    if outer is not None:
+        yield outer
+        return
+    unit = UnitOfWork(session, actor)
+    session.info[_KEY] = unit
+    try:
+        yield unit
+        session.commit()
+    except DBAPIError as error:
+        session.rollback()
+        meant = typed(error)
+        if meant is None:
+            raise
+        raise meant from error
+    except BaseException:
+        session.rollback()
+        raise
+    finally:
+        session.info.pop(_KEY, None)

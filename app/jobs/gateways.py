@@ -1,0 +1,58 @@
+"""What jobs need of the outside: trading platforms, payment connectors, the mailer, the vaults. Made once per process."""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from flask import current_app
+from sqlalchemy.orm import Session
+
+from app.core.crypto import Vault
+from app.messaging.mail import Mailer
+from app.metatrader.accounts import VAULT_PURPOSE
+from app.metatrader.platform import TradingPlatform
+from app.metatrader.platforms import connect
+from app.models.metatrader import Server
+from app.payments.connector import Connector
+from app.payments import connectors
+from app.surfaces.mails import FlaskRenderer
+from config import Settings
+
+_lock = threading.Lock()
+_platforms: dict[tuple[int, int], TradingPlatform] = {}
+_connectors: dict[tuple[int, str], Connector] = {}
+
+
+def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: bool = False) -> TradingPlatform:
+    """The adapter of a trading server. `fresh` gives one with sessions of its own, as resolving a lost answer demands."""
+    server = session.get_one(Server, server_id)
+    if fresh:
+        return connect(server, password=settings.mt5_password, ca_file=settings.mt5_ca_file)
+    with _lock:
+        key = (os.getpid(), server_id)
+        if key not in _platforms:
+            _platforms[key] = connect(server, password=settings.mt5_password, ca_file=settings.mt5_ca_file)
+        return _platforms[key]
+
+
+def connector_of(settings: Settings, name: str) -> Connector:
+    with _lock:
+        key = (os.getpid(), name)
+        if key not in _connectors:
+            _connectors[key] = connectors.load(name, settings)
+        return _connectors[key]
+
+
+def mailer_of(settings: Settings) -> Mailer:
+    return Mailer(
+        smtp_host=settings.smtp_host,
+        smtp_port=settings.smtp_port,
+        sender=settings.mail_from,
+        base_url=settings.base_url,
+        renderer=FlaskRenderer(current_app._get_current_object()),  # type: ignore[attr-defined]  # werkzeug's proxy
+    )
+
+
+def password_vault(settings: Settings) -> Vault:
+    return Vault(settings.document_key, VAULT_PURPOSE)

@@ -1,0 +1,98 @@
+"""Which facts wake which work. One entry per handler; the functions only translate to a use case and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.commissions import accrual
+from app.core.actor import Actor
+from app.core.tables import Event
+from app.core.uow import unit_of_work
+from app.jobs import gateways
+from app.messaging import mail
+from app.metatrader import accounts, commands
+from app.models.metatrader import BalanceOperation, TradingAccount
+from app.models.payments import Callback, Withdrawal
+from app.partners import attribution
+from app.payments import callbacks, transfers, withdrawals
+from config import Settings
+
+Function = Callable[[Session, Event, Settings], None]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """`is_command`: talks to the outside between transactions of its own and is safe to repeat; otherwise its effect
+    commits together with the mark that it was delivered."""
+
+    types: tuple[str, ...]
+    function: Function
+    queue: str = "default"
+    timeout_s: int = 120
+    is_command: bool = False
+
+
+def attribute_client(session: Session, event: Event, settings: Settings) -> None:
+    code = event.payload.get("link_code")
+    if code and event.client_id:
+        attribution.attribute_client(session, client_id=event.client_id, link_code=code, at=event.occurred_at, source="link")
+
+
+def send_mail(session: Session, event: Event, settings: Settings) -> None:
+    mail.HANDLERS[event.type](session, event, gateways.mailer_of(settings))
+
+
+def open_account(session: Session, event: Event, settings: Settings) -> None:
+    account = session.get_one(TradingAccount, event.subject_id)
+    platform = gateways.platform_of(session, settings, account.server_id)
+    account_id = account.id
+    session.rollback()
+    accounts.open_account(session, platform, gateways.password_vault(settings), account_id)
+
+
+def send_operation(session: Session, event: Event, settings: Settings) -> None:
+    operation = session.get_one(BalanceOperation, event.subject_id)
+    platform = gateways.platform_of(session, settings, operation.server_id)
+    operation_id = operation.id
+    session.rollback()
+    commands.send_operation(session, platform, operation_id)
+
+
+def follow_operation(session: Session, event: Event, settings: Settings) -> None:
+    with unit_of_work(session, Actor.system("follow_operation")) as unit:
+        assert event.subject_id is not None
+        transfers.follow_operation(unit, event.subject_id)
+
+
+def process_callback(session: Session, event: Event, settings: Settings) -> None:
+    with unit_of_work(session, Actor.system("process_callback")) as unit:
+        callback = session.get_one(Callback, event.subject_id)
+        callbacks.process_callback(unit, gateways.connector_of(settings, callback.connector), callback.id)
+
+
+def submit_payout(session: Session, event: Event, settings: Settings) -> None:
+    withdrawal = session.get_one(Withdrawal, event.subject_id)
+    connector, withdrawal_id = gateways.connector_of(settings, withdrawal.connector), withdrawal.id
+    session.rollback()
+    withdrawals.submit_payout(session, connector, withdrawal_id)
+
+
+def accrue_commissions(session: Session, event: Event, settings: Settings) -> None:
+    accrual.accrue_deals(session, event.payload["deal_ids"])
+
+
+HANDLERS: dict[str, Handler] = {
+    "attribute_client": Handler(("client.registered",), attribute_client),
+    "send_mail": Handler(tuple(mail.HANDLERS), send_mail),
+    "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True),
+    "send_operation": Handler(("operation.new",), send_operation, queue="money", is_command=True),
+    "follow_operation": Handler(
+        ("operation.sending", "operation.unknown", "operation.waiting", "operation.done", "operation.failed"), follow_operation, queue="money"
+    ),
+    "process_callback": Handler(("callback.received",), process_callback, queue="money"),
+    "submit_payout": Handler(("withdrawal.approved",), submit_payout, queue="money", is_command=True),
+    "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
+}

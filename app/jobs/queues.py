@@ -1,0 +1,34 @@
+"""The three queues and the one way to put a job on them.
+
+Jobs carry ids only, as JSON. Every job has a time-out and a retry policy: RQ starts a job again after a crash only when
+it has one. Only the relay and the cron process enqueue.
+"""
+
+from __future__ import annotations
+
+from redis import Redis
+from rq import Queue
+from rq.job import Job, Retry
+from rq.serializers import JSONSerializer
+
+#: Order is priority: a worker empties `money` first.
+NAMES = ("money", "default", "bulk")
+
+RETRY_INTERVALS_S = [1, 5, 30, 120, 600]
+
+
+def queue(connection: Redis, name: str) -> Queue:
+    return Queue(name, connection=connection, serializer=JSONSerializer)
+
+
+def enqueue(connection: Redis, name: str, function: str, *, timeout_s: int = 120, job_id: str | None = None, **arguments: object) -> Job:
+    """Put a job on a queue. `function` is its dotted path; `arguments` are JSON values, ids by convention."""
+    return queue(connection, name).enqueue_call(
+        func=function,
+        kwargs=arguments,
+        timeout=timeout_s,
+        retry=Retry(max=len(RETRY_INTERVALS_S), interval=RETRY_INTERVALS_S),
+        job_id=job_id,
+        result_ttl=300,
+        failure_ttl=7 * 24 * 3600,
+    )

@@ -1,0 +1,71 @@
+"""What runs by the clock: the plan, and the job that claims a slot and runs it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import current_app
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.uow import unit_of_work
+from app.extensions import db
+from app.jobs import tasks
+from config import Settings
+
+log = logging.getLogger("lotwise.cron")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job that runs every `every_s` seconds. The function may run again for a slot that failed: it is idempotent."""
+
+    name: str
+    queue: str
+    every_s: int
+    function: Callable[[Session, Settings], None]
+    timeout_s: int = 300
+
+
+PLAN = (
+    Planned("resolve_operations", "money", 15, tasks.resolve_operations),
+    Planned("open_lost_accounts", "money", 60, tasks.open_lost_accounts),
+    Planned("ask_providers", "money", 30, tasks.ask_providers),
+    Planned("mirror_deals", "money", 20, tasks.mirror_deals),
+    Planned("settle_commissions", "money", 300, tasks.settle_commissions),
+    Planned("sweep_deals", "bulk", 300, tasks.sweep_deals),
+    Planned("expire_holds", "money", 600, tasks.expire_holds),
+    Planned("seal_audit", "bulk", 60, tasks.seal_audit),
+    Planned("clean_up", "bulk", 3600, tasks.clean_up),
+)
+
+_BY_NAME = {planned.name: planned for planned in PLAN}
+
+
+def run_planned(name: str, slot: str) -> None:
+    """Claim the slot and run the job; a slot that somebody else claimed is left alone.
+
+    The claim commits with the job's success only in so far as a failure releases it: the retry of the same slot then
+    finds it free.
+    """
+    planned = _BY_NAME[name]
+    session: Session = db.session()
+    key = {"job": name, "slot": datetime.fromisoformat(slot)}
+    with unit_of_work(session, Actor.system(name)):
+        claimed = session.execute(
+            text("INSERT INTO cron_slot (job, slot) VALUES (:job, :slot) ON CONFLICT DO NOTHING RETURNING job"), key
+        ).scalar()
+    if claimed is None:
+        log.info("slot already claimed job=%s slot=%s", name, slot)
+        return
+    try:
+        planned.function(session, current_app.extensions["settings"])
+    except Exception:
+        session.rollback()
+        with unit_of_work(session, Actor.system(name)):
+            session.execute(text("DELETE FROM cron_slot WHERE job = :job AND slot = :slot"), key)
+        raise

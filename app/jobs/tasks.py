@@ -1,0 +1,101 @@
+"""What the clock wakes: thin calls of use cases, each safe to run again."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from app.commissions import settlement
+from app.core import audit
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.uow import unit_of_work
+from app.jobs import gateways
+from app.ledger import holds
+from app.metatrader import accounts, commands, mirror, sync
+from app.metatrader.errors import PlatformError
+from app.models.metatrader import Server, TradingAccount
+from app.payments import janitor
+from config import Settings
+
+log = logging.getLogger("lotwise.jobs")
+
+
+def resolve_operations(session: Session, settings: Settings) -> None:
+    """Look after every operation and account whose answer was lost. A sick server does not stop the others."""
+    for operation_id, server_id, status in commands.unresolved_operations(session):
+        platform = gateways.platform_of(session, settings, server_id, fresh=True)
+        session.rollback()
+        try:
+            if status == "new":
+                commands.send_operation(session, platform, operation_id)
+            else:
+                commands.resolve_operation(session, platform, operation_id)
+        except PlatformError as error:
+            log.warning("operation stays unresolved operation=%s error=%s", operation_id, type(error).__name__)
+        finally:
+            platform.close()
+
+
+def open_lost_accounts(session: Session, settings: Settings) -> None:
+    """Bring accounts to an end whose opening was cut off longer than two minutes ago."""
+    waiting = session.execute(
+        select(TradingAccount.id, TradingAccount.server_id).where(
+            TradingAccount.status.in_(("opening", "unknown")), TradingAccount.requested_at < now() - timedelta(minutes=2)
+        )
+    ).all()
+    session.rollback()
+    for account_id, server_id in waiting:
+        platform = gateways.platform_of(session, settings, server_id, fresh=True)
+        session.rollback()
+        try:
+            accounts.open_account(session, platform, gateways.password_vault(settings), account_id)
+        except PlatformError as error:
+            log.warning("account stays unresolved account=%s error=%s", account_id, type(error).__name__)
+        finally:
+            platform.close()
+
+
+def ask_providers(session: Session, settings: Settings) -> None:
+    janitor.ask_providers(session, lambda name: gateways.connector_of(settings, name))
+
+
+def mirror_deals(session: Session, settings: Settings) -> None:
+    mirror.mirror_deals(session)
+
+
+def settle_commissions(session: Session, settings: Settings) -> None:
+    moment = now()
+    settlement.settle_all(session, at=moment, period=moment.strftime("%Y-%m-%dT%H:%M"))
+
+
+def sweep_deals(session: Session, settings: Settings) -> None:
+    """Pull the last minutes' deals of every server: the stream is an accelerator, the pull is the proof."""
+    servers = session.scalars(select(Server.id).where(Server.is_active)).all()
+    for server_id in servers:
+        try:
+            sync.sweep(session, gateways.platform_of(session, settings, server_id), server_id, since=now() - timedelta(minutes=15))
+        except PlatformError as error:
+            log.warning("sweep failed server=%s error=%s", server_id, type(error).__name__)
+            session.rollback()
+
+
+def expire_holds(session: Session, settings: Settings) -> None:
+    with unit_of_work(session, Actor.system("expire_holds")):
+        holds.expire_holds(session)
+
+
+def seal_audit(session: Session, settings: Settings) -> None:
+    while audit.seal(session) == audit.LIMIT:
+        pass
+
+
+def clean_up(session: Session, settings: Settings) -> None:
+    """Forget what has no more use: old sessions, used links, slots of past runs."""
+    with unit_of_work(session, Actor.system("clean_up")):
+        session.execute(text("DELETE FROM portal_session WHERE expires_at < now() - interval '30 days'"))
+        session.execute(text("DELETE FROM client_token WHERE expires_at < now() - interval '30 days'"))
+        session.execute(text("DELETE FROM cron_slot WHERE slot < now() - interval '7 days'"))

@@ -1,0 +1,175 @@
+"""Trading accounts: asked for by the client, opened at the server by a job, the password shown once.
+
+The account's token stands in the server's record, so that an account whose creation got no answer is found again instead
+of being made twice.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import string
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.crypto import Vault
+from app.core.errors import Conflict, InvalidInput, N_, NotFound
+from app.core.ids import new_token
+from app.core.uow import unit_of_work
+from app.ledger import chart
+from app.metatrader import booking
+from app.metatrader.errors import BusinessError, NotSent, PlatformError, ServerBusy
+from app.metatrader.platform import NewAccount, TradingPlatform
+from app.models.clients import Client
+from app.models.metatrader import Product, TradingAccount
+
+log = logging.getLogger("lotwise.metatrader")
+
+MOST_ACCOUNTS_PER_CLIENT = 20
+VAULT_PURPOSE = "trading-account-password"
+
+
+class ClientNotApproved(Conflict):
+    code = "accounts.client_not_approved"
+    message = N_("Please have your documents approved first. Then you can open a live account.")
+
+
+class TooManyAccounts(Conflict):
+    code = "accounts.too_many"
+    message = N_("You have %(most)s trading accounts, which is the most we offer. Please write to us if you need more.")
+
+
+class PasswordAlreadyShown(Conflict):
+    code = "accounts.password_already_shown"
+    message = N_("This password was shown once and is no longer kept. Please set a new one in your trading terminal.")
+
+
+def request_account(session: Session, *, client_id: int, product_id: int, leverage: int, actor: Actor) -> TradingAccount:
+    """Write down that the client wants an account of this product; a job opens it.
+
+    Raises ClientNotApproved (live products), NotFound, InvalidInput for a leverage that the product does not offer.
+    """
+    with unit_of_work(session, actor) as unit:
+        client = session.get_one(Client, client_id, with_for_update=True)
+        product = session.get(Product, product_id)
+        if product is None or not product.is_open or not product.server.is_active:
+            raise NotFound()
+        if not product.is_demo and client.status != "approved":
+            raise ClientNotApproved()
+        if leverage not in product.leverages:
+            raise InvalidInput({"leverage": N_("Please choose one of the offered leverages.")})
+        count = session.scalar(
+            select(func.count())
+            .select_from(TradingAccount)
+            .where(TradingAccount.client_id == client_id, TradingAccount.status != "failed")
+        )
+        if (count or 0) >= MOST_ACCOUNTS_PER_CLIENT:
+            raise TooManyAccounts(most=MOST_ACCOUNTS_PER_CLIENT)
+        account = TradingAccount(
+            client_id=client_id,
+            product_id=product.id,
+            server_id=product.server_id,
+            currency=product.currency,
+            leverage=leverage,
+            status="requested",
+            token=new_token("A"),
+        )
+        session.add(account)
+        session.flush()
+        unit.emit("account.requested", subject_id=account.id, client_id=client_id, product=product.code)
+        return account
+
+
+def open_account(session: Session, platform: TradingPlatform, vault: Vault, account_id: int) -> str:
+    """Create the account at its server. Safe to repeat; returns the status afterwards.
+
+    Our password is sealed and committed before it is sent. When an earlier answer was lost, the server is searched for
+    the token first.
+    """
+    actor = Actor.system("open_account")
+    with unit_of_work(session, actor):
+        account = session.get_one(TradingAccount, account_id, with_for_update=True)
+        if account.status not in ("requested", "opening", "unknown"):
+            return account.status
+        maybe_made = account.status != "requested"
+        if account.password_sealed is None:
+            account.password_sealed = vault.seal(make_password().encode(), account.token)
+        account.status = "opening"
+        wanted = _wanted(account, vault.open(account.password_sealed, account.token).decode())
+    try:
+        login = find_by_mark(platform, wanted.group, wanted.mark) if maybe_made else None
+        login = login or platform.create_account(wanted)
+        state = platform.get_account(login)
+    except BusinessError as error:
+        log.warning("server refused account=%s error=%s", account_id, error)
+        with unit_of_work(session, actor) as unit:
+            account = session.get_one(TradingAccount, account_id, with_for_update=True)
+            account.status, account.error, account.password_sealed = "failed", str(error)[:300], None
+            unit.emit("account.failed", subject_id=account.id, client_id=account.client_id)
+        return "failed"
+    except PlatformError as error:
+        made_nothing = not maybe_made and isinstance(error, (NotSent, ServerBusy))
+        _note(session, account_id, "requested" if made_nothing else "unknown", type(error).__name__)
+        raise
+    with unit_of_work(session, actor) as unit:
+        account = session.get_one(TradingAccount, account_id, with_for_update=True)
+        account.login, account.status, account.error, account.opened_at = login, "active", "", now()
+        session.flush()
+        booking.adopt_login(session, account.server_id, login, account.id)
+        booking.book_account(session, account.server_id, state, now())
+        if not account.product.is_demo:
+            chart.open_account(session, chart.mt_balance(account.server.code, login, account.currency))
+        unit.emit("account.opened", subject_id=account.id, client_id=account.client_id, login=login)
+    return "active"
+
+
+def find_by_mark(platform: TradingPlatform, group: str, mark: str) -> int | None:
+    """The login in this group that carries our mark, or None: how an account whose creation got no answer is found."""
+    return next((state.login for state in platform.accounts(group) if state.mark == mark), None)
+
+
+def reveal_password(session: Session, vault: Vault, *, client_id: int, account_id: int, actor: Actor) -> str:
+    """The account's first password, once: showing it wipes it. Raises PasswordAlreadyShown afterwards, NotFound for others."""
+    with unit_of_work(session, actor) as unit:
+        account = session.get(TradingAccount, account_id, with_for_update=True)
+        if account is None or account.client_id != client_id or account.status != "active":
+            raise NotFound()
+        if account.password_sealed is None:
+            raise PasswordAlreadyShown()
+        password = vault.open(account.password_sealed, account.token).decode()
+        account.password_sealed, account.password_shown_at = None, now()
+        unit.emit("account.password_shown", subject_id=account.id, client_id=client_id)
+        return password
+
+
+def make_password() -> str:
+    """Twelve characters with lower and upper case, a digit and a sign: what the strictest servers ask for."""
+    kinds = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "#!%+-")
+    characters = [secrets.choice(kind) for kind in kinds] + [
+        secrets.choice(string.ascii_letters + string.digits) for _ in range(8)
+    ]
+    secrets.SystemRandom().shuffle(characters)
+    return "".join(characters)
+
+
+def _wanted(account: TradingAccount, password: str) -> NewAccount:
+    client = account.client
+    return NewAccount(
+        group=account.product.group,
+        leverage=account.leverage,
+        first_name=client.first_name,
+        last_name=client.last_name,
+        email=client.email,
+        country=client.country,
+        mark=account.token,
+        main_password=password,
+        investor_password=make_password(),
+    )
+
+
+def _note(session: Session, account_id: int, status: str, error: str) -> None:
+    with unit_of_work(session, Actor.system("open_account")):
+        session.execute(update(TradingAccount).where(TradingAccount.id == account_id).values(status=status, error=error))

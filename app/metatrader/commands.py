@@ -1,0 +1,191 @@
+"""Balance operations at a trading server whose outcome may be unknown.
+
+No MetaTrader interface has an idempotency key. So: the operation's row comes first, its token stands first in the deal's
+comment, it is sent once; a lost answer leaves the state "unknown", and only finding, or twice not finding, the token in
+the login's deals decides. The rules: section "Commands" of docs/metatrader.md.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.ids import new_token
+from app.core.money import Money
+from app.core.uow import UnitOfWork, unit_of_work
+from app.core.errors import Conflict, N_
+from app.metatrader.errors import BusinessError, NotSent, PlatformError, ServerBusy
+from app.metatrader.platform import TradingPlatform
+from app.models.metatrader import BalanceOperation
+
+log = logging.getLogger("lotwise.metatrader")
+
+#: A "sending" row older than this belongs to a process that died between sending and recording.
+LOST_AFTER = timedelta(seconds=60)
+#: The least time between two looks for a token.
+LOOK_INTERVAL = timedelta(seconds=60)
+LOOKS_BEFORE_RESEND = 2
+#: Above this amount only a person may order a second sending.
+RESEND_LIMIT_MINOR = 1_000_000
+SEARCH_MARGIN = timedelta(minutes=5)
+
+
+class NotResendable(Conflict):
+    code = "operations.not_resendable"
+    message = N_("This operation was not yet looked for twice, or is no longer unknown. Nothing was sent.")
+
+
+def create_operation(unit: UnitOfWork, *, server_id: int, login: int, amount: Money, prefix: str) -> BalanceOperation:
+    """Write an operation down; a positive amount puts in, a negative one takes out. Nothing is sent yet."""
+    operation = BalanceOperation(
+        server_id=server_id,
+        login=login,
+        token=new_token(prefix),
+        amount_minor=amount.amount_minor,
+        currency=amount.currency,
+        status="new",
+    )
+    unit.session.add(operation)
+    unit.session.flush()
+    unit.emit("operation.new", subject_id=operation.id)
+    return operation
+
+
+def send_operation(session: Session, platform: TradingPlatform, operation_id: int) -> str:
+    """Send a new operation once and record what came of it. Safe to repeat; returns the status afterwards.
+
+    "sending" is committed before the call. Another operation in flight for the same login leaves this one "new".
+    """
+    try:
+        with unit_of_work(session, Actor.system("send_operation")) as unit:
+            claimed = session.execute(
+                update(BalanceOperation)
+                .where(BalanceOperation.id == operation_id, BalanceOperation.status == "new")
+                .values(status="sending", sends=BalanceOperation.sends + 1, sent_at=now(), looks=0, looked_at=None)
+                .returning(BalanceOperation.id)
+            ).scalar_one_or_none()
+            operation = session.get_one(BalanceOperation, operation_id, populate_existing=True)
+            if claimed is None:
+                return operation.status
+            unit.emit("operation.sending", subject_id=operation.id)
+            login, token = operation.login, operation.token
+            amount = Money(operation.amount_minor, operation.currency)
+    except IntegrityError:
+        log.info("another operation is in flight operation=%s", operation_id)
+        return "new"
+    try:
+        ticket = platform.balance_operation(login, amount.decimal, token)
+    except (NotSent, ServerBusy) as error:
+        return _record(session, operation_id, "new", type(error).__name__)
+    except BusinessError as error:
+        return _record(session, operation_id, "failed", str(error))
+    except PlatformError as error:
+        return _record(session, operation_id, "unknown", type(error).__name__)
+    with unit_of_work(session, Actor.system("send_operation")) as unit:
+        return finish_operation(unit, operation_id, ticket)
+
+
+def finish_operation(unit: UnitOfWork, operation_id: int, deal_ticket: int) -> str:
+    """The server has done it: proven by its answer, or by a deal that carries the token. The first proof wins."""
+    done = unit.session.execute(
+        update(BalanceOperation)
+        .where(BalanceOperation.id == operation_id, BalanceOperation.status.in_(("new", "sending", "unknown")))
+        .values(status="done", deal_ticket=deal_ticket, finished_at=now(), error="")
+        .returning(BalanceOperation.id)
+    ).scalar_one_or_none()
+    if done is not None:
+        unit.emit("operation.done", subject_id=operation_id, deal_ticket=deal_ticket)
+    return "done"
+
+
+def resolve_operation(session: Session, platform: TradingPlatform, operation_id: int) -> str:
+    """Look for a lost operation's token in the login's deals. Returns the status afterwards.
+
+    Found: done. Not found in two looks at least a minute apart: new again, to be sent once more, unless the amount is
+    large; then it stays unknown until a person decides. `platform` must be a fresh session.
+    """
+    with unit_of_work(session, Actor.system("resolve_operation")) as unit:
+        operation = session.get_one(BalanceOperation, operation_id, with_for_update=True)
+        moment = now()
+        if operation.status == "sending" and operation.sent_at is not None and moment - operation.sent_at > LOST_AFTER:
+            operation.status, operation.error = "unknown", "the sending process died"
+            unit.emit("operation.unknown", subject_id=operation.id)
+        if operation.status != "unknown" or operation.sent_at is None:
+            return operation.status
+        if operation.looked_at is not None and moment - operation.looked_at < LOOK_INTERVAL:
+            return operation.status
+        login, token, sent_at = operation.login, operation.token, operation.sent_at
+    ticket = find_token(platform, login, token, sent_at - SEARCH_MARGIN)
+    with unit_of_work(session, Actor.system("resolve_operation")) as unit:
+        operation = session.get_one(BalanceOperation, operation_id, with_for_update=True)
+        if operation.status != "unknown" or operation.sent_at != sent_at:
+            return operation.status
+        if ticket is not None:
+            return finish_operation(unit, operation_id, ticket)
+        operation.looks += 1
+        operation.looked_at = now()
+        if operation.looks >= LOOKS_BEFORE_RESEND and abs(operation.amount_minor) <= RESEND_LIMIT_MINOR:
+            operation.status = "new"
+            unit.emit("operation.new", subject_id=operation.id)
+        return operation.status
+
+
+def find_token(platform: TradingPlatform, login: int, token: str, since: datetime) -> int | None:
+    """The ticket of the balance deal whose comment begins with the token, or None."""
+    for deal in platform.deals(login, since, now() + SEARCH_MARGIN):
+        if deal.comment.startswith(token):
+            return deal.ticket
+    return None
+
+
+def resend_operation(session: Session, operation_id: int, actor: Actor, reason: str) -> None:
+    """A person's decision on an unknown operation that was looked for twice and not found: send it once more."""
+    with unit_of_work(session, actor) as unit:
+        operation = session.get_one(BalanceOperation, operation_id, with_for_update=True)
+        if operation.status != "unknown" or operation.looks < LOOKS_BEFORE_RESEND:
+            raise NotResendable()
+        operation.status = "new"
+        unit.audit(
+            "operation.resend",
+            f"balance_operation:{operation.id}",
+            before={"status": "unknown"},
+            after={"status": "new"},
+            reason=reason,
+        )
+        unit.emit("operation.new", subject_id=operation.id)
+
+
+def unresolved_operations(session: Session) -> list[tuple[int, int, str]]:
+    """(operation id, server id, status) of everything that is lost, or waits to be sent longer than it should."""
+    rows = session.execute(
+        select(BalanceOperation.id, BalanceOperation.server_id, BalanceOperation.status)
+        .where(
+            BalanceOperation.status.in_(("unknown", "sending"))
+            | ((BalanceOperation.status == "new") & (BalanceOperation.created_at < now() - LOST_AFTER))
+        )
+        .order_by(BalanceOperation.id)
+        .limit(200)
+    ).all()
+    session.rollback()
+    return [(row.id, row.server_id, row.status) for row in rows]
+
+
+#: The fact told when sending ends in a status. "waiting" is not sent again at once, but by the resolver.
+_FACTS = {"new": "operation.waiting", "unknown": "operation.unknown", "failed": "operation.failed"}
+
+
+def _record(session: Session, operation_id: int, status: str, error: str) -> str:
+    """Write down how sending ended, unless somebody proved in the meantime that it was done."""
+    with unit_of_work(session, Actor.system("send_operation")) as unit:
+        operation = session.get_one(BalanceOperation, operation_id, with_for_update=True)
+        if operation.status == "sending":
+            operation.status, operation.error = status, error[:300]
+            operation.finished_at = now() if status == "failed" else None
+            unit.emit(_FACTS[status], subject_id=operation.id)
+        return operation.status

@@ -1,0 +1,17 @@
+"""All tables. Importing this package declares every one of them, which Alembic and the tests rely on."""
+
+from app.core import tables as spine
+from app.models import clients, commissions, compliance, ledger, messaging, metatrader, partners, payments, security
+
+__all__ = [
+    "clients",
+    "commissions",
+    "compliance",
+    "ledger",
+    "messaging",
+    "metatrader",
+    "partners",
+    "payments",
+    "security",
+    "spine",
+]

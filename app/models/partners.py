@@ -1,0 +1,63 @@
+"""Introducing brokers, their links, and which client is whose from when to when."""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from app.core.orm import BigKey, CreatedAt, Model, Moment
+from app.models.clients import Client
+
+
+class IntroducingBroker(Model):
+    """A client who brings clients and is paid for their trading."""
+
+    __tablename__ = "introducing_broker"
+
+    id: Mapped[BigKey]
+    client_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("client.id"), unique=True)
+    currency: Mapped[str] = mapped_column(String(8), comment="what the IB is paid in")
+    is_active: Mapped[bool] = mapped_column(Boolean, server_default="true")
+    created_at: Mapped[CreatedAt]
+
+    client: Mapped[Client] = relationship()
+
+    def __repr__(self) -> str:
+        return f"IB {self.client.full_name}"
+
+
+class IBLink(Model):
+    """A link an IB hands out; who registers through it becomes the IB's client."""
+
+    __tablename__ = "ib_link"
+
+    id: Mapped[BigKey]
+    ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"), index=True)
+    code: Mapped[str] = mapped_column(String(24), unique=True)
+    name: Mapped[str] = mapped_column(String(60), server_default="")
+    visits: Mapped[int] = mapped_column(Integer, server_default="0")
+    is_active: Mapped[bool] = mapped_column(Boolean, server_default="true")
+    created_at: Mapped[CreatedAt]
+
+    ib: Mapped[IntroducingBroker] = relationship()
+
+
+class Attribution(Model):
+    """Which IB a client belongs to, for a span of time. Never overwritten: a move closes one span and opens the next."""
+
+    __tablename__ = "attribution"
+    __table_args__ = (
+        CheckConstraint("valid_to IS NULL OR valid_to > valid_from", name="span"),
+        Index("uq_attribution_current", "client_id", unique=True, postgresql_where=text("valid_to IS NULL")),
+    )
+
+    id: Mapped[BigKey]
+    client_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("client.id"))
+    ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"), index=True)
+    link_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("ib_link.id"))
+    source: Mapped[str] = mapped_column(Text, comment="why this client is this IB's: link, manual …")
+    valid_from: Mapped[Moment]
+    valid_to: Mapped[Moment | None]
+
+    ib: Mapped[IntroducingBroker] = relationship()
+    client: Mapped[Client] = relationship()

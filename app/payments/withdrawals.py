@@ -1,0 +1,392 @@
+"""Withdrawals: the client asks, the money is reserved, an officer decides, the provider pays, the wallet is debited once.
+
+The reservation is a hold. Approval captures it into "payouts in flight" in the same transaction that records the decision
+and the order to pay; the provider's final word moves it on, or back.
+"""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.errors import N_, InvalidInput, NotFound
+from app.core.money import Money
+from app.core.uow import UnitOfWork, unit_of_work
+from app.ledger import chart, holds, posting
+from app.models.clients import Client
+from app.models.payments import Deposit, Withdrawal
+from app.payments.connector import Connector, Outcome, RefundRequest, Refunds, Settled
+from app.payments.errors import (
+    AlreadyDecided,
+    ClientNotApproved,
+    NoPaymentToRefund,
+    NotRefundable,
+    OwnRequest,
+    ReasonMissing,
+)
+from app.payments.state import DEPOSIT, WITHDRAWAL, advance, event_of
+
+REFUNDABLE = ("settled", "refunded_part")
+LOST_AFTER = timedelta(minutes=2)
+
+
+def request_withdrawal(
+    session: Session, *, client_id: int, amount: Money, key: str, actor: Actor
+) -> Withdrawal:
+    """Reserve the amount in the wallet and put the request into the queue. The same key is the same request.
+
+    Raises ClientNotApproved, InsufficientFunds, NoPaymentToRefund, NotRefundable.
+    """
+    if amount.amount_minor <= 0:
+        raise InvalidInput({"amount": N_("Please enter an amount above zero.")})
+    with unit_of_work(session, actor) as unit:
+        known = session.scalars(
+            select(Withdrawal).where(
+                Withdrawal.client_id == client_id, Withdrawal.idempotency_key == key
+            )
+        ).one_or_none()
+        if known is not None:
+            return known
+        if session.get_one(Client, client_id).status != "approved":
+            raise ClientNotApproved()
+        deposit = _refundable_deposit(session, client_id, amount)
+        deposit.refunded_minor += amount.amount_minor
+        public_id = uuid.uuid4()
+        hold_id = holds.place_hold(
+            session,
+            account=chart.client_wallet(client_id, amount.currency).code,
+            amount=amount,
+            key=f"withdrawal:{public_id}:hold",
+            reason="withdrawal",
+            actor=str(actor),
+        )
+        withdrawal = Withdrawal(
+            public_id=public_id,
+            client_id=client_id,
+            connector=deposit.connector,
+            deposit_id=deposit.id,
+            amount_minor=amount.amount_minor,
+            currency=amount.currency,
+            state=WITHDRAWAL.initial,
+            idempotency_key=key,
+            hold_id=hold_id,
+            requested_by=str(actor),
+        )
+        session.add(withdrawal)
+        session.flush()
+        _tell(unit, withdrawal, "withdrawal.requested")
+        return withdrawal
+
+
+def approve_withdrawal(
+    session: Session, withdrawal_id: int, actor: Actor
+) -> Withdrawal:
+    """An officer says yes: the reserved money moves to "payouts in flight" and the payout is ordered, in one transaction.
+
+    Raises AlreadyDecided when somebody else was first, OwnRequest for the one who asked.
+    """
+    with unit_of_work(session, actor) as unit:
+        withdrawal = _decide(unit, withdrawal_id, "approve", actor)
+        amount = Money(withdrawal.amount_minor, withdrawal.currency)
+        payouts = chart.psp_payouts(withdrawal.connector, amount.currency)
+        chart.open_account(session, payouts)
+        withdrawal.approved_by = str(actor)
+        withdrawal.approved_at = now()
+        withdrawal.capture_txn_id = holds.capture_hold(
+            session,
+            withdrawal.hold_id,
+            key=f"withdrawal:{withdrawal.public_id}:capture",
+            kind="withdrawal",
+            at=now(),
+            actor=str(actor),
+            legs=[
+                posting.debit(
+                    chart.client_wallet(withdrawal.client_id, amount.currency).code,
+                    amount,
+                ),
+                posting.credit(payouts.code, amount),
+            ],
+            metadata={"withdrawal_id": withdrawal.id},
+        )
+        unit.audit(
+            "withdrawal.approve",
+            f"withdrawal:{withdrawal.id}",
+            before={"state": "requested"},
+            after={"state": "approved"},
+        )
+        _tell(unit, withdrawal, "withdrawal.approved")
+        return withdrawal
+
+
+def reject_withdrawal(
+    session: Session, withdrawal_id: int, reason: str, actor: Actor
+) -> Withdrawal:
+    """An officer says no, with a reason the client reads; the money is free again."""
+    reason = reason.strip()
+    if not reason:
+        raise ReasonMissing({"reason": ReasonMissing.message})
+    with unit_of_work(session, actor) as unit:
+        withdrawal = _decide(unit, withdrawal_id, "reject", actor)
+        withdrawal.approved_by, withdrawal.approved_at, withdrawal.reason = (
+            str(actor),
+            now(),
+            reason[:500],
+        )
+        _free(unit, withdrawal)
+        unit.audit(
+            "withdrawal.reject",
+            f"withdrawal:{withdrawal.id}",
+            before={"state": "requested"},
+            after={"state": "rejected"},
+            reason=reason,
+        )
+        _tell(unit, withdrawal, "withdrawal.rejected", reason=withdrawal.reason)
+        return withdrawal
+
+
+def cancel_withdrawal(
+    session: Session, *, client_id: int, withdrawal_id: int, actor: Actor
+) -> Withdrawal:
+    """The client takes the request back while nobody has decided."""
+    with unit_of_work(session, actor) as unit:
+        owner = session.scalars(
+            select(Withdrawal.client_id).where(Withdrawal.id == withdrawal_id)
+        ).one_or_none()
+        if owner != client_id:
+            raise NotFound()
+        withdrawal = _decide(unit, withdrawal_id, "cancel", actor)
+        _free(unit, withdrawal)
+        _tell(unit, withdrawal, "withdrawal.cancelled")
+        return withdrawal
+
+
+def submit_payout(session: Session, connector: Connector, withdrawal_id: int) -> str:
+    """Ask the provider to pay, once; safe to repeat. Returns the state afterwards.
+
+    "submitting" is committed before the call, so a crash in between is found again as lost and only asked about.
+    """
+    actor = Actor.system("submit_payout")
+    with unit_of_work(session, actor):
+        withdrawal = _locked(session, withdrawal_id)
+        if withdrawal.state != "approved":
+            return withdrawal.state
+        withdrawal.state = advance(WITHDRAWAL, withdrawal.state, "submit")
+        withdrawal.next_ask_at = now() + LOST_AFTER
+        request = refund_request(session, withdrawal)
+    started = _refunds(connector).start_refund(request)
+    with unit_of_work(session, actor) as unit:
+        withdrawal = _locked(session, withdrawal_id)
+        apply_outcome(unit, withdrawal, started.outcome, started.provider_reference)
+        return withdrawal.state
+
+
+def refund_request(session: Session, withdrawal: Withdrawal) -> RefundRequest:
+    """The same request every time it is asked, as providers demand of repeats."""
+    deposit = session.get_one(Deposit, withdrawal.deposit_id)
+    return RefundRequest(
+        attempt_id=str(withdrawal.public_id),
+        payment_reference=deposit.payment_reference or "",
+        amount=Money(withdrawal.amount_minor, withdrawal.currency),
+    )
+
+
+def apply_outcome(
+    unit: UnitOfWork,
+    withdrawal: Withdrawal,
+    outcome: Outcome,
+    provider_reference: str | None,
+) -> None:
+    """Move a locked withdrawal by what the provider says and post what follows. Raises IllegalMove on a contradiction."""
+    before = withdrawal.state
+    after = advance(WITHDRAWAL, before, event_of(outcome))
+    withdrawal.provider_reference = withdrawal.provider_reference or provider_reference
+    if isinstance(outcome, Settled) and outcome.amount != Money(
+        withdrawal.amount_minor, withdrawal.currency
+    ):
+        unit.emit(
+            "withdrawal.amount_differs",
+            subject_id=withdrawal.id,
+            provider_minor=outcome.amount.amount_minor,
+        )
+    if after == before:
+        return
+    withdrawal.state = after
+    if after == "paid":
+        _pay(unit, withdrawal)
+    elif after in ("failed", "returned"):
+        _give_back(unit, withdrawal)
+    elif after in ("unknown", "pending", "approved"):
+        withdrawal.next_ask_at = now() + LOST_AFTER
+
+
+def _pay(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
+    """The provider took the money out of what it owes us."""
+    amount, at = Money(withdrawal.amount_minor, withdrawal.currency), now()
+    withdrawal.finished_at, withdrawal.next_ask_at = at, None
+    withdrawal.final_txn_id = posting.post(
+        unit.session,
+        key=f"withdrawal:{withdrawal.public_id}:paid",
+        kind="payout",
+        effective_at=at,
+        actor=str(unit.actor),
+        legs=[
+            posting.debit(
+                chart.psp_payouts(withdrawal.connector, amount.currency).code, amount
+            ),
+            posting.credit(
+                chart.psp_clearing(withdrawal.connector, amount.currency).code, amount
+            ),
+        ],
+        metadata={
+            "withdrawal_id": withdrawal.id,
+            "provider_reference": withdrawal.provider_reference,
+        },
+    )
+    _mark_deposit(unit.session, withdrawal.deposit_id)
+    _tell(unit, withdrawal, "withdrawal.paid")
+
+
+def _give_back(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
+    """The provider refused, or sent the money back: reverse what was posted, so that the wallet has it again."""
+    at = now()
+    if withdrawal.state == "returned":
+        posting.reverse(
+            unit.session,
+            withdrawal.final_txn_id,
+            key=f"withdrawal:{withdrawal.public_id}:returned",
+            actor=str(unit.actor),
+            at=at,
+            reason="payout returned by the provider",
+        )
+    posting.reverse(
+        unit.session,
+        withdrawal.capture_txn_id,
+        key=f"withdrawal:{withdrawal.public_id}:failed",
+        actor=str(unit.actor),
+        at=at,
+        reason="payout refused by the provider",
+    )
+    withdrawal.finished_at, withdrawal.next_ask_at = at, None
+    withdrawal.reason = N_(
+        "The payment provider could not pay this out. The money is back in your wallet."
+    )
+    _release_refundable(unit.session, withdrawal)
+    _mark_deposit(unit.session, withdrawal.deposit_id)
+    _tell(unit, withdrawal, "withdrawal.failed")
+
+
+def _decide(
+    unit: UnitOfWork, withdrawal_id: int, event: str, actor: Actor
+) -> Withdrawal:
+    """Move from "requested" in one UPDATE that names the state it expects; whoever comes second changes nothing."""
+    session = unit.session
+    moved = session.execute(
+        update(Withdrawal)
+        .where(Withdrawal.id == withdrawal_id, Withdrawal.state == "requested")
+        .values(state=advance(WITHDRAWAL, "requested", event))
+        .execution_options(synchronize_session=False)
+    )
+    withdrawal = session.get(Withdrawal, withdrawal_id, populate_existing=True)
+    if withdrawal is None:
+        raise NotFound()
+    if moved.rowcount == 0:  # type: ignore[attr-defined]  # a DML result is a CursorResult
+        raise AlreadyDecided(state=withdrawal.state)
+    if event != "cancel" and withdrawal.requested_by == str(actor):
+        raise OwnRequest()
+    return withdrawal
+
+
+def _free(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
+    holds.release_hold(unit.session, withdrawal.hold_id, actor=str(unit.actor))
+    withdrawal.finished_at = now()
+    _release_refundable(unit.session, withdrawal)
+
+
+def _release_refundable(session: Session, withdrawal: Withdrawal) -> None:
+    deposit = session.get_one(Deposit, withdrawal.deposit_id, with_for_update=True)
+    deposit.refunded_minor -= withdrawal.amount_minor
+
+
+def _mark_deposit(session: Session, deposit_id: int) -> None:
+    """Show on the deposit how much of it went back."""
+    session.flush()
+    deposit = session.get_one(Deposit, deposit_id, with_for_update=True)
+    paid = sum(
+        session.scalars(
+            select(Withdrawal.amount_minor).where(
+                Withdrawal.deposit_id == deposit_id, Withdrawal.state == "paid"
+            )
+        )
+    )
+    event = (
+        "refund_none"
+        if not paid
+        else "refund_all"
+        if paid == deposit.settled_minor
+        else "refund_part"
+    )
+    deposit.state = advance(DEPOSIT, deposit.state, event)
+
+
+def _refundable_deposit(session: Session, client_id: int, amount: Money) -> Deposit:
+    """The oldest of the client's payments that still covers the amount, locked."""
+    candidates = session.scalars(
+        select(Deposit)
+        .where(
+            Deposit.client_id == client_id,
+            Deposit.currency == amount.currency,
+            Deposit.state.in_(REFUNDABLE),
+            Deposit.payment_reference.is_not(None),
+        )
+        .order_by(Deposit.id)
+        .with_for_update()
+    ).all()
+    if not candidates:
+        raise NoPaymentToRefund()
+    for deposit in candidates:
+        if (deposit.settled_minor or 0) - deposit.refunded_minor >= amount.amount_minor:
+            return deposit
+    most = max(
+        (deposit.settled_minor or 0) - deposit.refunded_minor for deposit in candidates
+    )
+    raise NotRefundable(
+        {"amount": NotRefundable.message % {"most": Money(most, amount.currency)}},
+        most=str(Money(most, amount.currency)),
+    )
+
+
+def find_for_update(session: Session, public_id: str) -> Withdrawal | None:
+    """The withdrawal with this attempt id, locked; None for an id that is not ours."""
+    try:
+        wanted = uuid.UUID(public_id)
+    except ValueError:
+        return None
+    return session.scalars(
+        select(Withdrawal).where(Withdrawal.public_id == wanted).with_for_update()
+    ).one_or_none()
+
+
+def _locked(session: Session, withdrawal_id: int) -> Withdrawal:
+    return session.get_one(Withdrawal, withdrawal_id, with_for_update=True)
+
+
+def _refunds(connector: Connector) -> Refunds:
+    if not isinstance(connector, Refunds):
+        raise TypeError(f"connector {connector.name} cannot refund")
+    return connector
+
+
+def _tell(unit: UnitOfWork, withdrawal: Withdrawal, event: str, **payload: str) -> None:
+    unit.emit(
+        event,
+        subject_id=withdrawal.id,
+        client_id=withdrawal.client_id,
+        amount_minor=withdrawal.amount_minor,
+        currency=withdrawal.currency,
+        **payload,
+    )

@@ -1,0 +1,40 @@
+"""The built-in roles: lists of (permission, view). Applied by `run.py permissions`, compared in a test."""
+
+from __future__ import annotations
+
+
+def read(*views: str) -> list[tuple[str, str]]:
+    """The right to list and open rows of generated screens."""
+    return [(permission, view) for view in views for permission in ("can_list", "can_show")]
+
+
+ROLES: dict[str, list[tuple[str, str]]] = {
+    "KYC reviewer": [
+        *read("Clients"),
+        ("can_list", "Documents"),
+        ("can_review", "Documents"),
+    ],
+    "Payments officer": [
+        *read("Clients", "Deposits", "Transfers", "Callbacks"),
+        *read("All withdrawals"),
+        ("can_list", "Withdrawals"),
+        ("can_decide", "Withdrawals"),
+    ],
+    "Compliance officer": [
+        *read("Clients", "Deposits", "Transfers", "Trading accounts", "Deals", "Ledger accounts", "Ledger transactions", "Audit trail", "Events"),
+        *read("All withdrawals"),
+        ("can_list", "Withdrawals"),
+        ("can_list", "Documents"),
+        ("can_review", "Documents"),
+        ("can_list", "Ledger entries"),
+        ("can_pdf", "Statements"),
+    ],
+    "Partner manager": [
+        *read("Clients", "Introducing brokers", "IB links", "Attributions", "Plans", "Accruals", "Settlements"),
+    ],
+    "Operator": [
+        *read("Servers", "Products", "Trading accounts", "Deals", "Positions", "Unknown operations", "Dead letters"),
+        *read("Events", "Mails", "Failed jobs"),
+        *[(permission, view) for view in ("Servers", "Products") for permission in ("can_add", "can_edit")],
+    ],
+}

@@ -1,0 +1,1 @@
+"""What back office and portal share in showing things: error pages, formats of money, lots and moments."""

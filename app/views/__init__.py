@@ -1,0 +1,20 @@
+"""The back office: Flask-AppBuilder screens over our models, by desk. One file per subject; `guarded` holds the two bases."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app.extensions import appbuilder, db
+from app.surfaces import formats
+
+
+def init_app(app: Flask) -> None:
+    """Bind Flask-AppBuilder and register every desk. Called inside the application context."""
+    from app.views import clients, documents, home, ledger, metatrader, partners, payments, system
+
+    appbuilder.init_app(app, db.session)
+    # Flask-AppBuilder made Babel; the language of a request is ours to choose (portal clients are not its users).
+    app.extensions["babel"].locale_selector = formats.select_locale
+    for desk in (clients, documents, payments, ledger, metatrader, partners, system):
+        desk.register(appbuilder)
+    app.context_processor(home.navigation)

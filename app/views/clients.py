@@ -1,0 +1,100 @@
+"""Clients desk: who they are, where they stand, their documents, accounts and timeline, and their statement."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from flask import Response, abort, request
+from flask.typing import ResponseReturnValue
+from flask_appbuilder import AppBuilder, expose, has_access
+from flask_babel import lazy_gettext as _l
+from sqlalchemy import select
+
+from app.core.clock import now
+from app.core.errors import InvalidInput, N_
+from app.core.tables import Event
+from app.core.uow import unit_of_work
+from app.extensions import db
+from app.models.clients import Client
+from app.models.compliance import Document
+from app.models.metatrader import TradingAccount
+from app.models.partners import Attribution
+from app.reporting import rendering, statement
+from app.views.columns import formatters
+from app.views.guarded import AuditedInterface, ReadOnlyView, DeskPage, staff_actor
+
+TIMELINE = 50
+
+
+class ClientView(ReadOnlyView):
+    """The list of clients and one page per client."""
+
+    class_permission_name = "Clients"
+    datamodel = AuditedInterface(Client)
+    list_title = _l("Clients")
+    show_title = _l("Client")
+    show_template = "office/client.html"
+    list_columns = ["id", "first_name", "last_name", "email", "country", "status", "created_at"]
+    search_columns = ["id", "email", "first_name", "last_name", "country", "status", "created_at"]
+    formatters_columns = formatters()
+    label_columns = {"email": _l("Mail address"), "first_name": _l("First name"), "last_name": _l("Last name"), "created_at": _l("Registered")}
+
+    @expose("/show/<pk>", methods=["GET"])
+    @has_access
+    def show(self, pk: str) -> ResponseReturnValue:
+        session = db.session()
+        client = session.get(Client, int(pk)) if pk.isdigit() else None
+        if client is None:
+            abort(404)
+        with unit_of_work(session, staff_actor()) as unit:
+            unit.audit("client.view", f"client:{client.id}")
+        return self.render_template(
+            self.show_template,
+            client=client,
+            documents=session.scalars(select(Document).where(Document.client_id == client.id).order_by(Document.id.desc())).all(),
+            accounts=session.scalars(select(TradingAccount).where(TradingAccount.client_id == client.id).order_by(TradingAccount.id)).all(),
+            attribution=session.scalars(
+                select(Attribution).where(Attribution.client_id == client.id, Attribution.valid_to.is_(None))
+            ).one_or_none(),
+            timeline=session.scalars(select(Event).where(Event.client_id == client.id).order_by(Event.id.desc()).limit(TIMELINE)).all(),
+            month=now().strftime("%Y-%m"),
+        )
+
+
+class StatementView(DeskPage):
+    """A client's statement of a month, as a PDF."""
+
+    class_permission_name = "Statements"
+    route_base = "/statements"
+    default_view = "pdf"
+
+    @expose("/<int:client_id>.pdf")
+    @has_access
+    def pdf(self, client_id: int) -> ResponseReturnValue:
+        session = db.session()
+        client = session.get(Client, client_id)
+        if client is None:
+            abort(404)
+        first, last = month_of(request.args.get("month", ""))
+        with unit_of_work(session, staff_actor()) as unit:
+            data = statement.client_statement(session, client_id=client_id, first=first, last=last)
+            unit.audit("statement.view", f"client:{client_id}", after={"from": first.isoformat(), "to": last.isoformat()})
+        language = request.args.get("language") or client.language
+        content = rendering.render_statement(data, language)
+        name = f"statement-{client_id}-{first:%Y-%m}.pdf"
+        return Response(content, mimetype="application/pdf", headers={"Content-Disposition": f'inline; filename="{name}"'})
+
+
+def month_of(text: str) -> tuple[date, date]:
+    """The first and last day of a month written as 2026-11; the present month when empty. Raises InvalidInput."""
+    try:
+        first = date.fromisoformat(f"{text}-01") if text else now().date().replace(day=1)
+    except ValueError:
+        raise InvalidInput({"month": N_("Please give a month such as 2026-11.")}, message=N_("Please give a month such as 2026-11.")) from None
+    following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+    return first, date.fromordinal(following.toordinal() - 1)
+
+
+def register(appbuilder: AppBuilder) -> None:
+    appbuilder.add_view(ClientView, "Clients", label=_l("Clients"), icon="users", category="Clients desk", category_label=_l("Clients"))
+    appbuilder.add_view_no_menu(StatementView)

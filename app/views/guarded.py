@@ -1,0 +1,180 @@
+"""The bases of all generated screens: what staff may not change is read-only, what they may change is audited and safe.
+
+Why not Flask-AppBuilder's ModelView directly: a refused edit leaves the object dirty and a later commit saves it; database
+errors reach the browser with their parameters; nothing is audited; a refused form loses what was typed.
+"""
+
+from __future__ import annotations
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from flask import abort, flash, request
+from flask_appbuilder import BaseView, ModelView
+from flask_appbuilder.models.sqla.interface import SQLAInterface
+from flask_babel import gettext
+from flask_login import current_user
+from sqlalchemy import inspect
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.actor import Actor
+from app.core.errors import AppError, Conflict, InvalidInput, N_
+from app.core.uow import unit_of_work
+from app.surfaces.errors import sentence
+
+LIST_PAGE_SIZE = 25
+
+
+def staff_actor() -> Actor:
+    """The signed-in staff member, with the address the request came from."""
+    return Actor.staff(int(current_user.id), request.remote_addr or "")
+
+
+def plain(value: Any) -> Any:
+    """A column value as JSON holds it."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, str | int | bool | list | dict) or value is None:
+        return value
+    return str(value)
+
+
+def row_values(item: Any) -> dict[str, Any]:
+    return {attribute.key: plain(getattr(item, attribute.key)) for attribute in inspect(type(item)).column_attrs}
+
+
+def old_values(item: Any) -> dict[str, Any]:
+    """Column values as they were before this change, from SQLAlchemy's attribute history."""
+    values = {}
+    for attribute in inspect(type(item)).column_attrs:
+        history = inspect(item).attrs[attribute.key].history
+        before = history.deleted[0] if history.deleted else (history.unchanged[0] if history.unchanged else None)
+        values[attribute.key] = plain(before)
+    return values
+
+
+class AuditedInterface(SQLAInterface):
+    """Flask-AppBuilder's data interface with our unit of work: every change is audited, every error is a typed one."""
+
+    def add(self, item: Any, commit: bool = True) -> None:
+        self._change("add", item)
+
+    def edit(self, item: Any, commit: bool = True) -> None:
+        self._change("edit", item)
+
+    def delete(self, item: Any, commit: bool = True) -> None:
+        self._change("delete", item)
+
+    def delete_all(self, items: list[Any]) -> None:
+        for item in items:
+            self.delete(item)
+
+    def _change(self, verb: str, item: Any) -> None:
+        table = type(item).__tablename__
+        before = None if verb == "add" else old_values(item)
+        try:
+            with unit_of_work(self.session, staff_actor()) as unit:
+                if verb == "delete":
+                    unit.session.delete(item)
+                else:
+                    unit.session.add(item)
+                unit.session.flush()
+                after = None if verb == "delete" else row_values(item)
+                unit.audit(f"{table}.{verb}", f"{table}:{item.id}", before=before, after=after)
+        except SQLAlchemyError as error:
+            raise refused(error) from None
+
+
+def refused(error: SQLAlchemyError) -> AppError:
+    """A database error in words for staff: which rule it broke, never the statement or its parameters."""
+    state = getattr(getattr(error, "orig", None), "sqlstate", "") or ""
+    if state == "23505":
+        return Conflict(N_("Another row already has this value. Nothing was saved."))
+    if state == "23503":
+        return Conflict(N_("This row is used elsewhere, or refers to one that does not exist. Nothing was changed."))
+    if state.startswith("23") or state.startswith("22"):
+        return InvalidInput(message=N_("A value is not allowed here. Nothing was saved."))
+    return AppError(N_("The database refused this. Nothing was saved."))
+
+
+class ReadOnlyView(ModelView):
+    """A list and a page per row, no way to change anything: for money, trading data, events, the audit trail."""
+
+    base_permissions = ["can_list", "can_show"]
+    page_size = LIST_PAGE_SIZE
+    base_order: tuple[str, str] | None = ("id", "desc")
+
+
+class BackOfficeView(ModelView):
+    """Reference data that staff edit. A refused form keeps what was typed and says what is wrong."""
+
+    page_size = LIST_PAGE_SIZE
+
+    def _add(self) -> Any:
+        form = self.add_form.refresh()
+        exclude = self._filters.get_relation_cols()
+        if request.method == "POST":
+            self._fill_form_exclude_cols(exclude, form)
+            if form.validate() and self._save(form, self.datamodel.obj()):
+                flash(gettext("Added."), "success")
+                return None
+        else:
+            self.update_redirect()
+        return self._get_add_widget(form=form, exclude_cols=exclude)
+
+    def _edit(self, pk: Any) -> Any:
+        item = self.datamodel.get(pk, self._base_filters)
+        if not item:
+            abort(404)
+        exclude = self._filters.get_relation_cols()
+        if request.method == "POST":
+            form = self.edit_form.refresh(request.form)
+            self._fill_form_exclude_cols(exclude, form)
+            form._id = self.datamodel.get_pk_value(item)
+            if form.validate() and self._save(form, item):
+                flash(gettext("Saved."), "success")
+                return None
+        else:
+            form = self.edit_form.refresh(obj=item)
+            self.update_redirect()
+        return self._get_edit_widget(form=form, exclude_cols=exclude)
+
+    def _save(self, form: Any, item: Any) -> bool:
+        """Fill, check and save; on refusal undo everything and say why beside the kept input."""
+        try:
+            form.populate_obj(item)
+            self.check(item)
+            self.datamodel.add(item) if item.id is None else self.datamodel.edit(item)
+        except AppError as error:
+            self.datamodel.session.rollback()
+            for name, problem in getattr(error, "problems", {}).items():
+                if name in form:
+                    form[name].errors = [*form[name].errors, gettext(problem)]
+            flash(sentence(error), "danger")
+            return False
+        return True
+
+    def check(self, item: Any) -> None:
+        """Rules beyond the form's own; raise InvalidInput. Override per view."""
+
+    def _delete(self, pk: Any) -> None:
+        item = self.datamodel.get(pk, self._base_filters)
+        if not item:
+            abort(404)
+        try:
+            self.datamodel.delete(item)
+            flash(gettext("Deleted."), "success")
+        except AppError as error:
+            flash(sentence(error), "danger")
+        self.update_redirect()
+
+
+class DeskPage(BaseView):
+    """Base of the pages that are not generated: queues, previews, editors with a use case behind them."""
+
+    default_view = "index"

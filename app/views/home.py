@@ -1,0 +1,51 @@
+"""The first page of the back office: what waits, by desk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_appbuilder import IndexView, expose
+from flask_login import current_user
+from sqlalchemy import text
+
+from app.extensions import appbuilder, db
+
+#: Queues with a counter: menu name → (view that owns the permission, sentence, query).
+QUEUES: dict[str, tuple[str, str]] = {
+    "Documents": ("Documents", "SELECT count(*) FROM document WHERE status = 'pending'"),
+    "Withdrawals": ("Withdrawals", "SELECT count(*) FROM withdrawal WHERE state = 'requested'"),
+    "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
+    "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL"),
+    "Failed jobs": ("Failed jobs", "SELECT count(*) FROM job_failure WHERE retried_at IS NULL"),
+}
+
+
+def queue_counts() -> dict[str, int]:
+    """How much waits in each queue that the signed-in person may open."""
+    visible = [name for name in QUEUES if appbuilder.sm.has_access("menu_access", name)]
+    if not visible:
+        return {}
+    parts = " UNION ALL ".join(f"SELECT {index}, ({QUEUES[name][1]})" for index, name in enumerate(visible))
+    return {visible[index]: count for index, count in db.session.execute(text(parts))}
+
+
+def navigation() -> dict[str, Any]:
+    """Template context of the back office's frame."""
+    if request.path.startswith("/portal") or not current_user or not current_user.is_authenticated:
+        return {"queue_counts": {}}
+    return {"queue_counts": queue_counts()}
+
+
+class HomeView(IndexView):
+    """The desk's start page for staff; a visitor is sent to the portal."""
+
+    index_template = "office/home.html"
+
+    @expose("/")
+    def index(self) -> ResponseReturnValue:
+        if not current_user.is_authenticated:
+            return redirect(url_for("portal.home"))
+        self.update_redirect()
+        return self.render_template(self.index_template, appbuilder=self.appbuilder, queues=queue_counts())

@@ -1,0 +1,48 @@
+"""Money desk: accounts, transactions and entries of the ledger, read-only by design."""
+
+from __future__ import annotations
+
+from flask_appbuilder import AppBuilder
+from flask_babel import lazy_gettext as _l
+
+from app.models.ledger import Account, Entry, Transaction
+from app.views.columns import formatters, identifier
+from app.views.guarded import AuditedInterface, ReadOnlyView
+
+
+class LedgerAccountView(ReadOnlyView):
+    class_permission_name = "Ledger accounts"
+    datamodel = AuditedInterface(Account)
+    list_title = _l("Ledger accounts")
+    list_columns = ["code", "kind", "currency", "balance", "held", "version"]
+    search_columns = ["code", "kind", "currency"]
+    base_order = ("code", "asc")
+    formatters_columns = formatters(code=identifier)
+
+
+class LedgerTransactionView(ReadOnlyView):
+    class_permission_name = "Ledger transactions"
+    datamodel = AuditedInterface(Transaction)
+    list_title = _l("Transactions")
+    list_columns = ["seq", "kind", "idempotency_key", "actor", "posted_at"]
+    search_columns = ["kind", "idempotency_key", "actor", "posted_at"]
+    base_order = ("seq", "desc")
+    formatters_columns = formatters(idempotency_key=identifier)
+
+
+class LedgerEntryView(ReadOnlyView):
+    class_permission_name = "Ledger entries"
+    datamodel = AuditedInterface(Entry)
+    list_title = _l("Entries")
+    base_permissions = ["can_list"]
+    base_order = None
+    list_columns = ["account_id", "account_version", "currency", "debit", "credit", "txn_id"]
+    search_columns = ["account_id", "currency"]
+    formatters_columns = formatters(txn_id=identifier)
+
+
+def register(appbuilder: AppBuilder) -> None:
+    desk = {"category": "Money desk", "category_label": _l("Money")}
+    appbuilder.add_view(LedgerAccountView, "Ledger accounts", label=_l("Accounts"), icon="scale", **desk)
+    appbuilder.add_view(LedgerTransactionView, "Ledger transactions", label=_l("Transactions"), icon="list", **desk)
+    appbuilder.add_view(LedgerEntryView, "Ledger entries", label=_l("Entries"), icon="list", **desk)

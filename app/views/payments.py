@@ -1,0 +1,125 @@
+"""Payments desk: the withdrawal queue, and read-only lists of deposits, withdrawals, transfers and callbacks."""
+
+from __future__ import annotations
+
+from flask import abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_appbuilder import AppBuilder, expose, has_access, permission_name
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
+from sqlalchemy import select
+
+from app.core.errors import AppError
+from app.core.money import Money
+from app.extensions import db
+from app.ledger import chart, queries
+from app.models.payments import Callback, Deposit, Transfer, Withdrawal
+from app.payments import withdrawals
+from app.surfaces.errors import sentence
+from app.views.columns import client_link, formatters
+from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
+
+
+class WithdrawalQueue(DeskPage):
+    """The withdrawal queue: what waits for a decision, with what an officer needs to decide."""
+
+    class_permission_name = "Withdrawals"
+    route_base = "/withdrawals"
+
+    @expose("/")
+    @has_access
+    @permission_name("list")
+    def index(self) -> ResponseReturnValue:
+        waiting = db.session.scalars(select(Withdrawal).where(Withdrawal.state == "requested").order_by(Withdrawal.id)).all()
+        recent = db.session.scalars(select(Withdrawal).where(Withdrawal.state != "requested").order_by(Withdrawal.id.desc()).limit(25)).all()
+        return self.render_template("office/withdrawals.html", waiting=waiting, recent=recent)
+
+    @expose("/<int:withdrawal_id>")
+    @has_access
+    @permission_name("list")
+    def show(self, withdrawal_id: int) -> ResponseReturnValue:
+        withdrawal = db.session.get(Withdrawal, withdrawal_id)
+        if withdrawal is None:
+            abort(404)
+        wallet = queries.balance(db.session(), chart.client_wallet(withdrawal.client_id, withdrawal.currency).code)
+        return self.render_template(
+            "office/withdrawal.html",
+            withdrawal=withdrawal,
+            amount=Money(withdrawal.amount_minor, withdrawal.currency),
+            wallet=wallet,
+            client=withdrawal.client,
+            deposit=withdrawal.deposit,
+            reason=request.args.get("reason", ""),
+        )
+
+    @expose("/<int:withdrawal_id>/approve", methods=["POST"])
+    @has_access
+    @permission_name("decide")
+    def approve(self, withdrawal_id: int) -> ResponseReturnValue:
+        try:
+            done = withdrawals.approve_withdrawal(db.session(), withdrawal_id, staff_actor())
+            flash(gettext("Approved: %(amount)s are on their way to the client.", amount=str(Money(done.amount_minor, done.currency))), "success")
+        except AppError as error:
+            flash(sentence(error), "warning")
+        return redirect(url_for("WithdrawalQueue.show", withdrawal_id=withdrawal_id))
+
+    @expose("/<int:withdrawal_id>/reject", methods=["POST"])
+    @has_access
+    @permission_name("decide")
+    def reject(self, withdrawal_id: int) -> ResponseReturnValue:
+        reason = request.form.get("reason", "")
+        try:
+            withdrawals.reject_withdrawal(db.session(), withdrawal_id, reason, staff_actor())
+            flash(gettext("Rejected. The money is free in the client's wallet again."), "success")
+        except AppError as error:
+            flash(sentence(error), "warning")
+        return redirect(url_for("WithdrawalQueue.show", withdrawal_id=withdrawal_id))
+
+
+class DepositView(ReadOnlyView):
+    class_permission_name = "Deposits"
+    datamodel = AuditedInterface(Deposit)
+    list_title = _l("Deposits")
+    list_columns = ["id", "client", "connector", "amount_minor", "currency", "state", "created_at", "settled_at"]
+    search_columns = ["id", "client", "connector", "currency", "state", "provider_reference", "created_at"]
+    formatters_columns = formatters(client=client_link)
+    label_columns = {"amount_minor": _l("Amount (minor units)"), "created_at": _l("Started"), "settled_at": _l("Settled")}
+
+
+class WithdrawalView(ReadOnlyView):
+    class_permission_name = "All withdrawals"
+    datamodel = AuditedInterface(Withdrawal)
+    list_title = _l("All withdrawals")
+    list_columns = ["id", "client", "amount_minor", "currency", "state", "approved_by", "created_at", "finished_at"]
+    search_columns = ["id", "client", "currency", "state", "provider_reference", "created_at"]
+    formatters_columns = formatters(client=client_link)
+    label_columns = {"amount_minor": _l("Amount (minor units)")}
+
+
+class TransferView(ReadOnlyView):
+    class_permission_name = "Transfers"
+    datamodel = AuditedInterface(Transfer)
+    list_title = _l("Transfers")
+    list_columns = ["id", "client", "trading_account", "direction", "amount_minor", "currency", "state", "created_at"]
+    search_columns = ["id", "client", "trading_account", "direction", "state", "created_at"]
+    formatters_columns = formatters(client=client_link)
+    label_columns = {"amount_minor": _l("Amount (minor units)")}
+
+
+class CallbackView(ReadOnlyView):
+    class_permission_name = "Callbacks"
+    datamodel = AuditedInterface(Callback)
+    list_title = _l("Provider callbacks")
+    list_columns = ["id", "connector", "event_id", "type", "is_ignored", "received_at", "processed_at"]
+    show_columns = ["id", "connector", "event_id", "type", "is_ignored", "address", "received_at", "processed_at"]
+    search_columns = ["connector", "event_id", "type", "is_ignored", "received_at"]
+    formatters_columns = formatters()
+
+
+def register(appbuilder: AppBuilder) -> None:
+    desk = {"category": "Payments desk", "category_label": _l("Payments")}
+    appbuilder.add_view(WithdrawalQueue, "Withdrawals", label=_l("Withdrawal queue"), icon="cash", **desk)
+    appbuilder.add_view(WithdrawalView, "All withdrawals", label=_l("All withdrawals"), icon="list", **desk)
+    appbuilder.add_view(DepositView, "Deposits", label=_l("Deposits"), icon="list", **desk)
+    appbuilder.add_view(TransferView, "Transfers", label=_l("Transfers"), icon="list", **desk)
+    appbuilder.add_view(CallbackView, "Callbacks", label=_l("Callbacks"), icon="list", **desk)
