@@ -1,0 +1,23 @@
+// What opens over the page: dialogs (<button data-dialog="id">, <button data-dialog-close>) and menus (<details data-menu>).
+// Browsers with command/commandfor open the dialogs by themselves.
+
+const BY_THEMSELVES = "commandForElement" in HTMLButtonElement.prototype;
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-dialog]");
+  if (opener && !BY_THEMSELVES) document.getElementById(opener.dataset.dialog)?.showModal();
+  const closer = event.target.closest("[data-dialog-close]");
+  if (closer && !BY_THEMSELVES) closer.closest("dialog")?.close();
+  if (event.target.matches("dialog")) event.target.close(); // a click on the backdrop
+  for (const menu of document.querySelectorAll("details[data-menu][open]")) {
+    if (!menu.contains(event.target)) menu.open = false;
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  for (const menu of document.querySelectorAll("details[data-menu][open]")) {
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  }
+});
