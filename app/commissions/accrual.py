@@ -78,13 +78,8 @@ def _lock_servers(session: Session, deal_ids: list[int]) -> None:
 
 def _accrue_batch(session: Session, deal_ids: list[int]) -> list[_Written]:
     deals = load_deals(session, deal_ids)
-    judged = dict(
-        session.execute(
-            select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id.in_([deal.id for deal in deals]))
-        )
-        .tuples()
-        .all()
-    )
+    found = select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id.in_([deal.id for deal in deals]))
+    judged = {row.deal_id: row.reason for row in session.execute(found)}
     dead = [deal for deal in deals if deal.is_dead]
     # What was judged stays judged: plans and attributions entered later belong to a replay, not to a repeated delivery.
     due = [deal for deal in deals if not deal.is_dead and (deal.id not in judged or judged[deal.id] in WAITING)]
@@ -181,11 +176,8 @@ def _tell(unit: UnitOfWork, written: Iterable[_Written]) -> None:
     for ib_id, amount, currency in written:
         sums[ib_id][currency] += amount
         counts[ib_id] += 1
-    clients = dict(
-        unit.session.execute(select(IntroducingBroker.id, IntroducingBroker.client_id).where(IntroducingBroker.id.in_(sums)))
-        .tuples()
-        .all()
-    )
+    found = select(IntroducingBroker.id, IntroducingBroker.client_id).where(IntroducingBroker.id.in_(sums))
+    clients = {row.id: row.client_id for row in unit.session.execute(found)}
     for ib_id in sorted(sums):
         amounts = {currency: f"{amount:f}" for currency, amount in sorted(sums[ib_id].items())}
         unit.emit("commission.accrued", subject_id=ib_id, client_id=clients[ib_id], accruals=counts[ib_id], amounts=amounts)

@@ -15,7 +15,7 @@ from app.commissions.deals import EXACT, DealFacts
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What a rule gives for a deal before it is shared: `amount` = `lots` x `rate`, exact, in the rule's currency."""
+    """What a rule gives for a deal before it is shared: lots counted, rate, and the exact amount in the rule's currency."""
 
     lots: Decimal
     rate: Decimal

@@ -55,5 +55,5 @@ class DealFacts:
 
     @property
     def position_direction(self) -> str:
-        """ "buy" or "sell": the side of the position being closed, which is the opposite of the closing deal's."""
+        """The side of the position being closed, "buy" or "sell": the opposite of the closing deal's."""
         return "buy" if self.action == SELL else "sell"

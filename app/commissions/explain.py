@@ -112,7 +112,7 @@ class DealExplanation:
 
 @dataclass(frozen=True)
 class Total:
-    """An IB's sums in one currency: `unsettled` accruals, the remainder `carried`, `settled` in all, and the ledger's balance."""
+    """An IB's sums in one currency: unsettled accruals, the remainder carried, settled in all, and the ledger's balance."""
 
     currency: str
     unsettled: Decimal
@@ -190,15 +190,12 @@ def arithmetic(lots: Decimal, rate: Decimal, share: Decimal, currency: str) -> t
 
 def totals(session: Session, ib_id: int) -> list[Total]:
     """An IB's sums per currency, in order of currency; empty before the first accrual."""
-    unsettled: dict[str, Decimal] = dict(
-        session.execute(
-            select(Accrual.currency, func.sum(Accrual.amount))
-            .where(Accrual.ib_id == ib_id, Accrual.settlement_id.is_(None))
-            .group_by(Accrual.currency)
-        )
-        .tuples()
-        .all()
+    waiting = session.execute(
+        select(Accrual.currency, func.sum(Accrual.amount).label("amount"))
+        .where(Accrual.ib_id == ib_id, Accrual.settlement_id.is_(None))
+        .group_by(Accrual.currency)
     )
+    unsettled: dict[str, Decimal] = {row.currency: row.amount for row in waiting}
     settled: dict[str, int] = defaultdict(int)
     carried: dict[str, Decimal] = {}
     rows = session.execute(

@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -129,7 +129,7 @@ def settle_all(session: Session, at: datetime, period: str) -> list[Settled]:
     return settled
 
 
-def _unsettled(ib_id: int, currency: str) -> tuple[object, ...]:
+def _unsettled(ib_id: int, currency: str) -> tuple[ColumnElement[bool], ...]:
     return (Accrual.ib_id == ib_id, Accrual.currency == currency, Accrual.settlement_id.is_(None))
 
 

@@ -1,0 +1,286 @@
+"""Booked deals become accruals once, under what held when each deal was done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import select, text, update
+
+from app.commissions import publishing
+from app.commissions.accrual import accrue_deals, accrue_waiting
+from app.commissions.explain import explain_deal
+from app.core.actor import Actor
+from app.core.uow import unit_of_work
+from app.models.commissions import Accrual, PlanVersion
+from app.models.metatrader import Deal
+from app.models.partners import Attribution, IntroducingBroker
+from tests.integration.commissions.brokerage import LOT, NOON, START, Brokerage, build
+
+STAFF = Actor.staff(1)
+HELD = [{"key": "held", "component": "per_lot", "rate": "2", "filter": {"min_holding_s": 60}}]
+
+
+def test_a_closing_deal_pays_the_client_s_ib(house: Brokerage) -> None:
+    ib_id = house.ib()
+    opening, closing = (house.deal(house.brought(ib_id), "0.5", entry=entry) for entry in (0, 1))
+
+    assert accrue_deals(house.session, [opening, closing]) == 1
+
+    assert house.amounts(ib_id) == [("accrue", Decimal("3.5"))]
+    assert house.outcome(closing) == (1, "")
+    assert house.outcome(opening) == (0, "not_closing")
+    (event,) = house.events("commission.accrued")
+    assert event.client_id == house.session.scalar(select(IntroducingBroker.client_id).where(IntroducingBroker.id == ib_id))
+    assert event.subject_id == ib_id
+    assert event.payload == {"accruals": 1, "amounts": {"USD": "3.5000000000"}}
+
+
+def test_a_second_delivery_changes_nothing(house: Brokerage) -> None:
+    ib_id = house.ib()
+    deals = [house.deal(house.brought(ib_id)) for _ in range(3)]
+
+    assert accrue_deals(house.session, deals) == 3
+    assert accrue_deals(house.session, [*deals, *deals]) == 0
+
+    assert len(house.amounts(ib_id)) == 3
+    assert len(house.events("commission.accrued")) == 1
+
+
+def test_a_batch_tells_each_ib_once(house: Brokerage) -> None:
+    first, second = house.ib(), house.ib()
+    deals = [house.deal(house.brought(ib_id), lots) for ib_id in (first, second) for lots in ("1", "2")]
+
+    assert accrue_deals(house.session, deals) == 4
+
+    assert [(event.subject_id, event.payload["amounts"]) for event in house.events("commission.accrued")] == [
+        (first, {"USD": "21.0000000000"}),
+        (second, {"USD": "21.0000000000"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("why", "changes"),
+    [("demo", {}), ("no_ib", {}), ("no_account", {}), ("void", {"is_void": True}), ("excluded_reason", {"reason": 6})],
+)
+def test_a_deal_that_pays_nothing_keeps_its_reason(house: Brokerage, why: str, changes: dict[str, object]) -> None:
+    ib_id = house.ib()
+    own = house.brought(ib_id)
+    client_id = house.session.scalar(select(Attribution.client_id).where(Attribution.ib_id == ib_id))
+    assert client_id is not None
+    account = {"demo": house.account(client_id, demo=True), "no_ib": house.account(house.client()), "no_account": None}.get(
+        why, own
+    )
+    deal = house.deal(account, **changes)
+
+    assert accrue_deals(house.session, [deal]) == 0
+
+    assert house.outcome(deal) == (0, why)
+    explained = explain_deal(house.session, deal)
+    assert (explained.reason, explained.lines) == (why, ())
+    assert explained.message
+
+
+def test_a_correction_reverses_and_pays_anew(house: Brokerage) -> None:
+    ib_id = house.ib()
+    first = house.deal(house.brought(ib_id), "2")
+    accrue_deals(house.session, [first])
+
+    second = house.revise(first, "1.5")
+    assert accrue_deals(house.session, [second]) == 2
+    assert accrue_deals(house.session, [second, first]) == 0
+
+    assert sorted(house.amounts(ib_id)) == [("accrue", Decimal("10.5")), ("accrue", Decimal(14)), ("reverse", Decimal(-14))]
+    assert house.outcome(first) == (0, "superseded")
+    assert house.outcome(second) == (1, "")
+    lots = house.session.scalar(select(Accrual.lots).where(Accrual.kind == "reverse"))
+    assert lots == -2
+
+
+def test_a_correction_that_arrives_first_leaves_nothing_to_reverse(house: Brokerage) -> None:
+    ib_id = house.ib()
+    first = house.deal(house.brought(ib_id), "2")
+    second = house.revise(first, "1.5")
+
+    accrue_deals(house.session, [second])
+    accrue_deals(house.session, [first])
+
+    assert house.amounts(ib_id) == [("accrue", Decimal("10.5"))]
+
+
+def test_a_deletion_reverses(house: Brokerage) -> None:
+    ib_id = house.ib()
+    deal = house.deal(house.brought(ib_id))
+    accrue_deals(house.session, [deal])
+    house.session.execute(update(Deal).where(Deal.id == deal).values(is_void=True))
+
+    assert accrue_deals(house.session, [deal]) == 1
+
+    assert house.amounts(ib_id) == [("accrue", Decimal(7)), ("reverse", Decimal(-7))]
+    assert house.outcome(deal) == (0, "void")
+
+
+def test_what_held_when_the_deal_was_done_counts(house: Brokerage, minute: timedelta) -> None:
+    old, new = house.ib(), house.ib([{"key": "fx", "component": "per_lot", "rate": "9"}])
+    publishing.publish_version(
+        house.session, house.ids["plan"], [{"key": "fx", "component": "per_lot", "rate": "11"}], NOON + 2 * minute, STAFF
+    )
+    client_id = house.client()
+    account = house.brought(old, until=NOON, client_id=client_id)
+    house.brought(new, since=NOON, client_id=client_id)
+    moments = [NOON - minute, NOON, NOON + minute, NOON + 2 * minute]
+
+    accrue_deals(house.session, [house.deal(account, done_at=at) for at in reversed(moments)])
+
+    assert house.amounts(old) == [("accrue", Decimal(7))]
+    assert sorted(house.amounts(new)) == [("accrue", Decimal(9)), ("accrue", Decimal(9)), ("accrue", Decimal(11))]
+
+
+def test_before_a_plan_begins_nothing_is_paid(house: Brokerage, minute: timedelta) -> None:
+    deal = house.deal(house.brought(house.ib(), since=START - 2 * minute), done_at=START - minute)
+
+    accrue_deals(house.session, [deal])
+
+    assert house.outcome(deal) == (0, "no_plan")
+
+
+def test_a_judged_deal_is_not_judged_again_under_what_was_entered_later(house: Brokerage) -> None:
+    client_id = house.client()
+    deal = house.deal(house.account(client_id))
+    accrue_deals(house.session, [deal])
+
+    ib_id = house.ib()
+    house.brought(ib_id, client_id=client_id)
+    assert accrue_deals(house.session, [deal]) == 0
+
+    assert house.amounts(ib_id) == []
+
+
+def test_holding_time_runs_from_the_opening(house: Brokerage, minute: timedelta) -> None:
+    ib_id = house.ib(HELD)
+    account = house.brought(ib_id)
+
+    def trade(position: int, *moments: tuple[int, int]) -> int:
+        """Deals of one position as (seconds before noon, entry); returns the last one's id."""
+        return [
+            house.deal(
+                account,
+                position_ticket=position,
+                entry=entry,
+                volume_closed=LOT if entry == 2 else 0,
+                done_at=NOON - timedelta(seconds=before_s),
+            )
+            for before_s, entry in moments
+        ][-1]
+
+    long_held = trade(1, (60, 0), (0, 1))
+    too_short = trade(2, (59, 0), (0, 1))
+    added_to = trade(3, (90, 0), (5, 0), (0, 1))
+    reversed_since = trade(4, (900, 0), (30, 2), (0, 1))
+    reversal = trade(5, (61, 0), (0, 2))
+    deals = [long_held, too_short, added_to, reversed_since, reversal]
+    accrue_deals(house.session, deals)
+
+    assert [house.outcome(deal)[1] for deal in deals] == ["", "held_too_short", "", "held_too_short", ""]
+
+
+def test_a_deal_waits_for_its_opening_and_is_paid_when_it_comes(house: Brokerage, minute: timedelta) -> None:
+    ib_id = house.ib(HELD)
+    account = house.brought(ib_id)
+    closing = house.deal(account, position_ticket=77)
+    accrue_deals(house.session, [closing])
+    assert house.outcome(closing) == (0, "opening_unknown")
+    assert accrue_waiting(house.session) == 0
+
+    house.deal(account, position_ticket=77, entry=0, done_at=NOON - minute)
+    assert accrue_waiting(house.session) == 1
+
+    assert house.amounts(ib_id) == [("accrue", Decimal(2))]
+    assert accrue_waiting(house.session) == 0
+
+
+def test_a_broken_version_stops_its_plan_and_no_other(house: Brokerage) -> None:
+    broken, sound = house.ib(), house.ib()
+    rules = [{"key": "fx", "component": "gone", "rate": "1"}]
+    version_id = house.session.scalar(
+        select(PlanVersion.id).where(PlanVersion.plan_id != house.ids["plan"]).order_by(PlanVersion.id.desc()).limit(1)
+    )
+    house.session.execute(update(PlanVersion).where(PlanVersion.id == version_id).values(rules=rules))
+    waiting, paid = house.deal(house.brought(broken)), house.deal(house.brought(sound))
+
+    assert accrue_deals(house.session, [waiting, paid]) == 1
+
+    assert house.outcome(waiting) == (0, "plan_invalid")
+    assert house.outcome(paid) == (1, "")
+
+
+def test_two_workers_with_the_same_deals_pay_once(database) -> None:
+    with database.session() as session:
+        house = build(session)
+        ib_id = house.ib()
+        account = house.brought(ib_id)
+        deals = [house.deal(account) for _ in range(50)]
+        house.save()
+    written: list[int] = []
+
+    def work() -> None:
+        with database.session() as own:
+            written.append(accrue_deals(own, deals))
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+
+    assert sorted(written) == [0, 0, 0, 50]
+    with database.session() as session:
+        assert len(Brokerage(session).amounts(ib_id)) == 50
+
+
+def test_a_correction_waits_for_the_worker_that_pays_the_old_revision(database) -> None:
+    """The second worker must not look for accruals to reverse before the first has committed them."""
+    with database.session() as session:
+        house = build(session)
+        ib_id = house.ib()
+        first = house.deal(house.brought(ib_id), "2")
+        house.save()
+    second: list[int] = []
+
+    def correct() -> None:
+        with database.session() as own:
+            correction = Brokerage(own, house.server_id)
+            second.append(correction.revise(first, "1"))
+            correction.save()
+            accrue_deals(own, second)
+
+    worker = threading.Thread(target=correct)
+    with database.session() as slow:
+        with unit_of_work(slow, STAFF):
+            assert accrue_deals(slow, [first]) == 1
+            worker.start()
+            until(lambda: waits_for_lock(database))
+        worker.join(60)
+
+    with database.session() as session:
+        assert sorted(Brokerage(session).amounts(ib_id)) == [
+            ("accrue", Decimal(7)),
+            ("accrue", Decimal(14)),
+            ("reverse", Decimal(-14)),
+        ]
+
+
+def waits_for_lock(database) -> bool:
+    with database.session() as session:
+        return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")))
+
+
+def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.02)
