@@ -1,0 +1,190 @@
+"""The demo brokerage: one trading server, four products, an introducing broker with a plan and clients, staff for every role.
+
+Loaded once, in development only. What needs the trading server (accounts, transfers) is ordered here through the same use
+cases as ever, and carried out by the running jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.clients.passwords import hash_password
+from app.commissions import publishing
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.errors import Forbidden, N_
+from app.core.money import Money
+from app.core.uow import unit_of_work
+from app.ledger import chart, posting
+from app.metatrader import accounts
+from app.models.clients import Client
+from app.models.metatrader import Product, Server
+from app.partners import attribution, links
+
+if TYPE_CHECKING:
+    from config import Settings
+
+PASSWORD = "demo-Lotwise-1"
+ACTOR = Actor.system("demo")
+
+#: (user name, first name, last name, role)
+STAFF = (
+    ("admin", "Ada", "Ahlgren", "Admin"),
+    ("kyc", "Karim", "Yilmaz", "KYC reviewer"),
+    ("officer", "Olga", "Petrova", "Payments officer"),
+    ("officer2", "Oscar", "Nielsen", "Payments officer"),
+    ("compliance", "Chloe", "Martin", "Compliance officer"),
+    ("partners", "Paolo", "Ricci", "Partner manager"),
+    ("operator", "Omar", "Haddad", "Operator"),
+)
+
+#: (first name, last name, mail, country, language, opening money in minor units of USD)
+CLIENTS = (
+    ("Ines", "Brandt", "ib@demo.lotwise.example", "DE", "en", 0),
+    ("Elena", "Rossi", "elena@demo.lotwise.example", "IT", "en", 1_000_000),
+    ("ليلى", "المنصوري", "layla@demo.lotwise.example", "AE", "ar", 750_000),
+    ("Marek", "Nowak", "marek@demo.lotwise.example", "PL", "en", 500_000),
+)
+
+LINK_CODE = "WELCOME"
+
+#: What `run.py up` prints: role, where to sign in (a path), user, password.
+SIGN_INS: list[tuple[str, str, str, str]] = [
+    *[(role, "/login/", user, PASSWORD) for user, _, _, role in STAFF],
+    ("Client", "/portal/sign-in", CLIENTS[1][2], PASSWORD),
+    ("Client (Arabic)", "/portal/sign-in", CLIENTS[2][2], PASSWORD),
+    ("Introducing broker", "/portal/sign-in", CLIENTS[0][2], PASSWORD),
+]
+
+RULES = [
+    {"key": "majors", "component": "per_lot", "rate": "7.00", "currency": "USD", "levels": ["1"], "filter": {"symbols": ["EURUSD", "GBPUSD", "USDJPY"]}},
+    {"key": "crosses", "component": "per_lot", "rate": "5.00", "currency": "USD", "levels": ["1"], "filter": {"symbols": ["EURGBP", "USDCHF"]}},
+]
+
+
+class NotInProduction(Forbidden):
+    code = "demo.not_in_production"
+    message = N_("The demo brokerage is for development only. Nothing was loaded.")
+
+
+def load(settings: Settings, progress: Callable[[int, int], None] | None = None) -> bool:
+    """Load the demo brokerage. Returns False, with nothing changed, when it is there already."""
+    from app import create_app
+    from app.extensions import db
+
+    if settings.is_production:
+        raise NotInProduction()
+    app = create_app(settings)
+    with app.app_context():
+        session = db.session()
+        if session.scalar(select(Server.id).limit(1)) is not None:
+            return False
+        steps = [
+            lambda: load_staff(),
+            lambda: load_house(session, settings),
+            lambda: load_partner(session),
+            lambda: load_clients(session),
+        ]
+        for number, step in enumerate(steps, 1):
+            step()
+            if progress:
+                progress(number, len(steps))
+    return True
+
+
+def load_staff() -> None:
+    from app.extensions import appbuilder
+
+    manager = appbuilder.sm
+    for user, first, last, role in STAFF:
+        if manager.find_user(user) is None:
+            manager.add_user(user, first, last, f"{user}@demo.lotwise.example", manager.find_role(role), password=PASSWORD)
+
+
+def load_house(session: Session, settings: Settings) -> None:
+    """The simulated trading server and what clients can open on it."""
+    with unit_of_work(session, ACTOR):
+        server = Server(
+            code="sim", name="Lotwise-Demo", platform="mt5_web", url=settings.simulator_url, manager_login=1000, time_zone="EET"
+        )
+        session.add(server)
+        session.flush()
+        for code, name, words, group, currency, leverages, is_demo in (
+            ("standard-usd", "Standard", "Spreads from 1.2 points, no commission", r"real\std\usd", "USD", [30, 100, 200], False),
+            ("ecn-usd", "ECN", "Raw spreads, 3.50 USD a lot and side", r"real\ecn\usd", "USD", [30, 100, 200, 500], False),
+            ("standard-eur", "Standard EUR", "Spreads from 1.2 points, no commission", r"real\std\eur", "EUR", [30, 100], False),
+            ("demo-usd", "Demo", "Practice with 10,000 USD that are not real", r"demo\forex\usd", "USD", [100, 500], True),
+        ):
+            session.add(
+                Product(
+                    code=code, name=name, description=words, server_id=server.id, group=group, currency=currency, leverages=leverages, is_demo=is_demo
+                )
+            )
+
+
+def load_partner(session: Session) -> None:
+    """The introducing broker, its link and the plan it is paid by."""
+    client_id = add_client(session, *CLIENTS[0][:5])
+    ib = links.make_ib(session, client_id, "USD", ACTOR)
+    links.create_link(session, ib.id, "Website", ACTOR, code=LINK_CODE)
+    plan_id = publishing.create_plan(session, "Standard IB", "USD", ACTOR)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    publishing.publish_version(session, plan_id, RULES, start, ACTOR)
+    publishing.assign_plan(session, ib.id, plan_id, start, ACTOR)
+
+
+def load_clients(session: Session) -> None:
+    """Approved clients with money in their wallets, as a migration from another system would bring them, and an account each."""
+    product = session.scalars(select(Product).where(Product.code == "standard-usd")).one()
+    product_id = product.id
+    for first, last, mail, country, language, opening_minor in CLIENTS[1:]:
+        client_id = add_client(session, first, last, mail, country, language)
+        attribution.attribute_client(session, client_id=client_id, link_code=LINK_CODE, at=now(), source="link")
+        accounts.request_account(session, client_id=client_id, product_id=product_id, leverage=100, actor=ACTOR)
+        bring_money(session, client_id, Money(opening_minor, "USD"))
+
+
+def add_client(session: Session, first: str, last: str, mail: str, country: str, language: str) -> int:
+    with unit_of_work(session, ACTOR) as unit:
+        client = Client(
+            email=mail,
+            password_hash=hash_password(PASSWORD),
+            first_name=first,
+            last_name=last,
+            country=country,
+            birth_date=date(1988, 5, 17),
+            address="12 Harbour Street",
+            phone="+10000000000",
+            language=language,
+            status="approved",
+            terms_version="2026-01",
+            terms_accepted_at=now(),
+            email_verified_at=now(),
+            approved_at=now(),
+        )
+        session.add(client)
+        session.flush()
+        unit.emit("client.imported", subject_id=client.id, client_id=client.id)
+        return client.id
+
+
+def bring_money(session: Session, client_id: int, amount: Money) -> None:
+    """Money that a client brings from an earlier system: in the client-money bank account, and in the wallet."""
+    with unit_of_work(session, ACTOR):
+        bank, wallet = chart.bank_client_money("demo", amount.currency), chart.client_wallet(client_id, amount.currency)
+        for spec in (bank, wallet):
+            chart.open_account(session, spec)
+        posting.post(
+            session,
+            key=f"migration:{client_id}:{amount.currency}",
+            kind="migration_opening",
+            effective_at=now(),
+            actor=str(ACTOR),
+            legs=[posting.debit(bank.code, amount), posting.credit(wallet.code, amount)],
+            metadata={"client_id": client_id},
+        )

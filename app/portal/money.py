@@ -1,0 +1,237 @@
+"""Money in the portal: the wallet with its movements, deposit by card, transfer, withdrawal."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from flask import Blueprint, current_app, flash, g, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from sqlalchemy import select
+from wtforms import HiddenField, RadioField, SelectField, StringField
+from wtforms.validators import InputRequired, Length, UUID
+
+from app.core.actor import Actor
+from app.core.errors import AppError, N_, NotFound
+from app.core.money import InvalidMoney, Money
+from app.extensions import db, limiter
+from app.jobs import gateways
+from app.ledger import chart, queries
+from app.models.metatrader import TradingAccount
+from app.models.payments import Deposit, Transfer, Withdrawal
+from app.payments import deposits, janitor, transfers, withdrawals
+from app.portal.guards import client_required
+from app.surfaces.errors import sentence
+
+blueprint = Blueprint("portal_money", __name__, url_prefix="/portal/money")
+
+CONNECTOR = "stripe"
+CURRENCIES = ("USD", "EUR")
+MOVEMENTS = 25
+
+
+class AmountForm(FlaskForm):
+    """An amount; `key` is drawn when the page is made, so that sending twice is one request."""
+
+    amount = StringField(_l("Amount"), validators=[InputRequired(_l("Please enter an amount.")), Length(max=30)])
+    key = HiddenField(validators=[InputRequired(), UUID()])
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.key.data:
+            self.key.data = str(uuid.uuid4())
+
+    def money(self, currency: str) -> Money:
+        """The amount typed, with grouping taken out. Raises InvalidMoney."""
+        text = (self.amount.data or "").replace(",", "").replace("\N{NO-BREAK SPACE}", "").replace(" ", "")
+        amount = Money.parse(text.translate(ARABIC_DIGITS), currency)
+        if amount.amount_minor <= 0:
+            raise InvalidMoney(message=N_("Please enter an amount above zero."))
+        return amount
+
+
+#: Arabic-Indic digits and decimal sign, as Arabic keyboards type them.
+ARABIC_DIGITS = str.maketrans("٠١٢٣٤٥٦٧٨٩٫", "0123456789.", "٬")
+
+
+class DepositForm(AmountForm):
+    currency = SelectField(_l("Currency"), choices=[(code, code) for code in CURRENCIES])
+
+
+class TransferForm(AmountForm):
+    direction = RadioField(
+        _l("Direction"), choices=[("to_account", _l("From the wallet to the account")), ("to_wallet", _l("From the account to the wallet"))],
+        default="to_account",
+    )  # fmt: skip
+    account = SelectField(_l("Trading account"), coerce=int)
+
+
+class WithdrawalForm(AmountForm):
+    currency = SelectField(_l("Currency"), choices=[(code, code) for code in CURRENCIES])
+
+
+@blueprint.get("/")
+@client_required
+def index() -> ResponseReturnValue:
+    return render_template("portal/money.html", **overview())
+
+
+@blueprint.get("/live")
+@client_required
+def live() -> ResponseReturnValue:
+    """The part of the page that changes by itself."""
+    return render_template("portal/money_live.html", **overview())
+
+
+@blueprint.route("/deposit", methods=["GET", "POST"])
+@client_required
+@limiter.limit("30 per hour", methods=["POST"])
+def deposit() -> ResponseReturnValue:
+    """Ask for an amount, then send the browser to the provider's page."""
+    form = DepositForm()
+    problem = ""
+    if form.validate_on_submit():
+        try:
+            started = deposits.start_deposit(
+                db.session(),
+                gateways.connector_of(current_app.extensions["settings"], CONNECTOR),
+                client_id=g.client.id,
+                amount=form.money(form.currency.data),
+                key=form.key.data,
+                return_url=outside("portal_money.deposit_done") + "?deposit={deposit}",
+                cancel_url=outside("portal_money.deposit") + "?cancelled=1",
+                actor=actor(),
+            )
+            if started.redirect_url:
+                return redirect(started.redirect_url, 303)
+            problem = gettext("The payment page did not answer. Nothing was charged. Please press the button again.")
+        except AppError as error:
+            problem = sentence(error)
+    if request.args.get("cancelled"):
+        flash(gettext("You left the payment page. Nothing was charged."), "info")
+    return render_template("portal/deposit.html", form=form, problem=problem), 422 if request.method == "POST" else 200
+
+
+@blueprint.get("/deposit/done")
+@client_required
+def deposit_done() -> ResponseReturnValue:
+    """Where the provider sends the browser. Nothing is credited here: the page shows what we know and asks the provider."""
+    found = deposit_by_public_id(request.args.get("deposit", ""))
+    if found.state in ("created", "pending", "unknown"):
+        janitor.ask_about_deposit(
+            db.session(), lambda name: gateways.connector_of(current_app.extensions["settings"], name), found.id
+        )
+        db.session.refresh(found)
+    return render_template("portal/deposit_done.html", deposit=found, amount=Money(found.amount_minor, found.currency))
+
+
+@blueprint.route("/transfer", methods=["GET", "POST"])
+@client_required
+@limiter.limit("60 per hour", methods=["POST"])
+def transfer() -> ResponseReturnValue:
+    """Between the wallet and one of the client's live accounts."""
+    accounts = live_accounts()
+    form = TransferForm(account=request.args.get("account", type=int))
+    form.account.choices = [(account.id, f"{account.login} · {account.currency}") for account in accounts]
+    problem = ""
+    if form.validate_on_submit():
+        chosen = next(account for account in accounts if account.id == form.account.data)
+        try:
+            transfers.request_transfer(
+                db.session(),
+                client_id=g.client.id,
+                trading_account_id=chosen.id,
+                direction=form.direction.data,
+                amount=form.money(chosen.currency),
+                key=form.key.data,
+                actor=actor(),
+            )
+            flash(gettext("Your transfer is on its way. It usually takes a few seconds."), "success")
+            return redirect(url_for("portal_money.index"))
+        except AppError as error:
+            problem = sentence(error)
+    status = 422 if request.method == "POST" else 200
+    return render_template("portal/transfer.html", form=form, accounts=accounts, balances=balances(), problem=problem), status
+
+
+@blueprint.route("/withdraw", methods=["GET", "POST"])
+@client_required
+@limiter.limit("30 per hour", methods=["POST"])
+def withdraw() -> ResponseReturnValue:
+    """Ask to be paid out to the card that was paid in with."""
+    form = WithdrawalForm()
+    problem = ""
+    if form.validate_on_submit():
+        try:
+            withdrawals.request_withdrawal(
+                db.session(), client_id=g.client.id, amount=form.money(form.currency.data), key=form.key.data, actor=actor()
+            )
+            flash(gettext("We have your request. The amount is reserved until we have looked at it."), "success")
+            return redirect(url_for("portal_money.index"))
+        except AppError as error:
+            problem = sentence(error)
+    status = 422 if request.method == "POST" else 200
+    return render_template("portal/withdraw.html", form=form, balances=balances(), problem=problem), status
+
+
+@blueprint.post("/withdrawals/<int:withdrawal_id>/cancel")
+@client_required
+def cancel(withdrawal_id: int) -> ResponseReturnValue:
+    try:
+        withdrawals.cancel_withdrawal(db.session(), client_id=g.client.id, withdrawal_id=withdrawal_id, actor=actor())
+        flash(gettext("Cancelled. The money is free in your wallet again."), "success")
+    except AppError as error:
+        if isinstance(error, NotFound):
+            raise
+        flash(sentence(error), "warning")
+    return redirect(url_for("portal_money.index"))
+
+
+def actor() -> Actor:
+    return Actor.client(g.client.id, request.remote_addr or "")
+
+
+def outside(endpoint: str) -> str:
+    """The public address of a page, for a provider to send the browser back to."""
+    return str(current_app.extensions["settings"].base_url) + url_for(endpoint)
+
+
+def balances() -> list[queries.Balance]:
+    """The client's wallets that were ever used, and the first currency in any case."""
+    wallets = []
+    for currency in CURRENCIES:
+        found = queries.find_balance(db.session(), chart.client_wallet(g.client.id, currency).code)
+        if found is not None:
+            wallets.append(found)
+    return wallets
+
+
+def live_accounts() -> list[TradingAccount]:
+    accounts = db.session.scalars(
+        select(TradingAccount).where(TradingAccount.client_id == g.client.id, TradingAccount.status == "active").order_by(TradingAccount.id)
+    )
+    return [account for account in accounts if not account.product.is_demo]
+
+
+def deposit_by_public_id(public_id: str) -> Deposit:
+    try:
+        wanted = uuid.UUID(public_id)
+    except ValueError:
+        raise NotFound() from None
+    found = db.session.scalars(select(Deposit).where(Deposit.public_id == wanted, Deposit.client_id == g.client.id)).one_or_none()
+    if found is None:
+        raise NotFound()
+    return found
+
+
+def overview() -> dict[str, Any]:
+    """Wallets, what is under way, and the last movements of all three kinds in one list, newest first."""
+    client_id = g.client.id
+    movements: list[Deposit | Withdrawal | Transfer] = []
+    for table in (Deposit, Withdrawal, Transfer):
+        movements += db.session.scalars(select(table).where(table.client_id == client_id).order_by(table.id.desc()).limit(MOVEMENTS))
+    movements.sort(key=lambda movement: movement.created_at, reverse=True)
+    return {"balances": balances(), "movements": [(type(movement).__tablename__, movement) for movement in movements[:MOVEMENTS]]}
