@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Row, func, literal, select, text
+from sqlalchemy import ARRAY, BigInteger, Row, any_, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -71,7 +71,8 @@ def _lock_servers(session: Session, deal_ids: list[int]) -> None:
     Two revisions of a deal may be judged by two workers at once. The second must see what the first accrued, or it would
     not reverse it; each statement after the lock sees all that was committed before it.
     """
-    servers = session.scalars(select(Deal.server_id).where(Deal.id.in_(deal_ids)).distinct()).all()
+    named = Deal.id == any_(literal(deal_ids, ARRAY(BigInteger)))
+    servers = session.scalars(select(Deal.server_id).where(named).distinct()).all()
     for server_id in sorted(servers):
         session.execute(text("SELECT pg_advisory_xact_lock(:class, :server)"), {"class": _LOCK_CLASS, "server": server_id})
 
