@@ -19,7 +19,7 @@ def blueprint(house: House) -> Blueprint:
 
     def page(session: Thing, form: dict[str, str], problems: dict[str, str], status: int = 200) -> Response:
         # Browsers hold the redirect after a form to the form's policy, so it names where the form may lead.
-        g.form_targets = " ".join(_origin(session[field]) for field in ("success_url", "cancel_url") if session[field])
+        g.form_targets = _origin(session["success_url"])
         rendered = render_template(
             "checkout.html",
             session=session,

@@ -30,7 +30,7 @@ def blueprint(house: House) -> Blueprint:
 
     def done(body: dict[str, Any], status: int = 200) -> Response:
         house.wake()
-        if request.accept_mimetypes.best == "text/html":
+        if "text/html" in request.headers.get("Accept", ""):
             return make_response(redirect(url_for("panel.show"), 303))
         return make_response(jsonify(body), status)
 

@@ -119,7 +119,7 @@ def required(params: dict[str, Any], name: str) -> Any:
 
 
 def whole(text: str, param: str, least: int = 1) -> int:
-    if not re.fullmatch(r"-?\d{1,18}", text):
+    if not re.fullmatch(r"-?[0-9]{1,18}", text):
         raise Problem(400, f"Invalid integer: {text[:40]}", code="parameter_invalid_integer", param=param)
     value = int(text)
     if value < least:

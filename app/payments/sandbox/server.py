@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import threading
@@ -123,7 +124,8 @@ def run(settings: SandboxSettings) -> None:
     try:
         sandbox.start()
     except OSError as error:
-        raise SystemExit(f"The Stripe sandbox cannot start at {sandbox.url}: {error.strerror or error}.") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise SystemExit(f"The Stripe sandbox cannot start at {sandbox.url}: {reason}.") from None
     stopped.wait()
     sandbox.stop()
 
