@@ -2,6 +2,7 @@
 // of each row (data-value: seconds since 1970), every further column a series (data-value: the plain number).
 
 const HEIGHT_PX = 220;
+const DAY_S = 86_400;
 
 function token(name) {
   // A canvas wants a finished colour: let the browser work light-dark() out on a real element.
@@ -24,11 +25,21 @@ function read(table) {
   return { names: names.slice(1), isTime, labels, columns: [xs, ...series] };
 }
 
+/** Days as dates, shorter steps as times of day; in UTC like every time that we show. */
+function moments(splits) {
+  const isDays = splits.length < 2 || splits[1] - splits[0] >= DAY_S;
+  const parts = isDays ? { day: "numeric", month: "short" } : { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const format = new Intl.DateTimeFormat(document.documentElement.lang, { ...parts, timeZone: "UTC", numberingSystem: "latn" });
+  return splits.map((at) => format.format(at * 1000));
+}
+
 function axes(data, unit) {
   const format = new Intl.NumberFormat(document.documentElement.lang, { notation: "compact", numberingSystem: "latn" });
   const line = { stroke: token("ink-2"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
-  const x = { ...line, grid: { show: false }, ticks: { show: false } };
-  if (!data.isTime) x.values = (_, splits) => splits.map((at) => data.labels[at] ?? "");
+  const x = { ...line, grid: { show: false }, ticks: { show: false }, space: 72 };
+  x.values = (_, splits) => (data.isTime ? moments(splits) : splits.map((at) => data.labels[at] ?? ""));
+  if (data.isTime && data.columns[0].every((at) => at % DAY_S === 0)) x.incrs = [1, 2, 7, 14, 30, 91, 365].map((days) => days * DAY_S);
+  if (!data.isTime) x.incrs = [1, 2, 5, 10, 20, 50, 100];
   const y = { ...line, grid: { stroke: token("line"), width: 1 }, ticks: { show: false }, size: 64 };
   y.values = (_, splits) => splits.map((value) => format.format(value));
   return [x, unit ? { ...y, label: unit, labelSize: 20, labelFont: line.font } : y];
@@ -48,6 +59,7 @@ function draw(figure) {
       width: holder.clientWidth,
       height: HEIGHT_PX,
       legend: { show: false },
+      tzDate: (at) => uPlot.tzDate(new Date(at * 1000), "UTC"),
       cursor: { drag: { x: false, y: false } },
       scales: { x: { time: data.isTime }, y: { range: (_, low, high) => uPlot.rangeNum(Math.min(low, 0), Math.max(high, 0), 0.1, true) } },
       axes: axes(data, figure.dataset.unit),
