@@ -21,7 +21,7 @@ FAULTS = {
     "error_500": "answers 500 and does nothing",
     "slow": "does the work, then waits before it answers",
     "duplicate_webhooks": "delivers an event twice",
-    "fail_refund": "lets a pending refund fail",
+    "fail_refund": "lets the next refund fail after a while",
 }
 
 

@@ -137,7 +137,10 @@ def expire_session(store: Store, session_id: str) -> None:
 
 
 def create_refund(store: Store, params: dict[str, Any], delay_s: float) -> Thing:
-    """POST /v1/refunds: part or all of what is left of a successful payment. Pending first, decided after `delay_s`."""
+    """POST /v1/refunds: part or all of what is left of a successful payment. Pending first, decided after `delay_s`.
+
+    While the fault "fail_refund" is set, a refund made now will fail then.
+    """
     charge = _charge_to_refund(store, params)
     left = charge["amount_captured"] - charge["amount_refunded"]
     if left == 0:
@@ -161,25 +164,29 @@ def create_refund(store: Store, params: dict[str, Any], delay_s: float) -> Thing
     store.save(refund, parent=charge["payment_intent"])
     emit(store, "refund.created", refund)
     emit(store, "charge.refunded", charge)
-    store.plan("finish_refund", refund["id"], time.time() + delay_s)
+    store.plan("fail_refund" if store.take_fault("fail_refund") else "finish_refund", refund["id"], time.time() + delay_s)
     return refund
 
 
 def finish_refund(store: Store, refund_id: str) -> None:
-    """The card network decides a pending refund: it succeeds, or fails while the fault "fail_refund" is set."""
+    """The card network carries out a pending refund."""
     refund = store.get(refund_id)
-    if refund["status"] != "pending":
-        return
-    refund["pending_reason"] = None
-    if not store.take_fault("fail_refund"):
-        refund["status"] = "succeeded"
+    if refund["status"] == "pending":
+        refund.update(status="succeeded", pending_reason=None)
         store.save(refund)
         emit(store, "refund.updated", refund)
+
+
+def fail_refund(store: Store, refund_id: str) -> None:
+    """The card network turns a pending refund down: the money is ours again and can be refunded again."""
+    refund = store.get(refund_id)
+    if refund["status"] != "pending":
         return
     charge = store.get(refund["charge"])
     _refunded(charge, -refund["amount"])
     booking = objects.balance_transaction(new_id("txn_"), refund, "refund_failure", refund["amount"], 0, int(time.time()))
-    refund.update(status="failed", failure_reason="expired_or_canceled_card", failure_balance_transaction=booking["id"])
+    refund.update(status="failed", pending_reason=None, failure_reason="expired_or_canceled_card")
+    refund["failure_balance_transaction"] = booking["id"]
     for thing in (booking, charge, refund):
         store.save(thing)
     emit(store, "refund.failed", refund)
@@ -190,6 +197,7 @@ def finish_refund(store: Store, refund_id: str) -> None:
 TASKS: dict[str, Callable[[Store, str], None]] = {
     "collect": collect,
     "finish_refund": finish_refund,
+    "fail_refund": fail_refund,
     "expire_session": expire_session,
 }
 

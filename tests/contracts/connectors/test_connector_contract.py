@@ -253,9 +253,10 @@ def test_a_refund_of_what_does_not_exist_fails(house, attempt):
 
 
 def test_repeated_events_have_one_id_and_one_fingerprint(house, attempt):
-    house.fault("duplicate_webhooks", times=3)
+    house.fault("duplicate_webhooks", times=100)
     settled(house, attempt)
-    events = eventually(lambda: (found := house.events(attempt)) and len(found) >= 4 and found, "the repeated events")
+    house.fault("duplicate_webhooks", times=0)
+    events = eventually(lambda: len(found := house.events(attempt)) >= 4 and found, "the repeated events")
     first = events[0]
     # The repeat tells of fewer deliveries to come; its content is the same.
     house.control(f"resend/{first.event_id}")
