@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.core.errors import AppError, N_
+from app.core.errors import N_, AppError
 
 
 class PlatformError(AppError):

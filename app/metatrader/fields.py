@@ -232,7 +232,7 @@ _ACCOUNT: dict[str, Kind] = {
     "margin_level": Number("MarginLevel"),
     "floating": Number("Floating"),
     "digits_currency": Whole("CurrencyDigits", high=8, missing=2),
-    "mark": Words("ID", 31),
+    "mark": Words("ID", 127),
 }
 
 _GROUP: dict[str, Kind] = {

@@ -46,7 +46,8 @@ class ServerAccess:
 @dataclass(frozen=True)
 class NewAccount:
     """A login to create. `mark` (31 characters) is kept in the server's record, so that the login can be found again
-    when the answer was lost."""
+    when the answer was lost.
+    """
 
     group: str
     leverage: int
@@ -243,7 +244,7 @@ class TradingPlatform(Protocol):
         """The login's settings and money. NotKnown when there is none."""
 
     def accounts(self, group_mask: str) -> list[AccountState]:
-        """All logins of the groups, such as `real\\*`. With `mark` this finds a login whose creation was not confirmed."""
+        r"""All logins of the groups, such as `real\*`. With `mark` this finds a login whose creation was not confirmed."""
 
     def update_account(
         self, login: int, *, group: str | None = None, leverage: int | None = None, rights: int | None = None
@@ -273,7 +274,7 @@ class TradingPlatform(Protocol):
         """Open positions of one login."""
 
     def groups(self, mask: str = "*") -> Sequence[Group]:
-        """Account groups, such as `real\\*,!real\\test*`."""
+        r"""Account groups, such as `real\*,!real\test*`."""
 
     def symbols(self) -> Sequence[Symbol]:
         """All symbols that our manager account may see."""

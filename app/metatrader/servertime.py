@@ -97,7 +97,7 @@ class ServerZone:
         offset = candidates[0]
         if is_ambiguous and near is not None:
             offset = min(candidates, key=lambda minutes: abs(self._read_by(wall_ms, minutes).utc - near))
-        return self._read_by(wall_ms, offset, is_ambiguous)
+        return self._read_by(wall_ms, offset, is_ambiguous=is_ambiguous)
 
     def in_order(self, walls_ms: Iterable[int]) -> list[ServerMoment]:
         """Moments of server times that are known to be in the order in which they happened (deals by ticket).
@@ -129,7 +129,7 @@ class ServerZone:
         return sorted(fitting, reverse=True)
 
     @staticmethod
-    def _read_by(wall_ms: int, offset_min: int, is_ambiguous: bool = False) -> ServerMoment:
+    def _read_by(wall_ms: int, offset_min: int, *, is_ambiguous: bool = False) -> ServerMoment:
         return ServerMoment(_moment(wall_ms) - offset_min * _MINUTE, offset_min, is_ambiguous)
 
 

@@ -124,7 +124,7 @@ class StreamConsumer:
         self.group = group
         self.batch = batch
         self.claim_idle_ms = claim_idle_ms
-        self._own_done = {stream: "0-0" for stream in streams}
+        self._own_done = dict.fromkeys(streams, "0-0")
 
     def ensure_group(self) -> None:
         """Make the group on every stream, from the stream's very beginning; harmless when it exists."""
@@ -161,7 +161,7 @@ class StreamConsumer:
 
     def reread(self) -> None:
         """Hand out all unacknowledged entries of this consumer again, such as after a rolled-back commit."""
-        self._own_done = {stream: "0-0" for stream in self.streams}
+        self._own_done = dict.fromkeys(self.streams, "0-0")
 
     def _read_own(self) -> Batch:
         """Entries handed to this name before, in order, each once per start (or per `reread`)."""

@@ -16,11 +16,20 @@ PLATFORMS: dict[str, Callable[[ServerAccess], TradingPlatform]] = {
 class ServerRecord(Protocol):
     """What is written down about a server (app.models.metatrader.Server)."""
 
-    code: str
-    platform: str
-    url: str
-    manager_login: int
-    time_zone: str
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def platform(self) -> str: ...
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def manager_login(self) -> int: ...
+
+    @property
+    def time_zone(self) -> str: ...
 
 
 def connect(server: ServerRecord, *, password: str, ca_file: str) -> TradingPlatform:

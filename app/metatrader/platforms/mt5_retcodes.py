@@ -17,8 +17,9 @@ from app.metatrader.errors import (
 
 SUCCESS = frozenset({0, 1, 10008, 10009, 10010})
 
-#: The server itself does not know how it ended, or did not get through to the part of it that decides.
-UNCLEAR = frozenset({7, 9, 10, 11, 15, 10012, 10031})
+#: The server itself does not know how it ended: network and time-outs inside it, shutdown, failures of disk or memory that
+#: may have struck after the effect, and requests that it only took in.
+UNCLEAR = frozenset({2, 5, 6, 7, 9, 10, 11, 15, 10001, 10002, 10003, 10011, 10012, 10031})
 
 BUSY = frozenset({12, 1018, 10024})
 

@@ -1,0 +1,63 @@
+"""One command as it came in, and the strict reading of its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from app.metatrader.simulator.exchange import Exchange, Refused
+from app.metatrader.simulator.users import Users
+
+
+@dataclass(frozen=True)
+class Call:
+    """Query parameters and the fields of the JSON body, all text."""
+
+    exchange: Exchange
+    users: Users
+    query: Mapping[str, str]
+    body: Mapping[str, str] = field(default_factory=dict)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        """A query parameter. Refused(3) when it is missing and has no default."""
+        value = self.query.get(name, default)
+        if value is None:
+            raise Refused(3)
+        return value
+
+    def whole(self, name: str, default: int | None = None, high: int = 2**63 - 1) -> int:
+        """A whole query parameter from 0 to `high`. Refused(3)."""
+        return whole(self.query.get(name), default, high)
+
+    def numbers(self, name: str) -> list[int]:
+        """A comma-separated list of whole numbers. Refused(3)."""
+        return [whole(part, None) for part in self.text(name).split(",")]
+
+    def decimal(self, name: str) -> Decimal:
+        """A decimal query parameter without exponent. Refused(3)."""
+        text = self.text(name)
+        digits = text.removeprefix("-").replace(".", "", 1)
+        if len(text) > 32 or not digits.isascii() or not digits.isdigit():
+            raise Refused(3)
+        return Decimal(text)
+
+    def of_body(self, name: str) -> str:
+        """A field of the body. Refused(3) when it is missing."""
+        value = self.body.get(name)
+        if value is None:
+            raise Refused(3)
+        return value
+
+
+#: An answer is a JSON value; None for commands that answer with their return code alone.
+Command = Callable[[Call], object]
+
+
+def whole(text: str | None, default: int | None, high: int = 2**63 - 1) -> int:
+    """A whole number in text. Refused(3)."""
+    if text is None and default is not None:
+        return default
+    if text is None or not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > high:
+        raise Refused(3)
+    return int(text)

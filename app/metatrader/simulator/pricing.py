@@ -1,0 +1,73 @@
+"""The arithmetic of a forex deal: profit, swap, commission, margin. Pure, exact, money in whole minor units.
+
+Each amount is rounded once, half up, to the account currency's digits, as trading servers do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from decimal import ROUND_HALF_UP, Decimal
+
+from app.metatrader.codes import DealAction
+from app.metatrader.platform import UNITS_PER_LOT
+from app.metatrader.simulator.market import CONTRACT_SIZE, Instrument, Market
+
+WEDNESDAY = 2
+SATURDAY = 5
+
+
+@dataclass(frozen=True)
+class Profit:
+    """The result of a price move: in the profit currency, the rate used, and in minor units of the account's currency."""
+
+    raw: Decimal
+    rate: Decimal
+    minor: int
+
+
+def profit(
+    market: Market, instrument: Instrument, action: int, opened: int, closed: int, volume: int, currency: str, digits: int
+) -> Profit:
+    """What a position of `volume` (1/100000000 lot) makes between two prices in points.
+
+    A gain is sold into the account's currency at the bid, a loss is bought at the ask.
+    """
+    move = closed - opened if action == DealAction.BUY else opened - closed
+    raw = instrument.price(move) * CONTRACT_SIZE * volume / UNITS_PER_LOT
+    rate = market.rate(instrument.profit_currency, currency, sell=raw >= 0)
+    return Profit(raw, rate, minor(raw * rate, digits))
+
+
+def swap(market: Market, instrument: Instrument, action: int, volume: int, nights: int, currency: str, digits: int) -> int:
+    """Minor units that a position earns (positive) or pays (negative) over so many nights."""
+    points = instrument.swap_long if action == DealAction.BUY else instrument.swap_short
+    raw = points * instrument.point * CONTRACT_SIZE * volume / UNITS_PER_LOT * nights
+    return minor(raw * market.rate(instrument.profit_currency, currency, sell=raw >= 0), digits)
+
+
+def nights(ended: date) -> int:
+    """How many nights of swap the server books at the end of a trading day: three on Wednesday, none at weekends."""
+    if ended.weekday() >= SATURDAY:
+        return 0
+    return 3 if ended.weekday() == WEDNESDAY else 1
+
+
+def commission(per_lot: Decimal, volume: int, digits: int) -> int:
+    """Minor units, never positive: what one side of a deal costs."""
+    return -minor(per_lot * volume / UNITS_PER_LOT, digits)
+
+
+def margin(volume: int, leverage: int, rate: Decimal, digits: int) -> int:
+    """Minor units that a volume ties up; `rate` turns the base currency into the account's."""
+    return minor(CONTRACT_SIZE * volume / UNITS_PER_LOT / leverage * rate, digits)
+
+
+def share(amount: int, part: int, whole: int) -> int:
+    """The part of an amount that goes with a part of a volume; the last part takes all that is left."""
+    return amount if part == whole else minor(Decimal(amount) * part / whole, 0)
+
+
+def minor(amount: Decimal, digits: int) -> int:
+    """Whole minor units, rounded half away from zero."""
+    return int(amount.scaleb(digits).to_integral_value(rounding=ROUND_HALF_UP))

@@ -1,0 +1,174 @@
+"""The simulator's logins: opening, editing, passwords. Rules as a server's default settings have them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import string
+from collections.abc import Mapping
+
+from app.metatrader.codes import DEFAULT_RIGHTS
+from app.metatrader.simulator.exchange import Exchange, Refused
+from app.metatrader.simulator.groups import GROUPS, GroupSettings, matches
+from app.metatrader.simulator.store import Account
+
+FIRST_LOGIN = 100_001
+PASSWORD_MAX = 16
+RIGHTS_MAX = 0x3FFFF
+
+#: Personal fields and how many characters each holds.
+PROFILE = {
+    "FirstName": 127,
+    "LastName": 127,
+    "MiddleName": 127,
+    "Company": 63,
+    "Country": 31,
+    "City": 31,
+    "State": 31,
+    "ZIPCode": 15,
+    "Address": 127,
+    "Phone": 31,
+    "EMail": 63,
+    "ID": 31,
+    "Status": 15,
+    "Comment": 63,
+    "LeadSource": 31,
+    "LeadCampaign": 31,
+}
+
+
+class Users:
+    """Commands on logins. Thread-safe through the exchange's store."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._store = exchange.store
+
+    def add(self, fields: Mapping[str, str]) -> Account:
+        """Open a login. Refused: 13 group, 3 value, 3006 password, 3004 taken."""
+        group = _group(fields.get("Group", ""))
+        main, investor = fields.get("PassMain", ""), fields.get("PassInvestor", "")
+        if not _is_strong(main, group) or not _is_strong(investor, group) or main == investor:
+            raise Refused(3006)
+        account = Account(
+            login=0,
+            group_name=group.name,
+            leverage=_leverage(fields.get("Leverage", ""), group),
+            rights=_whole(fields.get("Rights", str(DEFAULT_RIGHTS)), RIGHTS_MAX),
+            balance=0,
+            credit=0,
+            registered_ms=self._exchange.now_ms(),
+            active_boot="",
+            profile=_profile(fields),
+            main_hash=_hash(main),
+            investor_hash=_hash(investor),
+        )
+        wished = _whole(fields.get("Login", "0"), 2**31 - 1)
+        with self._store.transaction():
+            if wished and self._store.account(wished):
+                raise Refused(3004)
+            account.login = wished or self._next_login()
+            self._store.save_account(account)
+            self._exchange.journal.account(self._exchange.state(account.login))
+        return account
+
+    def update(self, login: int, fields: Mapping[str, str]) -> Account:
+        """Change the given fields. Refused: 13, 3, and 3010 for a group of another currency while money is there."""
+        with self._store.transaction():
+            account = self._exchange.account(login)
+            group = _group(fields.get("Group", account.group_name))
+            if group.currency != GROUPS[account.group_name].currency and (
+                account.balance or account.credit or self._store.positions(login)
+            ):
+                raise Refused(3010)
+            account.group_name = group.name
+            account.leverage = _leverage(fields.get("Leverage", str(account.leverage)), group)
+            account.rights = _whole(fields.get("Rights", str(account.rights)), RIGHTS_MAX)
+            account.profile = {**account.profile, **_profile(fields)}
+            self._store.save_account(account)
+            self._exchange.journal.account(self._exchange.state(login))
+        return account
+
+    def change_password(self, login: int, kind: str, password: str) -> None:
+        """Refused: 13, 3 for an unknown kind, 3006 for a weak password or the same as the other kind's."""
+        with self._store.transaction():
+            account = self._exchange.account(login)
+            if kind not in ("main", "investor"):
+                raise Refused(3)
+            other = account.investor_hash if kind == "main" else account.main_hash
+            if not _is_strong(password, GROUPS[account.group_name]) or _fits(password, other):
+                raise Refused(3006)
+            if kind == "main":
+                account.main_hash = _hash(password)
+            else:
+                account.investor_hash = _hash(password)
+            self._store.save_account(account)
+
+    def check_password(self, login: int, kind: str, password: str) -> None:
+        """Refused: 13, 3 for an unknown kind, 3006 when it is not the password."""
+        account = self._exchange.account(login)
+        if kind not in ("main", "investor"):
+            raise Refused(3)
+        if not _fits(password, account.main_hash if kind == "main" else account.investor_hash):
+            raise Refused(3006)
+
+    def by_mask(self, mask: str) -> list[Account]:
+        """All logins of the groups that the mask selects."""
+        return [account for account in self._store.accounts() if matches(mask, account.group_name)]
+
+    def _next_login(self) -> int:
+        while self._store.account(login := self._store.next_number("login", FIRST_LOGIN)):
+            pass
+        return login
+
+
+def _group(name: str) -> GroupSettings:
+    if name not in GROUPS:
+        raise Refused(13)
+    return GROUPS[name]
+
+
+def _leverage(text: str, group: GroupSettings) -> int:
+    leverage = _whole(text, group.leverage_max)
+    if leverage < 1:
+        raise Refused(3)
+    return leverage
+
+
+def _whole(text: str, high: int) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 19 or int(text) > high:
+        raise Refused(3)
+    return int(text)
+
+
+def _profile(fields: Mapping[str, str]) -> dict[str, str]:
+    profile = {name: fields[name] for name in PROFILE if name in fields}
+    if any(len(value) > PROFILE[name] or "\x00" in value for name, value in profile.items()):
+        raise Refused(3)
+    return profile
+
+
+def _is_strong(password: str, group: GroupSettings) -> bool:
+    """Lower and upper case, a digit and a sign, and a length that MetaTrader allows."""
+    return (
+        group.password_min <= len(password) <= PASSWORD_MAX
+        and any(character.islower() for character in password)
+        and any(character.isupper() for character in password)
+        and any(character in string.digits for character in password)
+        and any(not character.isalnum() for character in password)
+    )
+
+
+def _hash(password: str) -> str:
+    salt = secrets.token_bytes(16)
+    return f"{salt.hex()}:{_digest(password, salt).hex()}"
+
+
+def _fits(password: str, stored: str) -> bool:
+    salt, _, digest = stored.partition(":")
+    return hmac.compare_digest(_digest(password, bytes.fromhex(salt)).hex(), digest)
+
+
+def _digest(password: str, salt: bytes) -> bytes:
+    return hashlib.scrypt(password.encode("utf-8", "surrogatepass"), salt=salt, n=2**11, r=8, p=1)
