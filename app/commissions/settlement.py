@@ -85,7 +85,7 @@ def settle(session: Session, *, ib_id: int, currency: str, period: str, at: date
         amount = max(Money.round_down(accrued + carried_in, currency), Money.zero(currency))
         row.amount_minor = amount.amount_minor
         row.carried_out = carried_out = accrued + carried_in - amount.decimal
-        row.ledger_txn_id = txn_id = _post(session, ib_id, amount, period, row.id, at, actor) if amount else None
+        row.ledger_txn_id = txn_id = _post(session, amount, client_id, row, at, actor) if amount else None
         session.flush()
         unit.emit(
             "commission.settled",
@@ -146,16 +146,17 @@ def _take(session: Session, ib_id: int, currency: str, settlement_id: int) -> De
     return session.scalar(select(func.sum(taken.c.amount))) or Decimal(0)
 
 
-def _post(session: Session, ib_id: int, amount: Money, period: str, settlement_id: int, at: datetime, actor: Actor) -> UUID:
+def _post(session: Session, amount: Money, client_id: int, row: Settlement, at: datetime, actor: Actor) -> UUID:
     """Debit the house's commission expense, credit what we owe the IB."""
-    expense = chart.open_account(session, chart.commission_expense(amount.currency))
-    payable = chart.open_account(session, chart.ib_commission(ib_id, amount.currency))
+    expense = chart.commission_expense(amount.currency)
+    payable = chart.ib_commission(row.ib_id, amount.currency, client_id=client_id)
+    chart.open_accounts(session, expense, payable)
     return posting.post(
         session,
-        key=f"commission-settlement:{ib_id}:{amount.currency}:{period}",
+        key=f"commission-settlement:{row.ib_id}:{amount.currency}:{row.period}",
         kind=KIND,
         effective_at=at,
         actor=actor,
         legs=[posting.debit(expense, amount), posting.credit(payable, amount)],
-        metadata={"settlement_id": settlement_id, "ib_id": ib_id, "period": period},
+        metadata={"settlement_id": row.id, "ib_id": row.ib_id, "period": row.period},
     )
