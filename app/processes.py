@@ -16,12 +16,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from config import StartError
+
 #: prctl(2), from <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 _HIGHEST_DESCRIPTOR = 4096
 
 _libc = ctypes.CDLL(None, use_errno=True)
+
+Work = Callable[[], None]
 
 
 class Forked:
@@ -76,7 +80,7 @@ def launch(
     )
 
 
-def fork(name: str, run: Callable[[], None]) -> Forked:
+def fork(name: str, run: Work) -> Forked:
     """Run a function in a child that shares what this process has imported; its output comes through `stdout`.
 
     Like `launch`: a session of its own, SIGTERM when the parent dies. The parent must have one thread and no open
@@ -144,7 +148,7 @@ def _die_with(parent: int, death_signal: signal.Signals) -> None:
         os._exit(1)
 
 
-def _be_child(name: str, run: Callable[[], None], parent: int, output: int) -> NoReturn:
+def _be_child(name: str, run: Work, parent: int, output: int) -> NoReturn:
     code = 1
     try:
         os.setsid()
@@ -162,7 +166,11 @@ def _be_child(name: str, run: Callable[[], None], parent: int, output: int) -> N
         run()
         code = 0
     except SystemExit as end:
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)  # noqa: T201  as the interpreter does
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except StartError as error:
+        print(error, file=sys.stderr)  # noqa: T201  one line, as run.py does
     except BaseException:  # noqa: BLE001  the last frame of this process
         traceback.print_exc()
     finally:

@@ -1,0 +1,183 @@
+#!/usr/bin/env python
+"""The one command line of Lotwise, and its WSGI entry (`run:application`).
+
+Every command imports what it needs when it is called, so that a fault in one part leaves the others usable.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from config import StartError
+
+try:
+    import click
+except ModuleNotFoundError:
+    sys.exit(
+        "The packages are not installed for this Python: `make run` installs and starts everything, then use .venv/bin/python."
+    )
+
+from app.parts import PARTS, run_part
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+
+class CommandLine(click.Group):
+    """Tells what stops a command in one line, with exit code 1, instead of a trace."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except StartError as error:
+            raise click.ClickException(str(error)) from error
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=CommandLine)
+def cli() -> None:
+    """Lotwise, an open forex CRM. `up` starts everything; the other commands do one thing each."""
+    signal.signal(signal.SIGTERM, end_in_order)
+
+
+def end_in_order(_number: int, _frame: FrameType | None) -> NoReturn:
+    """SIGTERM unwinds like an exception, so that private servers are stopped by the command that started them."""
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+@cli.command()
+def up() -> None:
+    """Start the whole brokerage and keep it running until Ctrl-C."""
+    from app import up as everything
+
+    everything.run()
+
+
+def add_part(name: str) -> None:
+    @cli.command(name, help=PARTS[name].summary)
+    def command() -> None:
+        from app import startup
+
+        if PARTS[name].databases:
+            with startup.opened() as house:
+                run_part(name, house.settings)
+        else:
+            run_part(name, startup.draft_settings())
+
+
+for _name in PARTS:
+    add_part(_name)
+
+
+@cli.command()
+def migrate() -> None:
+    """Bring the database to the newest revision."""
+    from app import migrate as migrations
+    from app import startup
+
+    with startup.opened() as house:
+        migrations.upgrade(house.settings)
+        click.echo(f"The database is at revision {migrations.revisions(house.settings)[0]}.")
+
+
+@cli.command()
+def permissions() -> None:
+    """Create the permissions of all screens and set the built-in roles to what the code says."""
+    from app import create_app, startup
+    from app.security import permissions as rights
+
+    with startup.opened() as house:
+        for role, count in rights.sync(create_app(house.settings)).items():
+            click.echo(f"{role}: {count} permissions")
+
+
+@cli.command()
+def demo() -> None:
+    """Load the demo brokerage, once. The database must be migrated."""
+    from app import demo as brokerage
+    from app import startup
+
+    with startup.opened() as house, progress("Loading the demo brokerage") as report:
+        loaded = brokerage.load(house.settings, report)
+    click.echo("The demo brokerage is loaded." if loaded else "The demo brokerage is there already; nothing was changed.")
+
+
+@cli.group()
+def translations() -> None:
+    """Collect, merge and compile the translations."""
+
+
+@translations.command("compile")
+def compile_translations() -> None:
+    """Compile what has changed; the application reads the compiled form."""
+    from app import translations as languages
+
+    for path in languages.compile_all():
+        click.echo(f"{path} written")
+
+
+@translations.command("update")
+def update_translations() -> None:
+    """Merge the messages of the code into every language."""
+    from app import translations as languages
+
+    for language, untranslated in languages.update().items():
+        click.echo(f"{language}: {untranslated} messages are not translated")
+
+
+@translations.command("extract")
+@click.argument("target", type=click.Path(dir_okay=False, writable=True))
+def extract_translations(target: str) -> None:
+    """Write all messages of the code to TARGET, a .pot file that a new language begins with."""
+    from app import translations as languages
+
+    click.echo(f"{languages.write_template(target)} messages written to {target}")
+
+
+@cli.command()
+def doctor() -> None:
+    """Check this machine and this checkout; say what is wrong and how to mend it."""
+    from app import doctor as checks
+
+    if not checks.run():
+        raise SystemExit(1)
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with the time left, moved by (steps done, steps in all)."""
+    with click.progressbar(length=1, label=label, show_eta=True) as bar:
+
+        def report(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        yield report
+
+
+@cache
+def make_application() -> Flask:
+    """The WSGI application for servers of another make; databases come from the environment."""
+    from app import create_app
+    from config import load_settings
+
+    return create_app(load_settings())
+
+
+def __getattr__(name: str) -> Any:
+    """`run:application` is made when it is first asked for: importing this file starts nothing."""
+    if name == "application":
+        return make_application()
+    raise AttributeError(name)
+
+
+if __name__ == "__main__":
+    cli()
