@@ -60,17 +60,12 @@ def advance(machine: Machine, state: str, event: str) -> str:
 
 def event_of(outcome: Outcome) -> str:
     """The word for an outcome, as the machines know it."""
-    match outcome:
-        case Settled():
-            return "settle"
-        case Failed(code=code):
-            return "expire" if code == EXPIRED else "fail"
-        case Pending():
-            return "pend"
-        case Unknown():
-            return "lose"
-        case NotSent():
-            return "not_sent"
+    if isinstance(outcome, Failed) and outcome.code == EXPIRED:
+        return "expire"
+    return _WORDS[type(outcome)]
+
+
+_WORDS: dict[type[Outcome], str] = {Settled: "settle", Failed: "fail", Pending: "pend", Unknown: "lose", NotSent: "not_sent"}
 
 
 def _table(rows: Mapping[str, Mapping[str, str]]) -> dict[tuple[str, str], str]:

@@ -72,6 +72,9 @@ _LANGUAGES = frozenset(
      "lt", "lv", "ms", "mt", "nb", "nl", "pl", "pt", "ro", "ru", "sk", "sl", "sv", "th", "tr", "vi", "zh"}
 )  # fmt: skip
 
+#: What the stripe package itself raises over some malformed answers (not UTF-8, an error that is no object).
+_STUMBLES = (ValueError, TypeError, AttributeError, KeyError)
+
 
 class StripeSettings(Protocol):
     """The settings this connector reads. The webhook secret may be two, with a comma between, while one is rotated."""
@@ -193,7 +196,7 @@ class StripeConnector:
             return NotSent(type(error).__name__)
         except (stripe.CardError, stripe.InvalidRequestError) as error:
             return Failed(error.code or "invalid_request", error.user_message or "")
-        except stripe.StripeError as error:
+        except (stripe.StripeError, *_STUMBLES) as error:
             # Server errors, unreadable answers, the key in use by a call still running or used before with other content.
             return Unknown(type(error).__name__)
 
@@ -205,7 +208,7 @@ class StripeConnector:
             return _plain(call())
         except stripe.InvalidRequestError as error:
             return Unknown("absent" if error.http_status == 404 else type(error).__name__)
-        except stripe.StripeError as error:
+        except (stripe.StripeError, *_STUMBLES) as error:
             return Unknown(type(error).__name__)
 
 
@@ -260,8 +263,10 @@ def _no_connection(error: Exception) -> NotSent | Unknown:
 
 
 def _plain(answer: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = answer.to_dict()
-    return plain
+    """The answer as parsed JSON; empty, and so unreadable to the mappings, where it is JSON but no object of Stripe's."""
+    from stripe import StripeObject
+
+    return answer.to_dict() if isinstance(answer, StripeObject) else {}
 
 
 def _started_refund(refund: dict[str, Any] | Outcome) -> StartedRefund:
