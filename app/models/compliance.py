@@ -18,11 +18,9 @@ class Document(Model):
     __table_args__ = (
         CheckConstraint("kind IN ('identity', 'address')", name="kind"),
         CheckConstraint("status IN ('pending', 'approved', 'rejected', 'replaced')", name="status"),
-        CheckConstraint("(status IN ('approved', 'rejected')) = (reviewed_at IS NOT NULL)", name="reviewed"),
+        CheckConstraint("status = 'replaced' OR (status = 'pending') = (reviewed_at IS NULL)", name="reviewed"),
         CheckConstraint("status <> 'rejected' OR reason <> ''", name="reason_when_rejected"),
-        Index(
-            "uq_document_one_waiting", "client_id", "kind", unique=True, postgresql_where=text("status = 'pending'")
-        ),
+        Index("uq_document_one_waiting", "client_id", "kind", unique=True, postgresql_where=text("status = 'pending'")),
     )
 
     id: Mapped[BigKey]

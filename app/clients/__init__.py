@@ -1,0 +1,1 @@
+"""Clients: their way in, their one-time links, their passwords, their profile."""

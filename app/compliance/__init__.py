@@ -1,0 +1,1 @@
+"""Compliance: proofs that clients hand in, how they are kept, and how staff judge them."""
