@@ -1,0 +1,1 @@
+"""Mails to clients: what is said to whom on which fact, how it is composed and sent, and the development mailbox."""
