@@ -17,7 +17,7 @@ from app.clients.passwords import hash_password
 from app.commissions import publishing
 from app.core.actor import Actor
 from app.core.clock import now
-from app.core.errors import Forbidden, N_
+from app.core.errors import N_, Forbidden
 from app.core.money import Money
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting
@@ -62,8 +62,22 @@ SIGN_INS: list[tuple[str, str, str, str]] = [
 ]
 
 RULES = [
-    {"key": "majors", "component": "per_lot", "rate": "7.00", "currency": "USD", "levels": ["1"], "filter": {"symbols": ["EURUSD", "GBPUSD", "USDJPY"]}},
-    {"key": "crosses", "component": "per_lot", "rate": "5.00", "currency": "USD", "levels": ["1"], "filter": {"symbols": ["EURGBP", "USDCHF"]}},
+    {
+        "key": "majors",
+        "component": "per_lot",
+        "rate": "7.00",
+        "currency": "USD",
+        "levels": ["1"],
+        "filter": {"symbols": ["EURUSD", "GBPUSD", "USDJPY"]},
+    },
+    {
+        "key": "crosses",
+        "component": "per_lot",
+        "rate": "5.00",
+        "currency": "USD",
+        "levels": ["1"],
+        "filter": {"symbols": ["EURGBP", "USDCHF"]},
+    },
 ]
 
 
@@ -115,14 +129,37 @@ def load_house(session: Session, settings: Settings) -> None:
         session.add(server)
         session.flush()
         for code, name, words, group, currency, leverages, is_demo in (
-            ("standard-usd", "Standard", "Spreads from 1.2 points, no commission", r"real\std\usd", "USD", [30, 100, 200], False),
+            (
+                "standard-usd",
+                "Standard",
+                "Spreads from 1.2 points, no commission",
+                r"real\std\usd",
+                "USD",
+                [30, 100, 200],
+                False,
+            ),
             ("ecn-usd", "ECN", "Raw spreads, 3.50 USD a lot and side", r"real\ecn\usd", "USD", [30, 100, 200, 500], False),
-            ("standard-eur", "Standard EUR", "Spreads from 1.2 points, no commission", r"real\std\eur", "EUR", [30, 100], False),
+            (
+                "standard-eur",
+                "Standard EUR",
+                "Spreads from 1.2 points, no commission",
+                r"real\std\eur",
+                "EUR",
+                [30, 100],
+                False,
+            ),
             ("demo-usd", "Demo", "Practice with 10,000 USD that are not real", r"demo\forex\usd", "USD", [100, 500], True),
         ):
             session.add(
                 Product(
-                    code=code, name=name, description=words, server_id=server.id, group=group, currency=currency, leverages=leverages, is_demo=is_demo
+                    code=code,
+                    name=name,
+                    description=words,
+                    server_id=server.id,
+                    group=group,
+                    currency=currency,
+                    leverages=leverages,
+                    is_demo=is_demo,
                 )
             )
 
@@ -177,14 +214,13 @@ def bring_money(session: Session, client_id: int, amount: Money) -> None:
     """Money that a client brings from an earlier system: in the client-money bank account, and in the wallet."""
     with unit_of_work(session, ACTOR):
         bank, wallet = chart.bank_client_money("demo", amount.currency), chart.client_wallet(client_id, amount.currency)
-        for spec in (bank, wallet):
-            chart.open_account(session, spec)
+        chart.open_accounts(session, bank, wallet)
         posting.post(
             session,
             key=f"migration:{client_id}:{amount.currency}",
             kind="migration_opening",
             effective_at=now(),
-            actor=str(ACTOR),
-            legs=[posting.debit(bank.code, amount), posting.credit(wallet.code, amount)],
+            actor=ACTOR,
+            legs=[posting.debit(bank, amount), posting.credit(wallet, amount)],
             metadata={"client_id": client_id},
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import create_engine, pool, text
 
-import app.models  # noqa: F401  declares all tables
+import app.models
 from app.core.orm import Model
 
 LOCK_KEY = 7_201_00

@@ -23,7 +23,18 @@ _ENTRIES = (
 def _digest(previous: bytes, rows: list) -> bytes:  # type: ignore[type-arg]  # rows are SQLAlchemy Rows
     chain = hashlib.sha256(previous)
     for row in rows:
-        fields = [row.id, row.xact, row.at.isoformat(), row.actor, row.address, row.action, row.target, row.reason, row.before, row.after]
+        fields = [
+            row.id,
+            row.xact,
+            row.at.isoformat(),
+            row.actor,
+            row.address,
+            row.action,
+            row.target,
+            row.reason,
+            row.before,
+            row.after,
+        ]
         chain.update(json.dumps(fields, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode())
     return chain.digest()
 
@@ -32,7 +43,9 @@ def seal(session: Session) -> int:
     """Hash the committed entries behind the last seal into a new one. Returns how many entries it covers."""
     with unit_of_work(session, Actor.system("seal_audit")):
         session.execute(text("SELECT pg_advisory_xact_lock(720102)"))
-        last = session.execute(text("SELECT through_xact::text AS xact, through_id, hash FROM audit_seal ORDER BY id DESC LIMIT 1")).first()
+        last = session.execute(
+            text("SELECT through_xact::text AS xact, through_id, hash FROM audit_seal ORDER BY id DESC LIMIT 1")
+        ).first()
         rows = session.execute(
             text(_ENTRIES + " AND xact < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xact, id LIMIT :limit"),
             {"xact": last.xact if last else "0", "id": last.through_id if last else 0, "limit": LIMIT},
@@ -54,7 +67,9 @@ def broken_seals(session: Session) -> list[int]:
     """The ids of seals whose entries no longer hash to what was sealed; empty when the trail is whole."""
     broken = []
     xact, entry_id, previous = "0", 0, b""
-    for sealed in session.execute(text("SELECT id, through_xact::text AS xact, through_id, hash, entries FROM audit_seal ORDER BY id")).all():
+    for sealed in session.execute(
+        text("SELECT id, through_xact::text AS xact, through_id, hash, entries FROM audit_seal ORDER BY id")
+    ).all():
         rows = session.execute(
             text(_ENTRIES + " AND (xact, id) <= (CAST(:to_xact AS xid8), :to_id) ORDER BY xact, id"),
             {"xact": xact, "id": entry_id, "to_xact": sealed.xact, "to_id": sealed.through_id},

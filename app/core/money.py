@@ -12,7 +12,7 @@ from functools import cache
 
 import iso4217
 
-from app.core.errors import InvalidInput, N_
+from app.core.errors import N_, InvalidInput
 
 #: Units that ISO 4217 does not list: cent account currencies (1 USC = 0.01 USD) and crypto at eight digits or fewer.
 EXTRA_EXPONENTS = {"USC": 2, "EUC": 2, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
@@ -71,7 +71,9 @@ class Money:
         with localcontext(prec=60):
             scaled = value.scaleb(digits)
             if scaled != scaled.to_integral_value():
-                raise InvalidMoney(message=N_("%(currency)s has %(digits)s decimals at most."), currency=currency, digits=digits)
+                raise InvalidMoney(
+                    message=N_("%(currency)s has %(digits)s decimals at most."), currency=currency, digits=digits
+                )
             return cls(int(scaled), currency)
 
     @classmethod

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
@@ -19,6 +20,10 @@ class XID8(UserDefinedType[int]):
 
     def get_col_spec(self, **_kw: Any) -> str:
         return "xid8"
+
+
+# So that Alembic, when it compares models with a database, knows the type it reads back.
+ischema_names["xid8"] = XID8
 
 
 class Event(Model):
@@ -41,9 +46,7 @@ class Delivery(Model):
     """One event for one handler. `delivered_at` is set in the transaction of the handler's effect, so it happens once."""
 
     __tablename__ = "delivery"
-    __table_args__ = (
-        Index("ix_delivery_waiting", "handler", "enqueued_at", postgresql_where=text("delivered_at IS NULL")),
-    )
+    __table_args__ = (Index("ix_delivery_waiting", "handler", "enqueued_at", postgresql_where=text("delivered_at IS NULL")),)
 
     event_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("event.id"), primary_key=True)
     handler: Mapped[str] = mapped_column(Text, primary_key=True)

@@ -29,9 +29,7 @@ class UnitOfWork:
 
     def emit(self, type_: str, *, subject_id: int | None = None, client_id: int | None = None, **payload: Any) -> None:
         """Write one business fact. `payload` holds JSON values only: ids, texts, integers; amounts as minor units."""
-        self.session.add(
-            Event(type=type_, subject_id=subject_id, client_id=client_id, actor=str(self.actor), payload=payload)
-        )
+        self.session.add(Event(type=type_, subject_id=subject_id, client_id=client_id, actor=str(self.actor), payload=payload))
 
     def audit(
         self,

@@ -14,8 +14,8 @@ from app.metatrader.accounts import VAULT_PURPOSE
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.platforms import connect
 from app.models.metatrader import Server
-from app.payments.connector import Connector
 from app.payments import connectors
+from app.payments.connector import Connector
 from app.surfaces.mails import FlaskRenderer
 from config import Settings
 

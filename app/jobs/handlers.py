@@ -26,7 +26,8 @@ Function = Callable[[Session, Event, Settings], None]
 @dataclass(frozen=True)
 class Handler:
     """`is_command`: talks to the outside between transactions of its own and is safe to repeat; otherwise its effect
-    commits together with the mark that it was delivered."""
+    commits together with the mark that it was delivered.
+    """
 
     types: tuple[str, ...]
     function: Function
@@ -90,7 +91,9 @@ HANDLERS: dict[str, Handler] = {
     "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True),
     "send_operation": Handler(("operation.new",), send_operation, queue="money", is_command=True),
     "follow_operation": Handler(
-        ("operation.sending", "operation.unknown", "operation.waiting", "operation.done", "operation.failed"), follow_operation, queue="money"
+        ("operation.sending", "operation.unknown", "operation.waiting", "operation.done", "operation.failed"),
+        follow_operation,
+        queue="money",
     ),
     "process_callback": Handler(("callback.received",), process_callback, queue="money"),
     "submit_payout": Handler(("withdrawal.approved",), submit_payout, queue="money", is_command=True),

@@ -21,7 +21,9 @@ def queue(connection: Redis, name: str) -> Queue:
     return Queue(name, connection=connection, serializer=JSONSerializer)
 
 
-def enqueue(connection: Redis, name: str, function: str, *, timeout_s: int = 120, job_id: str | None = None, **arguments: object) -> Job:
+def enqueue(
+    connection: Redis, name: str, function: str, *, timeout_s: int = 120, job_id: str | None = None, **arguments: object
+) -> Job:
     """Put a job on a queue. `function` is its dotted path; `arguments` are JSON values, ids by convention."""
     return queue(connection, name).enqueue_call(
         func=function,

@@ -149,5 +149,10 @@ def enqueue_batches(redis: Redis, waiting: dict[str, list[int]]) -> None:
         handler = HANDLERS[name]
         for start in range(0, len(ids), BATCH):
             queues.enqueue(
-                redis, handler.queue, "app.jobs.deliver.deliver", timeout_s=handler.timeout_s, handler=name, event_ids=ids[start : start + BATCH]
+                redis,
+                handler.queue,
+                "app.jobs.deliver.deliver",
+                timeout_s=handler.timeout_s,
+                handler=name,
+                event_ids=ids[start : start + BATCH],
             )

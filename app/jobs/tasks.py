@@ -77,15 +77,21 @@ def sweep_deals(session: Session, settings: Settings) -> None:
     servers = session.scalars(select(Server.id).where(Server.is_active)).all()
     for server_id in servers:
         try:
-            sync.sweep(session, gateways.platform_of(session, settings, server_id), server_id, since=now() - timedelta(minutes=15))
+            sync.sweep(
+                session, gateways.platform_of(session, settings, server_id), server_id, since=now() - timedelta(minutes=15)
+            )
         except PlatformError as error:
             log.warning("sweep failed server=%s error=%s", server_id, type(error).__name__)
             session.rollback()
 
 
 def expire_holds(session: Session, settings: Settings) -> None:
-    with unit_of_work(session, Actor.system("expire_holds")):
-        holds.expire_holds(session)
+    actor = Actor.system("expire_holds")
+    due = holds.due_holds(session)
+    session.rollback()
+    for hold_id in due:
+        with unit_of_work(session, actor):
+            holds.expire_hold(session, hold_id, actor=actor)
 
 
 def seal_audit(session: Session, settings: Settings) -> None:

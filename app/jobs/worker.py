@@ -24,7 +24,8 @@ _application: Flask | None = None
 
 class DatabaseWorker(Worker):
     """A forking worker whose children drop the inherited connection pool before their first query (RQ forks after
-    SQLAlchemy may have connected; a shared socket would mix two conversations)."""
+    SQLAlchemy may have connected; a shared socket would mix two conversations).
+    """
 
     def main_work_horse(self, job: Job, queue: Any) -> None:
         from app.extensions import db
@@ -51,7 +52,9 @@ def record_failure(job: Job, _type: type, error: BaseException, _traceback: obje
     with unit_of_work(db.session(), Actor.system("jobs")) as unit:
         if not unit.session.query(JobFailure).filter_by(job_id=job.id).first():
             unit.session.add(
-                JobFailure(job_id=job.id, queue=job.origin, function=job.func_name, arguments=job.kwargs, error=type(error).__name__)
+                JobFailure(
+                    job_id=job.id, queue=job.origin, function=job.func_name, arguments=job.kwargs, error=type(error).__name__
+                )
             )
     return True
 

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.crypto import Vault
-from app.core.errors import Conflict, InvalidInput, N_, NotFound
+from app.core.errors import N_, Conflict, InvalidInput, NotFound
 from app.core.ids import new_token
 from app.core.uow import unit_of_work
 from app.ledger import chart
@@ -121,7 +121,7 @@ def open_account(session: Session, platform: TradingPlatform, vault: Vault, acco
         booking.adopt_login(session, account.server_id, login, account.id)
         booking.book_account(session, account.server_id, state, now())
         if not account.product.is_demo:
-            chart.open_account(session, chart.mt_balance(account.server.code, login, account.currency))
+            chart.open_account(session, chart.mt_balance(account.server.code, login, account.currency, client_id=account.client_id))
         unit.emit("account.opened", subject_id=account.id, client_id=account.client_id, login=login)
     return "active"
 

@@ -79,19 +79,19 @@ def _post_run(session: Session, actor: Actor, server: str, currency: str, is_tra
             account = chart.mt_balance(server, login, currency)
             chart.open_account(session, account)
             legs.append(
-                posting.credit(account.code, amount) if amount.amount_minor > 0 else posting.debit(account.code, -amount)
+                posting.credit(account, amount) if amount.amount_minor > 0 else posting.debit(account, -amount)
             )
             total += amount
     txn_id = None
     if legs:
         if total:
-            legs.append(posting.debit(counter.code, total) if total.amount_minor > 0 else posting.credit(counter.code, -total))
+            legs.append(posting.debit(counter, total) if total.amount_minor > 0 else posting.credit(counter, -total))
         txn_id = posting.post(
             session,
             key=f"mirror:{server}:{currency}:{min(ids)}:{max(ids)}",
             kind="deal_results" if is_trade else "unmatched_balance_operation",
             effective_at=now(),
-            actor=str(actor),
+            actor=actor,
             legs=legs,
             metadata={"deals": len(ids), "server": server},
         )

@@ -32,11 +32,10 @@ def receive_callback(
     address: str,
 ) -> int:
     """Verify and store what a provider sent; returns how many events are new. Raises BadSignature, MalformedCallback,
-    ConflictingEvent; then nothing is stored."""
+    ConflictingEvent; then nothing is stored.
+    """
     events = connector.parse_callback(raw_body, headers)
-    kept = {
-        name: value for name, value in headers.items() if name.lower() in KEPT_HEADERS
-    }
+    kept = {name: value for name, value in headers.items() if name.lower() in KEPT_HEADERS}
     new = 0
     with unit_of_work(session, Actor.system(f"callback:{connector.name}")) as unit:
         for event in events:
@@ -67,13 +66,9 @@ def receive_callback(
     return new
 
 
-def _refuse_other_content(
-    session: Session, connector: str, event: ProviderEvent
-) -> None:
+def _refuse_other_content(session: Session, connector: str, event: ProviderEvent) -> None:
     stored = session.scalars(
-        select(Callback.fingerprint).where(
-            Callback.connector == connector, Callback.event_id == event.event_id
-        )
+        select(Callback.fingerprint).where(Callback.connector == connector, Callback.event_id == event.event_id)
     ).one()
     if stored != event.fingerprint:
         raise ConflictingEvent()
@@ -111,9 +106,7 @@ def _act(unit: UnitOfWork, event: ProviderEvent) -> None:
                 provider_reference=event.provider_reference,
             )
             return
-        deposit.provider_reference = (
-            deposit.provider_reference or event.provider_reference
-        )
+        deposit.provider_reference = deposit.provider_reference or event.provider_reference
         deposits.apply_outcome(unit, deposit, event.outcome)
     elif event.kind == "refund":
         withdrawal = withdrawals.find_for_update(unit.session, event.attempt_id)
@@ -124,9 +117,7 @@ def _act(unit: UnitOfWork, event: ProviderEvent) -> None:
                 provider_reference=event.provider_reference,
             )
             return
-        withdrawals.apply_outcome(
-            unit, withdrawal, event.outcome, event.provider_reference
-        )
+        withdrawals.apply_outcome(unit, withdrawal, event.outcome, event.provider_reference)
     else:
         unit.emit(
             "callback.needs_person",

@@ -70,9 +70,7 @@ def start_deposit(
     started = connector.start_deposit(request)
     with unit_of_work(session, actor) as unit:
         deposit = _locked(session, deposit_id)
-        deposit.provider_reference = (
-            deposit.provider_reference or started.provider_reference
-        )
+        deposit.provider_reference = deposit.provider_reference or started.provider_reference
         deposit.redirect_url = deposit.redirect_url or started.redirect_url
         deposit.next_ask_at = now() + FIRST_ASK_AFTER
         apply_outcome(unit, deposit, started.outcome)
@@ -87,9 +85,7 @@ def apply_outcome(unit: UnitOfWork, deposit: Deposit, outcome: Outcome) -> None:
     before = deposit.state
     after = advance(DEPOSIT, before, event_of(outcome))
     if isinstance(outcome, Settled):
-        deposit.payment_reference = (
-            deposit.payment_reference or outcome.payment_reference
-        )
+        deposit.payment_reference = deposit.payment_reference or outcome.payment_reference
     if after == before:
         return
     deposit.state = after
@@ -111,8 +107,7 @@ def _settle(unit: UnitOfWork, deposit: Deposit, settled: Settled) -> None:
     amount = settled.amount
     clearing = chart.psp_clearing(deposit.connector, amount.currency)
     wallet = chart.client_wallet(deposit.client_id, amount.currency)
-    for spec in (clearing, wallet):
-        chart.open_account(session, spec)
+    chart.open_accounts(session, clearing, wallet)
     deposit.settled_minor = amount.amount_minor
     deposit.settled_at = at
     deposit.next_ask_at = None
@@ -121,10 +116,10 @@ def _settle(unit: UnitOfWork, deposit: Deposit, settled: Settled) -> None:
         key=f"deposit:{deposit.connector}:{deposit.public_id}",
         kind="deposit",
         effective_at=at,
-        actor=str(unit.actor),
+        actor=unit.actor,
         legs=[
-            posting.debit(clearing.code, amount),
-            posting.credit(wallet.code, amount),
+            posting.debit(clearing, amount),
+            posting.credit(wallet, amount),
         ],
         metadata={
             "deposit_id": deposit.id,
@@ -132,20 +127,19 @@ def _settle(unit: UnitOfWork, deposit: Deposit, settled: Settled) -> None:
         },
     )
     if settled.fee:
-        expense = chart.psp_fee_expense(settled.fee.currency)
+        expense = chart.psp_fees(deposit.connector, settled.fee.currency)
         fee_clearing = chart.psp_clearing(deposit.connector, settled.fee.currency)
-        for spec in (expense, fee_clearing):
-            chart.open_account(session, spec)
+        chart.open_accounts(session, expense, fee_clearing)
         deposit.fee_minor = settled.fee.amount_minor
         posting.post(
             session,
             key=f"deposit-fee:{deposit.connector}:{deposit.public_id}",
             kind="psp_fee",
             effective_at=at,
-            actor=str(unit.actor),
+            actor=unit.actor,
             legs=[
-                posting.debit(expense.code, settled.fee),
-                posting.credit(fee_clearing.code, settled.fee),
+                posting.debit(expense, settled.fee),
+                posting.credit(fee_clearing, settled.fee),
             ],
             metadata={"deposit_id": deposit.id},
         )
@@ -164,20 +158,14 @@ def find_for_update(session: Session, public_id: str) -> Deposit | None:
         wanted = uuid.UUID(public_id)
     except ValueError:
         return None
-    return session.scalars(
-        select(Deposit).where(Deposit.public_id == wanted).with_for_update()
-    ).one_or_none()
+    return session.scalars(select(Deposit).where(Deposit.public_id == wanted).with_for_update()).one_or_none()
 
 
-def _attempt(
-    unit: UnitOfWork, connector: str, client_id: int, amount: Money, key: str
-) -> Deposit:
+def _attempt(unit: UnitOfWork, connector: str, client_id: int, amount: Money, key: str) -> Deposit:
     """The client's attempt under this key, made when it is new."""
     session = unit.session
     found = session.scalars(
-        select(Deposit)
-        .where(Deposit.client_id == client_id, Deposit.idempotency_key == key)
-        .with_for_update()
+        select(Deposit).where(Deposit.client_id == client_id, Deposit.idempotency_key == key).with_for_update()
     ).one_or_none()
     if found is not None:
         return found

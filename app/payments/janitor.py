@@ -27,14 +27,17 @@ BATCH = 100
 
 def delay(asks: int) -> timedelta:
     """How long to wait before asking again: 1 minute, doubling, at most 6 hours."""
-    return min(timedelta(minutes=2**min(asks, 10)), timedelta(hours=6))
+    return min(timedelta(minutes=2 ** min(asks, 10)), timedelta(hours=6))
 
 
 def ask_providers(session: Session, connector_of: Callable[[str], Connector]) -> int:
     """Ask about every unresolved deposit and withdrawal that is due. Returns how many were asked about."""
     moment = now()
     due_deposits = session.scalars(
-        select(Deposit.id).where(Deposit.state.in_(DEPOSIT.unresolved), Deposit.next_ask_at <= moment).order_by(Deposit.id).limit(BATCH)
+        select(Deposit.id)
+        .where(Deposit.state.in_(DEPOSIT.unresolved), Deposit.next_ask_at <= moment)
+        .order_by(Deposit.id)
+        .limit(BATCH)
     ).all()
     due_withdrawals = session.scalars(
         select(Withdrawal.id)
@@ -65,7 +68,9 @@ def ask_about_deposit(session: Session, connector_of: Callable[[str], Connector]
         try:
             deposits.apply_outcome(unit, deposit, outcome)
         except IllegalMove:
-            log.warning("provider contradicts deposit=%s state=%s outcome=%s", deposit_id, deposit.state, type(outcome).__name__)
+            log.warning(
+                "provider contradicts deposit=%s state=%s outcome=%s", deposit_id, deposit.state, type(outcome).__name__
+            )
 
 
 def ask_about_withdrawal(session: Session, connector_of: Callable[[str], Connector], withdrawal_id: int) -> None:

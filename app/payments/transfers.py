@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
 from app.core.clock import now
-from app.core.errors import InvalidInput, N_, NotFound
+from app.core.errors import N_, InvalidInput, NotFound
 from app.core.money import Money
 from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import chart, holds, posting
@@ -42,7 +42,9 @@ def request_transfer(
     if amount.amount_minor <= 0:
         raise InvalidInput({"amount": N_("Please enter an amount above zero.")})
     with unit_of_work(session, actor) as unit:
-        known = session.scalars(select(Transfer).where(Transfer.client_id == client_id, Transfer.idempotency_key == key)).one_or_none()
+        known = session.scalars(
+            select(Transfer).where(Transfer.client_id == client_id, Transfer.idempotency_key == key)
+        ).one_or_none()
         if known is not None:
             return known
         account = _own_account(session, client_id, trading_account_id, amount.currency)
@@ -64,11 +66,11 @@ def request_transfer(
         if to_account:
             transfer.hold_id = holds.place_hold(
                 session,
-                account=chart.client_wallet(client_id, amount.currency).code,
-                amount=amount,
+                account=chart.client_wallet(client_id, amount.currency),
+                money=amount,
                 key=f"transfer:{transfer.id}:hold",
                 reason="transfer",
-                actor=str(actor),
+                actor=actor,
             )
             transfer.state = advance(machine, transfer.state, "hold")
         assert account.login is not None
@@ -116,10 +118,9 @@ def _book(unit: UnitOfWork, transfer: Transfer, operation: BalanceOperation) -> 
     account = session.get_one(TradingAccount, transfer.trading_account_id)
     amount = Money(transfer.amount_minor, transfer.currency)
     assert account.login is not None
-    at_server = chart.mt_balance(account.server.code, account.login, amount.currency)
+    at_server = chart.mt_balance(account.server.code, account.login, amount.currency, client_id=transfer.client_id)
     wallet = chart.client_wallet(transfer.client_id, amount.currency)
-    for spec in (at_server, wallet):
-        chart.open_account(session, spec)
+    chart.open_accounts(session, at_server, wallet)
     metadata = {"transfer_id": transfer.id, "login": account.login, "deal": operation.deal_ticket}
     if transfer.direction == "to_account":
         assert transfer.hold_id is not None
@@ -128,9 +129,9 @@ def _book(unit: UnitOfWork, transfer: Transfer, operation: BalanceOperation) -> 
             transfer.hold_id,
             key=f"transfer:{transfer.id}:capture",
             kind="transfer_to_account",
-            at=at,
-            actor=str(unit.actor),
-            legs=[posting.debit(wallet.code, amount), posting.credit(at_server.code, amount)],
+            effective_at=at,
+            actor=unit.actor,
+            legs=[posting.debit(wallet, amount), posting.credit(at_server, amount)],
             metadata=metadata,
         )
     else:
@@ -139,8 +140,8 @@ def _book(unit: UnitOfWork, transfer: Transfer, operation: BalanceOperation) -> 
             key=f"transfer:{transfer.id}",
             kind="transfer_to_wallet",
             effective_at=at,
-            actor=str(unit.actor),
-            legs=[posting.debit(at_server.code, amount), posting.credit(wallet.code, amount)],
+            actor=unit.actor,
+            legs=[posting.debit(at_server, amount), posting.credit(wallet, amount)],
             metadata=metadata,
         )
     transfer.finished_at = at
@@ -158,7 +159,7 @@ def _book(unit: UnitOfWork, transfer: Transfer, operation: BalanceOperation) -> 
 def _free(unit: UnitOfWork, transfer: Transfer, operation: BalanceOperation) -> None:
     """The server refused: the held money is free again."""
     if transfer.hold_id is not None:
-        holds.release_hold(unit.session, transfer.hold_id, actor=str(unit.actor))
+        holds.release_hold(unit.session, transfer.hold_id, actor=unit.actor)
     transfer.failure = operation.error
     transfer.finished_at = now()
     unit.emit("transfer.failed", subject_id=transfer.id, client_id=transfer.client_id, direction=transfer.direction)

@@ -35,9 +35,7 @@ REFUNDABLE = ("settled", "refunded_part")
 LOST_AFTER = timedelta(minutes=2)
 
 
-def request_withdrawal(
-    session: Session, *, client_id: int, amount: Money, key: str, actor: Actor
-) -> Withdrawal:
+def request_withdrawal(session: Session, *, client_id: int, amount: Money, key: str, actor: Actor) -> Withdrawal:
     """Reserve the amount in the wallet and put the request into the queue. The same key is the same request.
 
     Raises ClientNotApproved, InsufficientFunds, NoPaymentToRefund, NotRefundable.
@@ -46,9 +44,7 @@ def request_withdrawal(
         raise InvalidInput({"amount": N_("Please enter an amount above zero.")})
     with unit_of_work(session, actor) as unit:
         known = session.scalars(
-            select(Withdrawal).where(
-                Withdrawal.client_id == client_id, Withdrawal.idempotency_key == key
-            )
+            select(Withdrawal).where(Withdrawal.client_id == client_id, Withdrawal.idempotency_key == key)
         ).one_or_none()
         if known is not None:
             return known
@@ -59,11 +55,11 @@ def request_withdrawal(
         public_id = uuid.uuid4()
         hold_id = holds.place_hold(
             session,
-            account=chart.client_wallet(client_id, amount.currency).code,
-            amount=amount,
+            account=chart.client_wallet(client_id, amount.currency),
+            money=amount,
             key=f"withdrawal:{public_id}:hold",
             reason="withdrawal",
-            actor=str(actor),
+            actor=actor,
         )
         withdrawal = Withdrawal(
             public_id=public_id,
@@ -83,9 +79,7 @@ def request_withdrawal(
         return withdrawal
 
 
-def approve_withdrawal(
-    session: Session, withdrawal_id: int, actor: Actor
-) -> Withdrawal:
+def approve_withdrawal(session: Session, withdrawal_id: int, actor: Actor) -> Withdrawal:
     """An officer says yes: the reserved money moves to "payouts in flight" and the payout is ordered, in one transaction.
 
     Raises AlreadyDecided when somebody else was first, OwnRequest for the one who asked.
@@ -102,14 +96,14 @@ def approve_withdrawal(
             withdrawal.hold_id,
             key=f"withdrawal:{withdrawal.public_id}:capture",
             kind="withdrawal",
-            at=now(),
-            actor=str(actor),
+            effective_at=now(),
+            actor=actor,
             legs=[
                 posting.debit(
-                    chart.client_wallet(withdrawal.client_id, amount.currency).code,
+                    chart.client_wallet(withdrawal.client_id, amount.currency),
                     amount,
                 ),
-                posting.credit(payouts.code, amount),
+                posting.credit(payouts, amount),
             ],
             metadata={"withdrawal_id": withdrawal.id},
         )
@@ -123,9 +117,7 @@ def approve_withdrawal(
         return withdrawal
 
 
-def reject_withdrawal(
-    session: Session, withdrawal_id: int, reason: str, actor: Actor
-) -> Withdrawal:
+def reject_withdrawal(session: Session, withdrawal_id: int, reason: str, actor: Actor) -> Withdrawal:
     """An officer says no, with a reason the client reads; the money is free again."""
     reason = reason.strip()
     if not reason:
@@ -149,14 +141,10 @@ def reject_withdrawal(
         return withdrawal
 
 
-def cancel_withdrawal(
-    session: Session, *, client_id: int, withdrawal_id: int, actor: Actor
-) -> Withdrawal:
+def cancel_withdrawal(session: Session, *, client_id: int, withdrawal_id: int, actor: Actor) -> Withdrawal:
     """The client takes the request back while nobody has decided."""
     with unit_of_work(session, actor) as unit:
-        owner = session.scalars(
-            select(Withdrawal.client_id).where(Withdrawal.id == withdrawal_id)
-        ).one_or_none()
+        owner = session.scalars(select(Withdrawal.client_id).where(Withdrawal.id == withdrawal_id)).one_or_none()
         if owner != client_id:
             raise NotFound()
         withdrawal = _decide(unit, withdrawal_id, "cancel", actor)
@@ -205,9 +193,7 @@ def apply_outcome(
     before = withdrawal.state
     after = advance(WITHDRAWAL, before, event_of(outcome))
     withdrawal.provider_reference = withdrawal.provider_reference or provider_reference
-    if isinstance(outcome, Settled) and outcome.amount != Money(
-        withdrawal.amount_minor, withdrawal.currency
-    ):
+    if isinstance(outcome, Settled) and outcome.amount != Money(withdrawal.amount_minor, withdrawal.currency):
         unit.emit(
             "withdrawal.amount_differs",
             subject_id=withdrawal.id,
@@ -233,14 +219,10 @@ def _pay(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
         key=f"withdrawal:{withdrawal.public_id}:paid",
         kind="payout",
         effective_at=at,
-        actor=str(unit.actor),
+        actor=unit.actor,
         legs=[
-            posting.debit(
-                chart.psp_payouts(withdrawal.connector, amount.currency).code, amount
-            ),
-            posting.credit(
-                chart.psp_clearing(withdrawal.connector, amount.currency).code, amount
-            ),
+            posting.debit(chart.psp_payouts(withdrawal.connector, amount.currency), amount),
+            posting.credit(chart.psp_clearing(withdrawal.connector, amount.currency), amount),
         ],
         metadata={
             "withdrawal_id": withdrawal.id,
@@ -259,7 +241,7 @@ def _give_back(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
             unit.session,
             withdrawal.final_txn_id,
             key=f"withdrawal:{withdrawal.public_id}:returned",
-            actor=str(unit.actor),
+            actor=unit.actor,
             at=at,
             reason="payout returned by the provider",
         )
@@ -267,22 +249,18 @@ def _give_back(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
         unit.session,
         withdrawal.capture_txn_id,
         key=f"withdrawal:{withdrawal.public_id}:failed",
-        actor=str(unit.actor),
+        actor=unit.actor,
         at=at,
         reason="payout refused by the provider",
     )
     withdrawal.finished_at, withdrawal.next_ask_at = at, None
-    withdrawal.reason = N_(
-        "The payment provider could not pay this out. The money is back in your wallet."
-    )
+    withdrawal.reason = N_("The payment provider could not pay this out. The money is back in your wallet.")
     _release_refundable(unit.session, withdrawal)
     _mark_deposit(unit.session, withdrawal.deposit_id)
     _tell(unit, withdrawal, "withdrawal.failed")
 
 
-def _decide(
-    unit: UnitOfWork, withdrawal_id: int, event: str, actor: Actor
-) -> Withdrawal:
+def _decide(unit: UnitOfWork, withdrawal_id: int, event: str, actor: Actor) -> Withdrawal:
     """Move from "requested" in one UPDATE that names the state it expects; whoever comes second changes nothing."""
     session = unit.session
     moved = session.execute(
@@ -302,7 +280,7 @@ def _decide(
 
 
 def _free(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
-    holds.release_hold(unit.session, withdrawal.hold_id, actor=str(unit.actor))
+    holds.release_hold(unit.session, withdrawal.hold_id, actor=unit.actor)
     withdrawal.finished_at = now()
     _release_refundable(unit.session, withdrawal)
 
@@ -317,19 +295,9 @@ def _mark_deposit(session: Session, deposit_id: int) -> None:
     session.flush()
     deposit = session.get_one(Deposit, deposit_id, with_for_update=True)
     paid = sum(
-        session.scalars(
-            select(Withdrawal.amount_minor).where(
-                Withdrawal.deposit_id == deposit_id, Withdrawal.state == "paid"
-            )
-        )
+        session.scalars(select(Withdrawal.amount_minor).where(Withdrawal.deposit_id == deposit_id, Withdrawal.state == "paid"))
     )
-    event = (
-        "refund_none"
-        if not paid
-        else "refund_all"
-        if paid == deposit.settled_minor
-        else "refund_part"
-    )
+    event = "refund_none" if not paid else "refund_all" if paid == deposit.settled_minor else "refund_part"
     deposit.state = advance(DEPOSIT, deposit.state, event)
 
 
@@ -351,9 +319,7 @@ def _refundable_deposit(session: Session, client_id: int, amount: Money) -> Depo
     for deposit in candidates:
         if (deposit.settled_minor or 0) - deposit.refunded_minor >= amount.amount_minor:
             return deposit
-    most = max(
-        (deposit.settled_minor or 0) - deposit.refunded_minor for deposit in candidates
-    )
+    most = max((deposit.settled_minor or 0) - deposit.refunded_minor for deposit in candidates)
     raise NotRefundable(
         {"amount": NotRefundable.message % {"most": Money(most, amount.currency)}},
         most=str(Money(most, amount.currency)),
@@ -366,9 +332,7 @@ def find_for_update(session: Session, public_id: str) -> Withdrawal | None:
         wanted = uuid.UUID(public_id)
     except ValueError:
         return None
-    return session.scalars(
-        select(Withdrawal).where(Withdrawal.public_id == wanted).with_for_update()
-    ).one_or_none()
+    return session.scalars(select(Withdrawal).where(Withdrawal.public_id == wanted).with_for_update()).one_or_none()
 
 
 def _locked(session: Session, withdrawal_id: int) -> Withdrawal:

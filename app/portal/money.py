@@ -12,14 +12,14 @@ from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import select
 from wtforms import HiddenField, RadioField, SelectField, StringField
-from wtforms.validators import InputRequired, Length, UUID
+from wtforms.validators import UUID, InputRequired, Length
 
 from app.core.actor import Actor
-from app.core.errors import AppError, N_, NotFound
+from app.core.errors import N_, AppError, NotFound
 from app.core.money import InvalidMoney, Money
 from app.extensions import db, limiter
 from app.jobs import gateways
-from app.ledger import chart, queries
+from app.ledger import queries
 from app.models.metatrader import TradingAccount
 from app.models.payments import Deposit, Transfer, Withdrawal
 from app.payments import deposits, janitor, transfers, withdrawals
@@ -200,18 +200,15 @@ def outside(endpoint: str) -> str:
 
 
 def balances() -> list[queries.Balance]:
-    """The client's wallets that were ever used, and the first currency in any case."""
-    wallets = []
-    for currency in CURRENCIES:
-        found = queries.find_balance(db.session(), chart.client_wallet(g.client.id, currency).code)
-        if found is not None:
-            wallets.append(found)
-    return wallets
+    """The client's wallets that were ever used."""
+    return [found.balance for found in queries.client_balances(db.session(), g.client.id) if ":wallet:" in found.code]
 
 
 def live_accounts() -> list[TradingAccount]:
     accounts = db.session.scalars(
-        select(TradingAccount).where(TradingAccount.client_id == g.client.id, TradingAccount.status == "active").order_by(TradingAccount.id)
+        select(TradingAccount)
+        .where(TradingAccount.client_id == g.client.id, TradingAccount.status == "active")
+        .order_by(TradingAccount.id)
     )
     return [account for account in accounts if not account.product.is_demo]
 
@@ -221,7 +218,9 @@ def deposit_by_public_id(public_id: str) -> Deposit:
         wanted = uuid.UUID(public_id)
     except ValueError:
         raise NotFound() from None
-    found = db.session.scalars(select(Deposit).where(Deposit.public_id == wanted, Deposit.client_id == g.client.id)).one_or_none()
+    found = db.session.scalars(
+        select(Deposit).where(Deposit.public_id == wanted, Deposit.client_id == g.client.id)
+    ).one_or_none()
     if found is None:
         raise NotFound()
     return found
@@ -232,6 +231,11 @@ def overview() -> dict[str, Any]:
     client_id = g.client.id
     movements: list[Deposit | Withdrawal | Transfer] = []
     for table in (Deposit, Withdrawal, Transfer):
-        movements += db.session.scalars(select(table).where(table.client_id == client_id).order_by(table.id.desc()).limit(MOVEMENTS))
+        movements += db.session.scalars(
+            select(table).where(table.client_id == client_id).order_by(table.id.desc()).limit(MOVEMENTS)
+        )
     movements.sort(key=lambda movement: movement.created_at, reverse=True)
-    return {"balances": balances(), "movements": [(type(movement).__tablename__, movement) for movement in movements[:MOVEMENTS]]}
+    return {
+        "balances": balances(),
+        "movements": [(type(movement).__tablename__, movement) for movement in movements[:MOVEMENTS]],
+    }

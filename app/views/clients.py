@@ -11,7 +11,7 @@ from flask_babel import lazy_gettext as _l
 from sqlalchemy import select
 
 from app.core.clock import now
-from app.core.errors import InvalidInput, N_
+from app.core.errors import N_, InvalidInput
 from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.extensions import db
@@ -21,7 +21,7 @@ from app.models.metatrader import TradingAccount
 from app.models.partners import Attribution
 from app.reporting import rendering, statement
 from app.views.columns import formatters
-from app.views.guarded import AuditedInterface, ReadOnlyView, DeskPage, staff_actor
+from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
 
 TIMELINE = 50
 
@@ -37,7 +37,12 @@ class ClientView(ReadOnlyView):
     list_columns = ["id", "first_name", "last_name", "email", "country", "status", "created_at"]
     search_columns = ["id", "email", "first_name", "last_name", "country", "status", "created_at"]
     formatters_columns = formatters()
-    label_columns = {"email": _l("Mail address"), "first_name": _l("First name"), "last_name": _l("Last name"), "created_at": _l("Registered")}
+    label_columns = {
+        "email": _l("Mail address"),
+        "first_name": _l("First name"),
+        "last_name": _l("Last name"),
+        "created_at": _l("Registered"),
+    }
 
     @expose("/show/<pk>", methods=["GET"])
     @has_access
@@ -51,12 +56,18 @@ class ClientView(ReadOnlyView):
         return self.render_template(
             self.show_template,
             client=client,
-            documents=session.scalars(select(Document).where(Document.client_id == client.id).order_by(Document.id.desc())).all(),
-            accounts=session.scalars(select(TradingAccount).where(TradingAccount.client_id == client.id).order_by(TradingAccount.id)).all(),
+            documents=session.scalars(
+                select(Document).where(Document.client_id == client.id).order_by(Document.id.desc())
+            ).all(),
+            accounts=session.scalars(
+                select(TradingAccount).where(TradingAccount.client_id == client.id).order_by(TradingAccount.id)
+            ).all(),
             attribution=session.scalars(
                 select(Attribution).where(Attribution.client_id == client.id, Attribution.valid_to.is_(None))
             ).one_or_none(),
-            timeline=session.scalars(select(Event).where(Event.client_id == client.id).order_by(Event.id.desc()).limit(TIMELINE)).all(),
+            timeline=session.scalars(
+                select(Event).where(Event.client_id == client.id).order_by(Event.id.desc()).limit(TIMELINE)
+            ).all(),
             month=now().strftime("%Y-%m"),
         )
 
@@ -90,11 +101,15 @@ def month_of(text: str) -> tuple[date, date]:
     try:
         first = date.fromisoformat(f"{text}-01") if text else now().date().replace(day=1)
     except ValueError:
-        raise InvalidInput({"month": N_("Please give a month such as 2026-11.")}, message=N_("Please give a month such as 2026-11.")) from None
+        raise InvalidInput(
+            {"month": N_("Please give a month such as 2026-11.")}, message=N_("Please give a month such as 2026-11.")
+        ) from None
     following = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
     return first, date.fromordinal(following.toordinal() - 1)
 
 
 def register(appbuilder: AppBuilder) -> None:
-    appbuilder.add_view(ClientView, "Clients", label=_l("Clients"), icon="users", category="Clients desk", category_label=_l("Clients"))
+    appbuilder.add_view(
+        ClientView, "Clients", label=_l("Clients"), icon="users", category="Clients desk", category_label=_l("Clients")
+    )
     appbuilder.add_view_no_menu(StatementView)

@@ -30,7 +30,10 @@ class DocumentQueue(DeskPage):
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
         waiting = db.session.scalars(
-            select(Document).join(Client, Client.id == Document.client_id).where(Document.status == "pending").order_by(Document.uploaded_at)
+            select(Document)
+            .join(Client, Client.id == Document.client_id)
+            .where(Document.status == "pending")
+            .order_by(Document.uploaded_at)
         ).all()
         decided = db.session.scalars(
             select(Document).where(Document.reviewed_at.is_not(None)).order_by(Document.reviewed_at.desc()).limit(20)
@@ -45,7 +48,9 @@ class DocumentQueue(DeskPage):
         if document is None:
             abort(404)
         others = db.session.scalars(
-            select(Document).where(Document.client_id == document.client_id, Document.id != document.id).order_by(Document.id.desc())
+            select(Document)
+            .where(Document.client_id == document.client_id, Document.id != document.id)
+            .order_by(Document.id.desc())
         ).all()
         return self.render_template("office/document.html", document=document, client=document.client, others=others)
 
@@ -90,5 +95,10 @@ class DocumentQueue(DeskPage):
 
 def register(appbuilder: AppBuilder) -> None:
     appbuilder.add_view(
-        DocumentQueue, "Documents", label=_l("Document review"), icon="id", category="Compliance desk", category_label=_l("Compliance")
+        DocumentQueue,
+        "Documents",
+        label=_l("Document review"),
+        icon="id",
+        category="Compliance desk",
+        category_label=_l("Compliance"),
     )

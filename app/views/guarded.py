@@ -19,7 +19,7 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.actor import Actor
-from app.core.errors import AppError, Conflict, InvalidInput, N_
+from app.core.errors import N_, AppError, Conflict, InvalidInput
 from app.core.uow import unit_of_work
 from app.surfaces.errors import sentence
 

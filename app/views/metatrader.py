@@ -10,9 +10,9 @@ from flask_babel import lazy_gettext as _l
 from wtforms import StringField
 from wtforms.validators import DataRequired, Length
 
-from app.core.errors import AppError, InvalidInput, N_
+from app.core.errors import N_, AppError, InvalidInput
 from app.core.money import exponent
-from app.models.metatrader import BalanceOperation, Deal, DeadLetter, Position, Product, Server, TradingAccount
+from app.models.metatrader import BalanceOperation, DeadLetter, Deal, Position, Product, Server, TradingAccount
 from app.surfaces import formats
 from app.views.columns import client_link, formatters, identifier
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
@@ -59,7 +59,10 @@ class ProductView(BackOfficeView):
     search_columns = ["code", "name", "server", "currency", "is_demo", "is_open"]
     add_form_extra_fields = {"leverages": LeveragesField(_l("Leverages"), validators=[DataRequired(), Length(max=200)])}
     edit_form_extra_fields = add_form_extra_fields
-    description_columns = {"leverages": _l("Choices for the client, such as 30, 100, 200."), "is_open": _l("Offered to clients now.")}
+    description_columns = {
+        "leverages": _l("Choices for the client, such as 30, 100, 200."),
+        "is_open": _l("Offered to clients now."),
+    }
 
     def check(self, item: Any) -> None:
         problems = {}
@@ -88,7 +91,20 @@ class DealView(ReadOnlyView):
     class_permission_name = "Deals"
     datamodel = AuditedInterface(Deal)
     list_title = _l("Deals")
-    list_columns = ["ticket", "revision", "login", "symbol", "action", "entry", "volume", "price", "profit", "swap", "commission", "done_at"]
+    list_columns = [
+        "ticket",
+        "revision",
+        "login",
+        "symbol",
+        "action",
+        "entry",
+        "volume",
+        "price",
+        "profit",
+        "swap",
+        "commission",
+        "done_at",
+    ]
     show_exclude_columns = ["fingerprint"]
     search_columns = ["ticket", "login", "symbol", "action", "entry", "done_at", "is_void", "is_current"]
     formatters_columns = formatters(

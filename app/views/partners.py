@@ -52,7 +52,20 @@ class AccrualView(ReadOnlyView):
     class_permission_name = "Accruals"
     datamodel = AuditedInterface(Accrual)
     list_title = _l("Accruals")
-    list_columns = ["id", "ib", "deal_id", "rule", "level", "kind", "lots", "rate", "amount", "currency", "settlement_id", "accrued_at"]
+    list_columns = [
+        "id",
+        "ib",
+        "deal_id",
+        "rule",
+        "level",
+        "kind",
+        "lots",
+        "rate",
+        "amount",
+        "currency",
+        "settlement_id",
+        "accrued_at",
+    ]
     search_columns = ["ib", "deal_id", "rule", "kind", "accrued_at"]
     formatters_columns = formatters(amount=formats.exact, lots=formats.exact, rate=formats.exact)
 

@@ -31,7 +31,9 @@ class WithdrawalQueue(DeskPage):
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
         waiting = db.session.scalars(select(Withdrawal).where(Withdrawal.state == "requested").order_by(Withdrawal.id)).all()
-        recent = db.session.scalars(select(Withdrawal).where(Withdrawal.state != "requested").order_by(Withdrawal.id.desc()).limit(25)).all()
+        recent = db.session.scalars(
+            select(Withdrawal).where(Withdrawal.state != "requested").order_by(Withdrawal.id.desc()).limit(25)
+        ).all()
         return self.render_template("office/withdrawals.html", waiting=waiting, recent=recent)
 
     @expose("/<int:withdrawal_id>")
@@ -41,7 +43,7 @@ class WithdrawalQueue(DeskPage):
         withdrawal = db.session.get(Withdrawal, withdrawal_id)
         if withdrawal is None:
             abort(404)
-        wallet = queries.balance(db.session(), chart.client_wallet(withdrawal.client_id, withdrawal.currency).code)
+        wallet = queries.balance(db.session(), chart.client_wallet(withdrawal.client_id, withdrawal.currency))
         return self.render_template(
             "office/withdrawal.html",
             withdrawal=withdrawal,
@@ -58,7 +60,12 @@ class WithdrawalQueue(DeskPage):
     def approve(self, withdrawal_id: int) -> ResponseReturnValue:
         try:
             done = withdrawals.approve_withdrawal(db.session(), withdrawal_id, staff_actor())
-            flash(gettext("Approved: %(amount)s are on their way to the client.", amount=str(Money(done.amount_minor, done.currency))), "success")
+            flash(
+                gettext(
+                    "Approved: %(amount)s are on their way to the client.", amount=str(Money(done.amount_minor, done.currency))
+                ),
+                "success",
+            )
         except AppError as error:
             flash(sentence(error), "warning")
         return redirect(url_for("WithdrawalQueue.show", withdrawal_id=withdrawal_id))
