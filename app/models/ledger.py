@@ -40,14 +40,20 @@ from app.core.tables import XID8
 
 SCHEMA = "ledger"
 
-#: Account kinds whose balance grows by debits; the balance of all other kinds grows by credits.
+#: The balance of an account grows by debits, or by credits, depending on its kind.
 DEBIT_KINDS = ("asset", "expense")
-ACCOUNT_KINDS = ("asset", "liability", "equity", "income", "expense")
+CREDIT_KINDS = ("liability", "equity", "income")
 HOLD_OUTCOMES = ("captured", "released", "expired")
 
 
 def _one_of(column: str, values: tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(value) for value in values)})"
+
+
+_BALANCE = (
+    f"CASE WHEN {_one_of('kind', DEBIT_KINDS)} THEN debits - credits"
+    f" WHEN {_one_of('kind', CREDIT_KINDS)} THEN credits - debits END"
+)
 
 
 class Currency(Model):
@@ -68,9 +74,8 @@ class Account(Model):
 
     __tablename__ = "account"
     __table_args__ = (
-        CheckConstraint(_one_of("kind", ACCOUNT_KINDS), name="kind"),
-        CheckConstraint("debits >= 0 AND credits >= 0 AND held >= 0", name="counters"),
-        CheckConstraint("may_go_negative OR balance - held >= 0", name=conv("sufficient_funds")),
+        # One check only: each costs every posting. An unknown kind has no balance, which its NOT NULL refuses.
+        CheckConstraint("held >= 0 AND (may_go_negative OR balance - held >= 0)", name=conv("sufficient_funds")),
         UniqueConstraint("id", "currency"),
         Index("ix_account_client_id", "client_id", postgresql_where=text("client_id IS NOT NULL")),
         # Room on each page lets updates of the counters stay in place, without touching an index.
@@ -89,9 +94,7 @@ class Account(Model):
     credits: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="sum of all credits, minor units")
     held: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="sum of unresolved holds, minor units")
     version: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="number of entries")
-    balance: Mapped[int] = mapped_column(
-        BigInteger, Computed(f"CASE WHEN {_one_of('kind', DEBIT_KINDS)} THEN debits - credits ELSE credits - debits END", persisted=True)
-    )
+    balance: Mapped[int] = mapped_column(BigInteger, Computed(_BALANCE, persisted=True))
 
     def __repr__(self) -> str:
         return self.code
@@ -103,18 +106,19 @@ class Transaction(Model):
     __tablename__ = "txn"
     __table_args__ = (
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 200", name="idempotency_key"),
+        Index("uq_txn_reverses", "reverses", unique=True, postgresql_where=text("reverses IS NOT NULL")),
         {"schema": SCHEMA},
     )
 
     id: Mapped[UUID] = mapped_column(PGUUID, primary_key=True, server_default=text("uuidv7()"))
-    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), comment="order within one database transaction")
     idempotency_key: Mapped[str] = mapped_column(Text, unique=True, comment="business key, such as deposit:stripe:pi_1")
     request_hash: Mapped[bytes] = mapped_column(LargeBinary, comment="SHA-256 of kind, legs and reversed transaction")
     kind: Mapped[str] = mapped_column(String(60), comment="what happened, such as deposit or withdrawal.submitted")
     effective_at: Mapped[Moment] = mapped_column(comment="when it counts, for statements and periods")
     posted_at: Mapped[CreatedAt]
     actor: Mapped[str] = mapped_column(Text)
-    reverses: Mapped[UUID | None] = mapped_column(PGUUID, ForeignKey("ledger.txn.id"), unique=True)
+    reverses: Mapped[UUID | None] = mapped_column(PGUUID, ForeignKey("ledger.txn.id"))
     xact: Mapped[int] = mapped_column(XID8, server_default=text("pg_current_xact_id()"))
     # `metadata` is taken by the declarative base.
     details: Mapped[dict[str, Any]] = mapped_column("metadata", JSONB, server_default=text("'{}'"))
@@ -138,7 +142,9 @@ class Entry(Model):
     )
 
     account_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    account_version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False, comment="1 for the first entry")
+    account_version: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, comment="1 for the first entry"
+    )
     txn_id: Mapped[UUID] = mapped_column(PGUUID, ForeignKey("ledger.txn.id"))
     effective_at: Mapped[Moment] = mapped_column(comment="copy of the transaction's, so that statements read one index")
     debit: Mapped[int] = mapped_column(BigInteger, comment="minor units")
@@ -187,7 +193,9 @@ class HoldResolution(Model):
 
     hold_id: Mapped[UUID] = mapped_column(PGUUID, ForeignKey("ledger.hold.id"), primary_key=True)
     outcome: Mapped[str] = mapped_column(String(10))
-    txn_id: Mapped[UUID | None] = mapped_column(PGUUID, ForeignKey("ledger.txn.id"), unique=True, comment="what the hold became")
+    txn_id: Mapped[UUID | None] = mapped_column(
+        PGUUID, ForeignKey("ledger.txn.id"), unique=True, comment="what the hold became"
+    )
     actor: Mapped[str] = mapped_column(Text)
     resolved_at: Mapped[CreatedAt]
 

@@ -1,0 +1,186 @@
+"""The chart of accounts: how each account is called, what kind it is, and how it is opened.
+
+Codes read `owner:id:purpose:currency`. Kinds decide the sign (docs/ledger.md): an asset or expense grows by debits, a
+liability, income or equity account by credits. What belongs to clients and may not go below zero is refused below zero
+by the database; accounts that mirror the outside world (a trading server, a bank, a provider) must be able to follow it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.core.money import exponent
+from app.ledger.errors import AccountMismatch, typed_errors
+from app.models.ledger import Account, Currency
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}")
+
+
+@dataclass(frozen=True)
+class AccountSpec:
+    """An account as the chart knows it. `client_id` says whose money it is; None for the house's own."""
+
+    code: str
+    kind: str
+    currency: str
+    may_go_negative: bool = False
+    client_id: int | None = None
+
+    def __str__(self) -> str:
+        return self.code
+
+
+def client_wallet(client_id: int, currency: str) -> AccountSpec:
+    """What we owe the client, free to be withdrawn or moved to trading accounts. Never below zero."""
+    return _account("liability", currency, "client", client_id, "wallet", client_id=client_id)
+
+
+def client_bonus(client_id: int, currency: str) -> AccountSpec:
+    """Bonus granted to the client, kept apart from the wallet."""
+    return _account("liability", currency, "client", client_id, "bonus", client_id=client_id)
+
+
+def client_receivable(client_id: int, currency: str) -> AccountSpec:
+    """What the client owes us, such as a chargeback beyond the wallet; later credits repay it first."""
+    return _account("asset", currency, "client", client_id, "receivable", client_id=client_id)
+
+
+def ib_commission(ib_id: int, currency: str, *, client_id: int | None = None) -> AccountSpec:
+    """Settled commission we owe an introducing broker. `client_id` is the broker's own client record."""
+    return _account("liability", currency, "ib", ib_id, "commission", client_id=client_id)
+
+
+def mt_balance(server: str, login: int, currency: str, *, client_id: int | None = None) -> AccountSpec:
+    """The mirror of one trading account's balance (without credit); negative when the server's is."""
+    return _account("liability", currency, "mt", server, login, "balance", may_go_negative=True, client_id=client_id)
+
+
+def mt_trading_counter(server: str, currency: str) -> AccountSpec:
+    """The house's result from clients' trading on one server: the other side of deal results."""
+    return _account("income", currency, "income", "trading", server, may_go_negative=True)
+
+
+def psp_clearing(name: str, currency: str) -> AccountSpec:
+    """What a payment provider has collected for us and owes us."""
+    return _account("asset", currency, "psp", name, "clearing", may_go_negative=True)
+
+
+def psp_payouts(name: str, currency: str) -> AccountSpec:
+    """Payouts handed to a provider whose outcome is not known yet. Never below zero."""
+    return _account("liability", currency, "psp", name, "payouts")
+
+
+def psp_fees(name: str, currency: str) -> AccountSpec:
+    """What a payment provider charges us."""
+    return _account("expense", currency, "expense", "psp_fees", name, may_go_negative=True)
+
+
+def bank_client_money(name: str, currency: str) -> AccountSpec:
+    """The segregated bank account with clients' money."""
+    return _account("asset", currency, "bank", name, "client_money", may_go_negative=True)
+
+
+def bank_own_money(name: str, currency: str) -> AccountSpec:
+    """The house's own bank account."""
+    return _account("asset", currency, "bank", name, "own_money", may_go_negative=True)
+
+
+def fx_position(currency: str) -> AccountSpec:
+    """What conversions have left the house holding, or owing, in one currency."""
+    return _account("equity", currency, "fx", "position", may_go_negative=True)
+
+
+def fx_spread(currency: str) -> AccountSpec:
+    """What clients pay for conversions."""
+    return _account("income", currency, "income", "fx_spread", may_go_negative=True)
+
+
+def fees(currency: str) -> AccountSpec:
+    """Fees that clients pay us."""
+    return _account("income", currency, "income", "fees", may_go_negative=True)
+
+
+def commission_expense(currency: str) -> AccountSpec:
+    """What introducing brokers cost us."""
+    return _account("expense", currency, "expense", "commission", may_go_negative=True)
+
+
+def bonus_expense(currency: str) -> AccountSpec:
+    """What bonuses cost us."""
+    return _account("expense", currency, "expense", "bonus", may_go_negative=True)
+
+
+def negative_balance_expense(currency: str) -> AccountSpec:
+    """Negative trading balances that we write off."""
+    return _account("expense", currency, "expense", "negative_balance", may_go_negative=True)
+
+
+def suspense(source: str, currency: str) -> AccountSpec:
+    """Receipts from one source that nobody could be found for yet."""
+    return _account("liability", currency, "suspense", source, may_go_negative=True)
+
+
+def migration_opening(currency: str) -> AccountSpec:
+    """The other side of balances brought over from an earlier system."""
+    return _account("equity", currency, "migration", "opening", may_go_negative=True)
+
+
+def open_account(session: Session, spec: AccountSpec) -> int:
+    """Open the account, and its currency, unless it is there. Returns its id; safe when several do it at once.
+
+    Raises AccountMismatch when it is there with another kind, currency or sign rule, and InvalidMoney for a currency that
+    nobody knows. To open several in one unit of work use `open_accounts`, which keeps one order for all.
+    """
+    known = _find(session, spec)
+    if known is None:
+        digits = exponent(spec.currency)
+        with typed_errors():
+            session.execute(insert(Currency).values(code=spec.currency, exponent=digits).on_conflict_do_nothing())
+            if session.scalar(select(Currency.exponent).where(Currency.code == spec.currency)) != digits:
+                raise AccountMismatch()
+            session.execute(
+                insert(Account)
+                .values(
+                    code=spec.code,
+                    kind=spec.kind,
+                    currency=spec.currency,
+                    may_go_negative=spec.may_go_negative,
+                    client_id=spec.client_id,
+                )
+                .on_conflict_do_nothing(index_elements=[Account.code])
+            )
+        known = _find(session, spec)
+        assert known is not None  # inserted just now, by us or by the other one we waited for
+    return known
+
+
+def open_accounts(session: Session, *specs: AccountSpec) -> dict[str, int]:
+    """Open several accounts, in the order of their codes so that two units cannot wait for each other. Ids by code."""
+    return {spec.code: open_account(session, spec) for spec in sorted(specs, key=lambda spec: spec.code)}
+
+
+def _find(session: Session, spec: AccountSpec) -> int | None:
+    row = session.execute(
+        select(Account.id, Account.kind, Account.currency, Account.may_go_negative).where(Account.code == spec.code)
+    ).one_or_none()
+    if row is None:
+        return None
+    if (row.kind, row.currency, row.may_go_negative) != (spec.kind, spec.currency, spec.may_go_negative):
+        raise AccountMismatch()
+    return int(row.id)
+
+
+def _account(
+    kind: str, currency: str, *parts: str | int, may_go_negative: bool = False, client_id: int | None = None
+) -> AccountSpec:
+    """Put a code together. Raises ValueError for a part that could be mistaken for two."""
+    exponent(currency)
+    for part in parts:
+        if not _NAME.fullmatch(str(part)):
+            raise ValueError(f"{part!r} cannot be part of an account code")
+    return AccountSpec(":".join([*map(str, parts), currency]), kind, currency, may_go_negative, client_id)

@@ -1,0 +1,195 @@
+"""What the ledger refuses, as errors a person can read, and how the database's refusals become them.
+
+The functions in sql/ raise SQLSTATE codes of the class LG; constraints speak by their names. Both are mapped here, once.
+After any of these the database transaction is spent: let the error leave the unit of work, nothing was posted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DBAPIError
+
+from app.core.errors import N_, AppError, map_constraint, map_sqlstate, typed
+
+
+class LedgerError(AppError):
+    """The root of the ledger's refusals."""
+
+    code = "ledger.refused"
+    http_status = 409
+
+
+class InvalidPosting(LedgerError):
+    """A leg without a positive amount, an account named twice, a key that is empty or too long."""
+
+    code = "ledger.invalid_posting"
+    http_status = 422
+    message = N_("This movement of money is not valid: each amount must be greater than zero. Nothing was posted.")
+
+
+class AmountTooLarge(LedgerError):
+    code = "ledger.amount_too_large"
+    http_status = 422
+    message = N_("This amount is too large.")
+
+
+class TooManyLegs(LedgerError):
+    code = "ledger.too_many_legs"
+    http_status = 422
+    message = N_("One transaction can touch 200 accounts at most. Split it into several.")
+
+
+class UnbalancedTransaction(LedgerError):
+    code = "ledger.unbalanced"
+    http_status = 422
+    message = N_("Debits and credits differ in at least one currency. Nothing was posted.")
+
+
+class IdempotencyConflict(LedgerError):
+    code = "ledger.idempotency_conflict"
+    message = N_("This request was made before with other content. Nothing was changed.")
+
+
+class InsufficientFunds(LedgerError):
+    code = "ledger.insufficient_funds"
+    message = N_("Your balance is not enough for this.")
+
+
+class CurrencyMismatch(LedgerError):
+    code = "ledger.currency_mismatch"
+    http_status = 422
+    message = N_("This account is kept in another currency.")
+
+
+class UnknownAccount(LedgerError):
+    code = "ledger.unknown_account"
+    http_status = 404
+    message = N_("There is no such account in the ledger.")
+
+
+class AccountClosed(LedgerError):
+    code = "ledger.account_closed"
+    message = N_("This account is closed.")
+
+
+class AccountNotEmpty(LedgerError):
+    code = "ledger.account_not_empty"
+    message = N_("Only an account without balance and reservations can be closed.")
+
+
+class AccountMismatch(LedgerError):
+    """The account, or its currency, was opened before with another nature than now asked for."""
+
+    code = "ledger.account_mismatch"
+    message = N_("This account was opened before with other properties.")
+
+
+class PeriodClosed(LedgerError):
+    code = "ledger.period_closed"
+    message = N_("The books are closed for this date.")
+
+
+class PeriodNotOver(LedgerError):
+    code = "ledger.period_not_over"
+    http_status = 422
+    message = N_("Only a period that is over can be closed.")
+
+
+class UnknownTransaction(LedgerError):
+    code = "ledger.unknown_transaction"
+    http_status = 404
+    message = N_("There is no such transaction in the ledger.")
+
+
+class AlreadyReversed(LedgerError):
+    code = "ledger.already_reversed"
+    message = N_("This transaction was reversed before.")
+
+
+class ReversalMismatch(LedgerError):
+    code = "ledger.reversal_mismatch"
+    http_status = 422
+    message = N_("A reversal must mirror the transaction that it reverses.")
+
+
+class UnknownHold(LedgerError):
+    code = "ledger.unknown_hold"
+    http_status = 404
+    message = N_("There is no such reservation.")
+
+
+class HoldAlreadyResolved(LedgerError):
+    code = "ledger.hold_already_resolved"
+    message = N_("This reservation has ended already. Nothing was changed.")
+
+
+class HoldNotDue(LedgerError):
+    code = "ledger.hold_not_due"
+    message = N_("This reservation has not come to its end.")
+
+
+class CaptureMismatch(LedgerError):
+    """The legs take nothing from the held account, or more than was held."""
+
+    code = "ledger.capture_mismatch"
+    http_status = 422
+    message = N_("A reservation can be used up to its amount, not beyond.")
+
+
+class JournalSealed(LedgerError):
+    """Somebody tried to change or remove what is written, or to add to a finished transaction."""
+
+    code = "ledger.sealed"
+    message = N_("What is in the ledger stays as it is. Correct it by a reversal.")
+
+
+_SQLSTATES: dict[str, type[AppError]] = {
+    "LG001": InvalidPosting,
+    "LG002": IdempotencyConflict,
+    "LG003": UnbalancedTransaction,
+    "LG004": AccountClosed,
+    "LG005": UnknownAccount,
+    "LG006": JournalSealed,
+    "LG007": PeriodClosed,
+    "LG008": CurrencyMismatch,
+    "LG009": HoldAlreadyResolved,
+    "LG010": TooManyLegs,
+    "LG011": UnknownHold,
+    "LG012": ReversalMismatch,
+    "LG013": CaptureMismatch,
+    "LG014": HoldNotDue,
+    "LG015": AccountNotEmpty,
+}
+_CONSTRAINTS: dict[str, type[AppError]] = {
+    "sufficient_funds": InsufficientFunds,
+    "uq_txn_reverses": AlreadyReversed,
+    "fk_txn_reverses": UnknownTransaction,
+    "uq_entry_txn_id_account_id": InvalidPosting,
+    "ck_entry_one_side": InvalidPosting,
+    "ck_txn_idempotency_key": InvalidPosting,
+    "ck_hold_idempotency_key": InvalidPosting,
+    "ck_hold_positive": InvalidPosting,
+    "ck_period_close_past": PeriodNotOver,
+}
+for _sqlstate, _error in _SQLSTATES.items():
+    map_sqlstate(_sqlstate, _error)
+for _constraint, _error in _CONSTRAINTS.items():
+    map_constraint(_constraint, _error)
+
+#: PostgreSQL's own codes, which mean this only inside the ledger's functions: bigint overflow, text a column cannot hold.
+_HERE: dict[str, type[AppError]] = {"22003": AmountTooLarge, "22P05": InvalidPosting, "22001": InvalidPosting}
+
+
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Let database errors of the block leave as the ledger's typed errors; unmapped ones leave as they are."""
+    try:
+        yield
+    except DBAPIError as error:
+        sqlstate = getattr(error.orig, "sqlstate", None) or ""
+        meant = typed(error) or (_HERE[sqlstate]() if sqlstate in _HERE else None)
+        if meant is None:
+            raise
+        raise meant from error
