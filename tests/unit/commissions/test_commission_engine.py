@@ -43,8 +43,8 @@ def test_an_accrual_carries_what_explains_it() -> None:
     first, second = outcome.accruals
     assert (first.plan_version_id, first.rule, first.level, first.ib_id, first.currency) == (9, "a", 1, 11, "EUR")
     assert (first.lots, first.rate, first.share) == (Decimal("123.45678901"), RULE.rate, Decimal("0.6"))
-    assert first.amount == Decimal("231.3639661331")
-    assert (second.ib_id, second.share, second.amount) == (12, Decimal("0.4"), Decimal("154.2426440887"))
+    assert first.amount == Decimal("231.3671674762")
+    assert (second.ib_id, second.share, second.amount) == (12, Decimal("0.4"), Decimal("154.2447783175"))
 
 
 def test_the_caller_s_decimal_context_changes_nothing() -> None:
