@@ -27,7 +27,7 @@ import psycopg
 from redis import Redis, RedisError
 
 from app import processes
-from app.server_home import EmbeddedError, Home, find_home, sweep_throw_away, write_private
+from app.server_home import EmbeddedError, Home, find_home, sweep, write_private
 
 __all__ = ["EmbeddedError", "Server", "Servers", "start"]
 
@@ -143,8 +143,7 @@ def start(
     With exclusive=True servers of another process are an error, after a moment's patience. Raises EmbeddedError.
     """
     try:
-        if not durable:
-            sweep_throw_away()
+        sweep()
         home = find_home(base_dir)
         deadline = time.monotonic() + (EXCLUSIVE_TIMEOUT_S if exclusive else START_TIMEOUT_S)
         while (lock := home.try_lock()) is None:

@@ -18,6 +18,7 @@ import secrets
 import shutil
 import stat
 import subprocess
+import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -113,6 +114,10 @@ class Home:
     def mark_throw_away(self) -> None:
         (self.path / "throw-away").touch()
 
+    @property
+    def is_throw_away(self) -> bool:
+        return (self.path / "throw-away").exists()
+
     def remove(self) -> None:
         """Remove all data."""
         shutil.rmtree(self.run_dir, ignore_errors=True)
@@ -140,15 +145,20 @@ def find_home(base_dir: Path) -> Home:
     return Home(path, path / "run", binaries, account)
 
 
-def sweep_throw_away() -> None:
-    """Remove the throw-away data below /var/lib/lotwise whose process was killed before it could."""
+def sweep() -> None:
+    """Remove data below /var/lib/lotwise that nobody can find again.
+
+    That is throw-away data whose process was killed, and the data of a base folder that lay in the temporary folder and
+    is gone. Data of other folders stays: a disk may merely not be mounted.
+    """
     if os.getuid() != 0:
         return
-    for marker in SYSTEM_DIR.glob("*/throw-away"):
-        home = Home(marker.parent, marker.parent / "run", SYSTEM_DIR, None)
+    for note in SYSTEM_DIR.glob("*/base-dir"):
+        home = Home(note.parent, note.parent / "run", SYSTEM_DIR, None)
         with suppress(OSError):
-            lock = home.try_lock()
-            if lock is not None:
+            base_dir = Path(note.read_text(encoding="utf-8").rstrip("\n"))
+            gone = base_dir.is_relative_to(tempfile.gettempdir()) and not (base_dir / "id").exists()
+            if (gone or home.is_throw_away) and (lock := home.try_lock()):
                 with lock:
                     home.remove()
 
