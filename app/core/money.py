@@ -6,8 +6,9 @@ brokers hold beside it.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from decimal import ROUND_DOWN, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_DOWN, Decimal, Inexact, localcontext
 from functools import cache
 
 import iso4217
@@ -19,6 +20,10 @@ EXTRA_EXPONENTS = {"USC": 2, "EUC": 2, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
 
 #: The largest amount a bigint column holds.
 MAX_AMOUNT_MINOR = 2**63 - 1
+
+#: Digits with at most one point: what a person types for an amount. No exponent, no separators of thousands.
+_PLAIN = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")
+_LONGEST_TEXT = 60
 
 
 class InvalidMoney(InvalidInput):
@@ -34,7 +39,7 @@ def exponent(currency: str) -> int:
     try:
         digits = iso4217.Currency(currency).exponent
     except ValueError:
-        raise InvalidMoney(message=N_("Unknown currency %(currency)s."), currency=currency[:12]) from None
+        raise InvalidMoney(message=N_("Unknown currency %(currency)s."), currency=str(currency)[:12]) from None
     if digits is None:
         raise InvalidMoney(message=N_("Unknown currency %(currency)s."), currency=currency)
     return int(digits)
@@ -55,26 +60,31 @@ class Money:
         exponent(self.currency)
 
     @classmethod
-    def parse(cls, text: str | Decimal, currency: str) -> Money:
-        """Money from a decimal text such as "12.30". Refuses more digits than the currency has, NaN and infinity."""
+    def parse(cls, text: object, currency: str) -> Money:
+        """Money from a plain decimal text such as "12.30", or an exact Decimal.
+
+        Refuses more digits than the currency has, exponents and separators, NaN, infinity, and any other type: a float is
+        not exact, and a whole number does not say which unit it counts. Raises InvalidMoney.
+        """
         digits = exponent(currency)
-        if isinstance(text, float):
+        if isinstance(text, Decimal):
+            value = text
+        elif isinstance(text, str) and len(text) <= _LONGEST_TEXT and _PLAIN.fullmatch(text.strip()):
+            value = Decimal(text.strip())
+        else:
             raise InvalidMoney()
-        try:
-            value = text if isinstance(text, Decimal) else Decimal(str(text).strip())
-        except InvalidOperation:
-            raise InvalidMoney() from None
         if not value.is_finite():
             raise InvalidMoney()
         if value.adjusted() > 20:
             raise InvalidMoney(message=N_("This amount is too large."))
-        with localcontext(prec=60):
-            scaled = value.scaleb(digits)
-            if scaled != scaled.to_integral_value():
-                raise InvalidMoney(
-                    message=N_("%(currency)s has %(digits)s decimals at most."), currency=currency, digits=digits
-                )
-            return cls(int(scaled), currency)
+        try:
+            with localcontext(prec=60) as context:
+                context.traps[Inexact] = True
+                return cls(int(value.scaleb(digits).quantize(Decimal(1))), currency)
+        except Inexact:
+            raise InvalidMoney(
+                message=N_("%(currency)s has %(digits)s decimals at most."), currency=currency, digits=digits
+            ) from None
 
     @classmethod
     def zero(cls, currency: str) -> Money:
@@ -83,6 +93,10 @@ class Money:
     @classmethod
     def round_down(cls, value: Decimal, currency: str) -> Money:
         """The exact value rounded towards zero to minor units; what is cut off is the caller's to carry."""
+        if not value.is_finite():
+            raise InvalidMoney()
+        if value.adjusted() > 20:
+            raise InvalidMoney(message=N_("This amount is too large."))
         with localcontext(prec=60):
             return cls(int(value.scaleb(exponent(currency)).to_integral_value(rounding=ROUND_DOWN)), currency)
 
@@ -136,7 +150,7 @@ class Money:
                 rest -= 1
         return [Money(sign * part, self.currency) for part in parts]
 
-    def _same(self, other: Money) -> int:
+    def _same(self, other: object) -> int:
         if not isinstance(other, Money) or other.currency != self.currency:
             raise TypeError(f"cannot combine {self.currency} with {getattr(other, 'currency', type(other).__name__)}")
         return other.amount_minor
