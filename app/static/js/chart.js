@@ -38,7 +38,7 @@ function axes(data, unit) {
   const line = { stroke: token("ink-2"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
   const x = { ...line, grid: { show: false }, ticks: { show: false }, space: 72 };
   x.values = (_, splits) => (data.isTime ? moments(splits) : splits.map((at) => data.labels[at] ?? ""));
-  if (data.isTime && data.columns[0].every((at) => at % DAY_S === 0)) x.incrs = [1, 2, 7, 14, 30, 91, 365].map((days) => days * DAY_S);
+  if (data.isTime && data.columns[0].every((at) => at % DAY_S === 0)) x.incrs = [1, 2, 3, 5, 7, 14, 30, 91, 365].map((days) => days * DAY_S);
   if (!data.isTime) x.incrs = [1, 2, 5, 10, 20, 50, 100];
   const y = { ...line, grid: { stroke: token("line"), width: 1 }, ticks: { show: false }, size: 64 };
   y.values = (_, splits) => splits.map((value) => format.format(value));
