@@ -9,18 +9,25 @@ from sqlalchemy.orm import Session
 
 from app.commissions import accrual
 from app.core.actor import Actor
+from app.core.errors import AppError
 from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.jobs import gateways
 from app.messaging import mail
 from app.metatrader import accounts, commands
 from app.models.metatrader import BalanceOperation, TradingAccount
-from app.models.payments import Callback, Withdrawal
+from app.models.payments import Callback, Deposit, Withdrawal
 from app.partners import attribution
-from app.payments import callbacks, transfers, withdrawals
+from app.payments import callbacks, deposits, transfers, withdrawals
 from config import Settings
 
 Function = Callable[[Session, Event, Settings], None]
+
+
+class FeeNotYetKnown(AppError):
+    """The provider has not named its fee yet; the delivery stays open and is brought again."""
+
+    code = "jobs.fee_not_yet_known"
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,14 @@ def process_callback(session: Session, event: Event, settings: Settings) -> None
         callbacks.process_callback(unit, gateways.connector_of(settings, callback.connector), callback.id)
 
 
+def book_fee(session: Session, event: Event, settings: Settings) -> None:
+    deposit = session.get_one(Deposit, event.subject_id)
+    connector, deposit_id = gateways.connector_of(settings, deposit.connector), deposit.id
+    session.rollback()
+    if not deposits.book_fee(session, connector, deposit_id):
+        raise FeeNotYetKnown(deposit=deposit_id)
+
+
 def submit_payout(session: Session, event: Event, settings: Settings) -> None:
     withdrawal = session.get_one(Withdrawal, event.subject_id)
     connector, withdrawal_id = gateways.connector_of(settings, withdrawal.connector), withdrawal.id
@@ -96,6 +111,7 @@ HANDLERS: dict[str, Handler] = {
         queue="money",
     ),
     "process_callback": Handler(("callback.received",), process_callback, queue="money"),
+    "book_fee": Handler(("deposit.settled",), book_fee, is_command=True),
     "submit_payout": Handler(("withdrawal.approved",), submit_payout, queue="money", is_command=True),
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
 }

@@ -15,9 +15,10 @@ from sqlalchemy.orm import Session
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import UnitOfWork, unit_of_work
-from app.models.payments import Callback
+from app.models.payments import Callback, Deposit, Withdrawal
 from app.payments import deposits, withdrawals
 from app.payments.connector import ConflictingEvent, Connector, ProviderEvent
+from app.payments.state import IllegalMove
 
 #: Headers worth keeping as evidence; never cookies or credentials.
 KEPT_HEADERS = ("stripe-signature", "content-type", "user-agent")
@@ -90,37 +91,37 @@ def process_callback(unit: UnitOfWork, connector: Connector, callback_id: int) -
 
 
 def _act(unit: UnitOfWork, event: ProviderEvent) -> None:
-    if event.attempt_id is None:
-        unit.emit(
-            "callback.unmatched",
-            kind=event.kind,
-            provider_reference=event.provider_reference,
-        )
+    """Apply one event. What fits nothing of ours, or contradicts what we know, is told to staff and changes nothing."""
+    if event.kind in ("chargeback", "chargeback_reversed"):
+        _tell_chargeback(unit, event)
         return
     if event.kind == "deposit":
-        deposit = deposits.find_for_update(unit.session, event.attempt_id)
-        if deposit is None:
-            unit.emit(
-                "callback.unmatched",
-                kind=event.kind,
-                provider_reference=event.provider_reference,
-            )
-            return
-        deposit.provider_reference = deposit.provider_reference or event.provider_reference
-        deposits.apply_outcome(unit, deposit, event.outcome)
-    elif event.kind == "refund":
-        withdrawal = withdrawals.find_for_update(unit.session, event.attempt_id)
-        if withdrawal is None:
-            unit.emit(
-                "callback.unmatched",
-                kind=event.kind,
-                provider_reference=event.provider_reference,
-            )
-            return
-        withdrawals.apply_outcome(unit, withdrawal, event.outcome, event.provider_reference)
+        row: Deposit | Withdrawal | None = deposits.find_for_update(unit.session, event.attempt_id or "")
     else:
+        row = withdrawals.find_for_update(unit.session, event.attempt_id or "")
+    if row is None:
+        unit.emit("callback.unmatched", kind=event.kind, provider_reference=event.provider_reference)
+        return
+    try:
+        if isinstance(row, Deposit):
+            row.provider_reference = row.provider_reference or event.provider_reference
+            deposits.apply_outcome(unit, row, event.outcome)
+        else:
+            withdrawals.apply_outcome(unit, row, event.outcome, event.provider_reference)
+    except IllegalMove:
         unit.emit(
-            "callback.needs_person",
-            kind=event.kind,
-            provider_reference=event.provider_reference,
+            "callback.contradicts", subject_id=row.id, kind=event.kind, state=row.state, told=type(event.outcome).__name__
         )
+
+
+def _tell_chargeback(unit: UnitOfWork, event: ProviderEvent) -> None:
+    """The payer's bank took money back, or gave it back: a person decides what follows for the client's wallet."""
+    deposit = unit.session.scalars(
+        select(Deposit).where(Deposit.payment_reference == event.payment_reference, Deposit.payment_reference.is_not(None))
+    ).one_or_none()
+    unit.emit(
+        "callback.needs_person",
+        subject_id=deposit.id if deposit else None,
+        kind=event.kind,
+        provider_reference=event.provider_reference,
+    )

@@ -61,8 +61,6 @@ def start_deposit(
             description="Deposit",
             return_url=return_url.replace("{deposit}", str(deposit.public_id)),
             cancel_url=cancel_url.replace("{deposit}", str(deposit.public_id)),
-            email=client.email,
-            language=client.language,
         )
         deposit_id, url, state = deposit.id, deposit.redirect_url, deposit.state
     if url is not None or state not in ("created", "unknown"):
@@ -88,6 +86,8 @@ def apply_outcome(unit: UnitOfWork, deposit: Deposit, outcome: Outcome) -> None:
         deposit.payment_reference = deposit.payment_reference or outcome.payment_reference
     if after == before:
         return
+    if isinstance(outcome, Settled) and after == "settled":
+        deposit.settled_minor, deposit.settled_at = outcome.amount.amount_minor, now()
     deposit.state = after
     if isinstance(outcome, Failed):
         deposit.failure = outcome.code
@@ -108,8 +108,6 @@ def _settle(unit: UnitOfWork, deposit: Deposit, settled: Settled) -> None:
     clearing = chart.psp_clearing(deposit.connector, amount.currency)
     wallet = chart.client_wallet(deposit.client_id, amount.currency)
     chart.open_accounts(session, clearing, wallet)
-    deposit.settled_minor = amount.amount_minor
-    deposit.settled_at = at
     deposit.next_ask_at = None
     deposit.ledger_txn_id = posting.post(
         session,
@@ -126,29 +124,54 @@ def _settle(unit: UnitOfWork, deposit: Deposit, settled: Settled) -> None:
             "provider_reference": deposit.provider_reference,
         },
     )
-    if settled.fee:
-        expense = chart.psp_fees(deposit.connector, settled.fee.currency)
-        fee_clearing = chart.psp_clearing(deposit.connector, settled.fee.currency)
-        chart.open_accounts(session, expense, fee_clearing)
-        deposit.fee_minor = settled.fee.amount_minor
-        posting.post(
-            session,
-            key=f"deposit-fee:{deposit.connector}:{deposit.public_id}",
-            kind="psp_fee",
-            effective_at=at,
-            actor=unit.actor,
-            legs=[
-                posting.debit(expense, settled.fee),
-                posting.credit(fee_clearing, settled.fee),
-            ],
-            metadata={"deposit_id": deposit.id},
+    if settled.amount != Money(deposit.amount_minor, deposit.currency):
+        unit.emit(
+            "deposit.amount_differs", subject_id=deposit.id, client_id=deposit.client_id, asked_minor=deposit.amount_minor
         )
+    if settled.fee:
+        _book_fee(unit, deposit, settled.fee)
     unit.emit(
         "deposit.settled",
         subject_id=deposit.id,
         client_id=deposit.client_id,
         amount_minor=amount.amount_minor,
         currency=amount.currency,
+    )
+
+
+def book_fee(session: Session, connector: Connector, deposit_id: int) -> bool:
+    """Ask the provider for the fee of a settled deposit and post it. A callback does not carry it, so it comes a little later.
+
+    Returns whether the fee is known now; safe to repeat.
+    """
+    with unit_of_work(session, Actor.system("book_fee")):
+        deposit = _locked(session, deposit_id)
+        known, reference = deposit.fee_minor is not None, deposit.provider_reference
+    if known or reference is None:
+        return known
+    outcome = connector.fetch_deposit(reference)
+    if not isinstance(outcome, Settled) or outcome.fee is None:
+        return False
+    with unit_of_work(session, Actor.system("book_fee")) as unit:
+        _book_fee(unit, _locked(session, deposit_id), outcome.fee)
+    return True
+
+
+def _book_fee(unit: UnitOfWork, deposit: Deposit, fee: Money) -> None:
+    """The provider keeps its fee out of what it owes us: our expense, not the client's."""
+    deposit.fee_minor = fee.amount_minor
+    if not fee:
+        return
+    expense, clearing = chart.psp_fees(deposit.connector, fee.currency), chart.psp_clearing(deposit.connector, fee.currency)
+    chart.open_accounts(unit.session, expense, clearing)
+    posting.post(
+        unit.session,
+        key=f"deposit-fee:{deposit.connector}:{deposit.public_id}",
+        kind="psp_fee",
+        effective_at=now(),
+        actor=unit.actor,
+        legs=[posting.debit(expense, fee), posting.credit(clearing, fee)],
+        metadata={"deposit_id": deposit.id},
     )
 
 

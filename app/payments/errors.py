@@ -9,16 +9,12 @@ class AlreadyDecided(Conflict):
     """Somebody else decided first; this decision changed nothing."""
 
     code = "payments.already_decided"
-    message = N_(
-        "This request was already decided: it is %(state)s. Your click changed nothing."
-    )
+    message = N_("This request was already decided: it is %(state)s. Your click changed nothing.")
 
 
 class OwnRequest(Conflict):
     code = "payments.own_request"
-    message = N_(
-        "You asked for this yourself, so somebody else must decide. Nothing was changed."
-    )
+    message = N_("You asked for this yourself, so somebody else must decide. Nothing was changed.")
 
 
 class NotRefundable(InvalidInput):
@@ -30,9 +26,7 @@ class NotRefundable(InvalidInput):
 
 class NoPaymentToRefund(InvalidInput):
     code = "payments.no_payment_to_refund"
-    message = N_(
-        "We pay out to the card you paid in with, and there is no such payment in this currency yet."
-    )
+    message = N_("We pay out to the card you paid in with, and there is no such payment in this currency yet.")
 
 
 class ClientNotApproved(Conflict):
@@ -47,9 +41,7 @@ class AccountNotReady(Conflict):
 
 class WrongCurrency(InvalidInput):
     code = "payments.wrong_currency"
-    message = N_(
-        "The wallet and the trading account have different currencies. Please convert first."
-    )
+    message = N_("The wallet and the trading account have different currencies. Please convert first.")
 
 
 class NotEnoughOnAccount(InvalidInput):

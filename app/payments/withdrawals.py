@@ -298,7 +298,8 @@ def _mark_deposit(session: Session, deposit_id: int) -> None:
         session.scalars(select(Withdrawal.amount_minor).where(Withdrawal.deposit_id == deposit_id, Withdrawal.state == "paid"))
     )
     event = "refund_none" if not paid else "refund_all" if paid == deposit.settled_minor else "refund_part"
-    deposit.state = advance(DEPOSIT, deposit.state, event)
+    # A deposit that was charged back stays so, whatever is refunded on it.
+    deposit.state = DEPOSIT.moves.get((deposit.state, event), deposit.state)
 
 
 def _refundable_deposit(session: Session, client_id: int, amount: Money) -> Deposit:

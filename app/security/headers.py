@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 
 PORTAL = "/portal"
+#: Where a deposit form's answer sends the browser: Chromium holds form-action against that redirect, too.
+STRIPE_CHECKOUT = "https://checkout.stripe.com"
 
 
 def csp_nonce() -> str:
@@ -29,9 +31,10 @@ def add_headers(response: Response) -> Response:
     """Add the headers, unless the view set its own (a document shown in a sandbox does)."""
     office = not request.path.startswith(PORTAL)
     style = "'self' 'unsafe-inline'" if office else "'self'"
+    checkout = current_app.extensions["settings"].stripe_api_base or STRIPE_CHECKOUT
     response.headers.setdefault(
         "Content-Security-Policy",
-        "default-src 'self'; base-uri 'self'; object-src 'none'; frame-ancestors 'self'; form-action 'self' https: http://127.0.0.1:*; "
+        f"default-src 'self'; base-uri 'self'; object-src 'none'; frame-ancestors 'self'; form-action 'self' {checkout}; "
         f"img-src 'self' data: blob:; font-src 'self'; style-src {style}; script-src 'self' 'nonce-{csp_nonce()}'",
     )
     response.headers.setdefault("X-Content-Type-Options", "nosniff")

@@ -21,7 +21,17 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_decide", "Withdrawals"),
     ],
     "Compliance officer": [
-        *read("Clients", "Deposits", "Transfers", "Trading accounts", "Deals", "Ledger accounts", "Ledger transactions", "Audit trail", "Events"),
+        *read(
+            "Clients",
+            "Deposits",
+            "Transfers",
+            "Trading accounts",
+            "Deals",
+            "Ledger accounts",
+            "Ledger transactions",
+            "Audit trail",
+            "Events",
+        ),
         *read("All withdrawals"),
         ("can_list", "Withdrawals"),
         ("can_list", "Documents"),
