@@ -99,17 +99,19 @@ class ServerZone:
             offset = min(candidates, key=lambda minutes: abs(self._read_by(wall_ms, minutes).utc - near))
         return self._read_by(wall_ms, offset, is_ambiguous=is_ambiguous)
 
-    def in_order(self, walls_ms: Iterable[int]) -> list[ServerMoment]:
+    def in_order(self, walls_ms: Iterable[int], *, not_before: datetime | None = None) -> list[ServerMoment]:
         """Moments of server times that are known to be in the order in which they happened (deals by ticket).
 
-        In the repeated hour a clock that went back tells the second pass from the first.
+        In the repeated hour a clock that went back tells the second pass from the first; `not_before`, such as the start of
+        the range that was asked for, tells it for the first of them.
         """
         moments: list[ServerMoment] = []
+        near = not_before
         for wall_ms in walls_ms:
-            near = moments[-1].utc if moments else None
             moment = self.to_utc(wall_ms)
             if moment.is_ambiguous and near is not None and moment.utc < near - 5 * _MINUTE:
                 moment = self.to_utc(wall_ms, near=moment.utc + timedelta(hours=1))
+            near = moment.utc
             moments.append(moment)
         return moments
 

@@ -272,9 +272,17 @@ def _account(user: Mapping[str, Any], money: Mapping[str, Any] | None) -> Accoun
     nothing is open, and equity is what the record says.
     """
     if money is None:
-        equity = Decimal(str(user.get("Balance", "0"))) + Decimal(str(user.get("Credit", "0")))
-        idle = {"Equity": format(equity, "f"), "MarginFree": format(equity, "f")}
-        money = {"Margin": "0", "MarginLevel": "0", "Floating": "0", **idle}
+        balance = Decimal(str(user.get("Balance", "0")))
+        equity = format(balance + Decimal(str(user.get("Credit", "0"))), "f")
+        digits = str(max(0, -int(balance.as_tuple().exponent)))
+        money = {
+            "Equity": equity,
+            "MarginFree": equity,
+            "Margin": "0",
+            "MarginLevel": "0",
+            "Floating": "0",
+            "CurrencyDigits": digits,
+        }
     wanted = ("Balance", "Credit", "Equity", "Margin", "MarginFree", "MarginLevel", "Floating", "CurrencyDigits")
     return read_account({**user, **{name: money[name] for name in wanted if name in money}})
 
@@ -299,7 +307,7 @@ def _many(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
 def _parse(build: Callable[[], T]) -> T:
     try:
         return build()
-    except (FieldError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError) as error:
         raise BadAnswer(detail=str(error)[:200]) from error
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("lotwise.simulator")
 
 #: How the simulator names itself in streams; the demo's trading server has this code.
-SERVER_CODE = "mt5-demo"
+SERVER_CODE = "sim"
 TIME_ZONE = "GMT+2/EU"
 HEARTBEAT_S = 5.0
 

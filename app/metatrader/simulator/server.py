@@ -69,7 +69,7 @@ class SimulatorServer(ThreadingHTTPServer):
         if isinstance(error, OSError):
             log.debug("connection from %s broke: %s", client_address, type(error).__name__)
         else:
-            log.exception("the simulator failed to answer %s", client_address)
+            log.error("the simulator failed to answer %s", client_address, exc_info=error)
 
     def stop(self) -> None:
         """Stop listening and cut every connection."""
