@@ -28,6 +28,7 @@ from app.payments.connector import (
     Settled,
     UnsupportedAmount,
 )
+from app.payments.connectors.stripe_objects import ATTEMPT
 from app.payments.errors import ClientNotApproved
 
 from tests.integration.payments.conftest import WEBHOOK_SECRET
@@ -44,7 +45,7 @@ def completed(deposit: Deposit, event_id: str = "evt_1") -> bytes:
     session = {
         "id": deposit.provider_reference, "object": "checkout.session", "status": "complete", "payment_status": "paid",
         "amount_total": deposit.amount_minor, "currency": "usd", "payment_intent": "pi_1",
-        "client_reference_id": str(deposit.public_id), "metadata": {"attempt_id": str(deposit.public_id)},
+        "client_reference_id": str(deposit.public_id), "metadata": {ATTEMPT: str(deposit.public_id)},
     }  # fmt: skip
     event = {
         "id": event_id,
@@ -84,6 +85,7 @@ def test_callback_twice_and_settlement_by_asking_credit_once(desk):
     for _ in range(2):
         with unit_of_work(desk.session, Actor.system("test")) as unit:
             callbacks.process_callback(unit, desk.connector, rows[0].id)
+    assert desk.wallet().posted == Money(100_000, "USD")
     desk.settle(deposit)
     assert desk.wallet().posted == Money(100_000, "USD")
     assert desk.session.scalar(select(func.count()).select_from(Transaction).where(Transaction.kind == "deposit")) == 1
