@@ -184,11 +184,12 @@ def test_contradicting_callback_is_told_to_staff_and_done_with(desk):
         completed(deposit)
         .replace(b'"checkout.session.completed"', b'"checkout.session.expired"')
         .replace(b'"complete"', b'"expired"')
+        .replace(b'"paid"', b'"unpaid"')
     )
     callbacks.receive_callback(desk.session, desk.connector, raw_body=body, headers=signed(body), address="")
     row = desk.session.scalars(select(Callback)).one()
     with unit_of_work(desk.session, Actor.system("test")) as unit:
         callbacks.process_callback(unit, desk.connector, row.id)
     assert desk.session.get_one(Callback, row.id).processed_at is not None
-    assert desk.session.scalars(select(Event.type).where(Event.type == "callback.contradicts")).all()
+    assert "callback.contradicts" in desk.session.scalars(select(Event.type)).all()
     assert desk.wallet().posted == Money(100_000, "USD")
