@@ -49,7 +49,7 @@ def init_config(app: Flask, settings: Settings) -> None:
         BABEL_DEFAULT_TIMEZONE="UTC",
         BABEL_TRANSLATION_DIRECTORIES=str(ROOT / "translations"),
         LANGUAGES=LANGUAGES,
-        RATELIMIT_STORAGE_URI=settings.redis_url,
+        RATELIMIT_STORAGE_URI=settings.redis_url.replace("unix://", "redis+unix://", 1),
         RATELIMIT_ENABLED=True,
         RATELIMIT_STRATEGY="fixed-window",
         RATELIMIT_SWALLOW_ERRORS=True,
@@ -67,7 +67,7 @@ def init_config(app: Flask, settings: Settings) -> None:
 
 def init_extensions(app: Flask, settings: Settings) -> None:
     """Bind database, CSRF protection, rate limits and the server of queues to the application."""
-    import app.models  # noqa: F401  all tables must be declared before the first query
+    from app import models  # noqa: F401  all tables must be declared before the first query
     from app.extensions import csrf, db, limiter, redis_client
 
     db.init_app(app)

@@ -22,10 +22,10 @@ def queue(connection: Redis, name: str) -> Queue:
 
 
 def enqueue(
-    connection: Redis, name: str, function: str, *, timeout_s: int = 120, job_id: str | None = None, **arguments: object
+    connection: Redis, queue_name: str, function: str, /, *, timeout_s: int = 120, job_id: str | None = None, **arguments: object
 ) -> Job:
     """Put a job on a queue. `function` is its dotted path; `arguments` are JSON values, ids by convention."""
-    return queue(connection, name).enqueue_call(
+    return queue(connection, queue_name).enqueue_call(
         func=function,
         kwargs=arguments,
         timeout=timeout_s,
