@@ -7,7 +7,7 @@ before it accrued; nothing is ever changed or removed. Deliveries may repeat and
 from __future__ import annotations
 
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from decimal import Decimal
@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, BigInteger, Row, any_, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.commissions.engine import WAITING, Accrued, Outcome, compute
+from app.commissions.engine import WAITING, Accrued, Outcome, Reason, compute
 from app.commissions.snapshots import PlanBook, StoredDeal, load_deals, opened_at
 from app.core.actor import Actor
 from app.core.uow import UnitOfWork, unit_of_work
@@ -58,9 +58,17 @@ def accrue_deals(session: Session, deal_ids: Sequence[int]) -> int:
 
 
 def accrue_waiting(session: Session, limit: int = BATCH) -> int:
-    """Judge again deals that could not be priced, those that waited longest first; returns how many accruals were written."""
+    """Judge again deals that could not be priced, those that waited longest first; returns how many accruals were written.
+
+    Deals of logins that are still nobody's account are left alone: a trading server may hold many of them.
+    """
     waiting = session.scalars(
-        select(DealOutcome.deal_id).where(DealOutcome.reason.in_(sorted(WAITING))).order_by(DealOutcome.judged_at).limit(limit)
+        select(DealOutcome.deal_id)
+        .join(Deal, Deal.id == DealOutcome.deal_id)
+        .where(DealOutcome.reason.in_(sorted(WAITING)))
+        .where((DealOutcome.reason != Reason.NO_ACCOUNT) | Deal.trading_account_id.is_not(None))
+        .order_by(DealOutcome.judged_at)
+        .limit(limit)
     ).all()
     return accrue_deals(session, waiting) if waiting else 0
 
@@ -153,9 +161,8 @@ def _write_reversals(session: Session, deal_ids: list[int]) -> list[_Written]:
 def _write_outcomes(session: Session, outcomes: dict[int, Outcome]) -> None:
     if not outcomes:
         return
-    for deal_id, outcome in outcomes.items():
-        if outcome.reason in WAITING:
-            log.warning("deal cannot be priced yet deal=%s reason=%s", deal_id, outcome.reason)
+    for reason, deals in Counter(outcome.reason for outcome in outcomes.values() if outcome.reason in WAITING).items():
+        log.warning("deals cannot be priced yet reason=%s deals=%d", reason, deals)
     rows = [
         {"deal_id": deal_id, "accruals": len(outcome.accruals), "reason": outcome.reason or ""}
         for deal_id, outcome in sorted(outcomes.items())

@@ -203,6 +203,18 @@ def test_a_deal_waits_for_its_opening_and_is_paid_when_it_comes(house: Brokerage
     assert accrue_waiting(house.session) == 0
 
 
+def test_a_deal_of_a_login_that_becomes_ours_is_paid_then(house: Brokerage) -> None:
+    ib_id = house.ib()
+    deal = house.deal(None)
+    accrue_deals(house.session, [deal])
+    assert accrue_waiting(house.session) == 0
+
+    house.session.execute(update(Deal).where(Deal.id == deal).values(trading_account_id=house.brought(ib_id)))
+    assert accrue_waiting(house.session) == 1
+
+    assert house.outcome(deal) == (1, "")
+
+
 def test_a_broken_version_stops_its_plan_and_no_other(house: Brokerage) -> None:
     broken, sound = house.ib(), house.ib()
     rules = [{"key": "fx", "component": "gone", "rate": "1"}]
