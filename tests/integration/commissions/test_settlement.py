@@ -11,7 +11,7 @@ from sqlalchemy import func, select
 
 from app.commissions.accrual import accrue_deals
 from app.commissions.errors import SettlementIncomplete
-from app.commissions.explain import accrual_lines, explain_accrual, totals
+from app.commissions.explain import accrual_lines, explain_accrual, explain_deal, totals
 from app.commissions.settlement import KIND, Settled, settle, settle_all
 from app.core.actor import Actor
 from app.core.errors import NotFound
@@ -234,6 +234,8 @@ def test_a_line_is_explained_down_to_its_settlement(house: Brokerage) -> None:
     assert (explained.settled.settlement_id, explained.settled.ledger_txn_id) == (settled.id, settled.ledger_txn_id)
     with pytest.raises(NotFound):
         explain_accrual(house.session, line.id, house.ib())
+    with pytest.raises(NotFound):
+        explain_deal(house.session, 10**9)
 
 
 def test_every_line_s_arithmetic_ends_in_its_amount(house: Brokerage) -> None:
