@@ -68,20 +68,19 @@ def register_client(
 
     Raises InvalidRegistration with every problem at once. `terms_version` is the version agreed to, empty for none.
     """
-    first_name, last_name = _tidy(first_name), _tidy(last_name)
-    address, problems = _address(email)
-    for field, name in (("first_name", first_name), ("last_name", last_name)):
-        _note(problems, field, _name_problem(name))
-    _note(problems, "password", password_problem(password, address or email))
-    _note(problems, "birth_date", _age_problem(birth_date))
-    if country not in COUNTRIES:
-        problems["country"] = N_("Please choose the country you live in.")
-    if not _LANGUAGE.fullmatch(language):
-        problems["language"] = N_("Please choose a language.")
-    if not terms_version or len(terms_version) > 32:
-        problems["terms"] = N_("Please read the terms and agree to them.")
+    problems = registration_problems(
+        email=email,
+        password=password,
+        first_name=first_name,
+        last_name=last_name,
+        country=country,
+        language=language,
+        terms_version=terms_version,
+        birth_date=birth_date,
+    )
     if problems:
         raise InvalidRegistration(problems)
+    address, _ = _address(email)
     password_hash = hash_password(password)  # also for a known address, so that both take the same time
     with unit_of_work(session, Actor("system", "registration", actor_address)) as unit:
         client_id = session.scalar(
@@ -89,8 +88,8 @@ def register_client(
             .values(
                 email=address,
                 password_hash=password_hash,
-                first_name=first_name,
-                last_name=last_name,
+                first_name=_tidy(first_name),
+                last_name=_tidy(last_name),
                 country=country,
                 birth_date=birth_date,
                 language=language,
@@ -106,6 +105,32 @@ def register_client(
             return RegisteredClient(known_id, is_new=False)
         unit.emit("client.registered", subject_id=client_id, client_id=client_id, link_code=clean_link_code(link_code))
         return RegisteredClient(client_id, is_new=True)
+
+
+def registration_problems(
+    *,
+    email: str,
+    password: str,
+    first_name: str,
+    last_name: str,
+    country: str,
+    language: str,
+    terms_version: str,
+    birth_date: date | None = None,
+) -> dict[str, str]:
+    """Everything that is wrong with a registration: field → message id. Asks nobody whether the address is known."""
+    address, problems = _address(email)
+    for field, name in (("first_name", first_name), ("last_name", last_name)):
+        _note(problems, field, _name_problem(_tidy(name)))
+    _note(problems, "password", password_problem(password, address or email))
+    _note(problems, "birth_date", _age_problem(birth_date))
+    if country not in COUNTRIES:
+        problems["country"] = N_("Please choose the country you live in.")
+    if not _LANGUAGE.fullmatch(language):
+        problems["language"] = N_("Please choose a language.")
+    if not terms_version or len(terms_version) > 32:
+        problems["terms"] = N_("Please read the terms and agree to them.")
+    return problems
 
 
 def find_client(session: Session, email: str) -> Client | None:

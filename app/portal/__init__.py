@@ -1,0 +1,23 @@
+"""The client portal: what a client sees and does, page by page. No business rule lives here; the pages call use cases."""
+
+from __future__ import annotations
+
+from flask import Flask
+
+from app.portal import accounts, documents, home, live, money, onboarding, partner, profile
+from app.portal.guards import load_client, navigation, portal
+
+#: Pages with an address space of their own. A new subject is one more module here, and one more place in guards.PLACES.
+SUBJECTS = (accounts, money, partner)
+
+#: Pages directly below /portal; importing them put their routes on the `portal` blueprint.
+PAGES = (home, onboarding, documents, profile, live)
+
+
+def init_app(app: Flask) -> None:
+    app.before_request(load_client)
+    app.context_processor(navigation)
+    app.register_blueprint(portal)
+    for subject in SUBJECTS:
+        app.register_blueprint(subject.blueprint)
+    live.init_app(app)

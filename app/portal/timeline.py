@@ -1,0 +1,88 @@
+"""What happened to a client, in words: the facts of the event table that concern clients, and how each is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flask_babel import gettext
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.errors import N_
+from app.core.money import Money
+from app.core.tables import Event
+from app.surfaces.formats import money
+
+#: Type of a fact, with a colon and its detail where the words depend on it → sentence, kind of mark.
+WORDS: dict[str, tuple[str, str]] = {
+    "client.registered": (N_("You registered"), "neutral"),
+    "client.imported": (N_("Your account was taken over from our former system"), "neutral"),
+    "client.verified": (N_("Mail address confirmed"), "success"),
+    "client.approved": (N_("Documents complete: you can open live accounts"), "success"),
+    "client.password_changed": (N_("Password changed"), "warning"),
+    "client.profile_changed": (N_("Profile changed"), "neutral"),
+    "session.revoked": (N_("Signed out on one device"), "neutral"),
+    "document.uploaded:identity": (N_("Proof of identity sent"), "neutral"),
+    "document.uploaded:address": (N_("Proof of address sent"), "neutral"),
+    "document.approved:identity": (N_("Proof of identity approved"), "success"),
+    "document.approved:address": (N_("Proof of address approved"), "success"),
+    "document.rejected:identity": (N_("Proof of identity not accepted"), "danger"),
+    "document.rejected:address": (N_("Proof of address not accepted"), "danger"),
+    "account.requested": (N_("Trading account asked for"), "neutral"),
+    "account.opened": (N_("Trading account %(login)s opened"), "success"),
+    "account.failed": (N_("A trading account could not be opened"), "danger"),
+    "deposit.settled": (N_("Deposit of %(amount)s arrived in your wallet"), "success"),
+    "deposit.failed": (N_("A deposit did not go through; nothing was credited"), "danger"),
+    "transfer.done:to_account": (N_("%(amount)s moved to trading account %(login)s"), "success"),
+    "transfer.done:to_wallet": (N_("%(amount)s moved from trading account %(login)s to your wallet"), "success"),
+    "transfer.failed:to_account": (N_("A transfer did not go through; the money is in your wallet"), "danger"),
+    "transfer.failed:to_wallet": (N_("A transfer did not go through; the money is on your trading account"), "danger"),
+    "withdrawal.requested": (N_("Withdrawal of %(amount)s asked for"), "neutral"),
+    "withdrawal.approved": (N_("Withdrawal of %(amount)s approved"), "neutral"),
+    "withdrawal.rejected": (N_("Withdrawal of %(amount)s refused; the money is in your wallet"), "danger"),
+    "withdrawal.cancelled": (N_("Withdrawal of %(amount)s cancelled; the money is in your wallet"), "neutral"),
+    "withdrawal.paid": (N_("Withdrawal of %(amount)s paid out"), "success"),
+    "withdrawal.failed": (N_("Withdrawal of %(amount)s failed; the money is back in your wallet"), "danger"),
+    "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
+}
+
+_TYPES = {key.partition(":")[0] for key in WORDS}
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One line of the timeline; `text` is what somebody wrote to the client."""
+
+    at: datetime
+    title: str
+    text: str
+    kind: str
+
+
+def recent(session: Session, client_id: int, limit: int) -> list[Moment]:
+    """The newest facts about a client that mean something to the client, newest first."""
+    rows = session.scalars(
+        select(Event).where(Event.client_id == client_id, Event.type.in_(_TYPES)).order_by(Event.id.desc()).limit(limit)
+    )
+    return [moment for row in rows if (moment := _moment(row)) is not None]
+
+
+def _moment(event: Event) -> Moment | None:
+    payload = event.payload
+    detail = payload.get("kind") or payload.get("direction")
+    words = WORDS.get(f"{event.type}:{detail}") or WORDS.get(event.type)
+    if words is None:
+        return None
+    message, kind = words
+    title = gettext(message)
+    if "%(" in title:
+        title %= _values(payload)
+    return Moment(event.occurred_at, title, str(payload.get("reason") or ""), kind)
+
+
+def _values(payload: dict[str, Any]) -> dict[str, str]:
+    """What sentences may name; the direction of figures is kept in right-to-left text (U+2066 … U+2069)."""
+    amount = money(Money(payload["amount_minor"], payload["currency"])) if "amount_minor" in payload else "—"
+    return {"amount": f"\u2066{amount}\u2069", "login": f"\u2066{payload.get('login') or '—'}\u2069"}
