@@ -2,6 +2,7 @@
 
 Each rule hits the next `times` commands whose path begins with `path`:
     execute_then_drop  carry the command out, then cut the connection without an answer
+    garble             carry the command out, then send half of the answer
     drop               cut the connection without carrying it out
     http_503           refuse with status 503
     retcode            refuse with a return code (`code`), such as 12 or 1018
@@ -17,7 +18,7 @@ from typing import Any
 
 from app.metatrader.simulator.exchange import Refused
 
-KINDS = ("execute_then_drop", "drop", "http_503", "retcode", "slow")
+KINDS = ("execute_then_drop", "garble", "drop", "http_503", "retcode", "slow")
 
 
 @dataclass

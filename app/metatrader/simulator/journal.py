@@ -96,8 +96,8 @@ class Publisher:
 
     def _work(self) -> None:
         while True:
-            is_last_round = self._stop.is_set()
             self._store.changed.clear()
+            is_last_round = self._stop.is_set()  # asked after the clearing, or the wake-up of `stop` could be cleared away
             is_done = self._send_all()
             if is_last_round:
                 return

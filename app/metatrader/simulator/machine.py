@@ -92,14 +92,18 @@ class Simulator:
 
     def start(self) -> Self:
         """Listen, trade, publish. Raises OSError when the port is taken."""
-        tls = server_context(self._state_dir, self._host)
-        self._server = SimulatorServer((self._host, self._port), tls, self._password, self.control)
+        try:
+            tls = server_context(self._state_dir, self._host)
+            self._server = SimulatorServer((self._host, self._port), tls, self._password, self.control)
+        except BaseException:
+            self.store.close()
+            raise
         self.journal.control("connected", note="simulator started")
         self.journal.control("sync_done")
         if self._publisher:
             self._publisher.start()
         self._threads = [
-            threading.Thread(target=self._server.serve_forever, name="simulator-https", daemon=True),
+            threading.Thread(target=self._server.serve_forever, args=(0.05,), name="simulator-https", daemon=True),
             threading.Thread(target=self._live, name="simulator-market", daemon=True),
         ]
         for thread in self._threads:
@@ -175,5 +179,9 @@ def run(settings: Settings) -> None:
         seed=settings.simulator_seed,
         deals_per_minute=settings.simulator_deals_per_minute,
     )
-    with simulator:
-        stop.wait()
+    try:
+        simulator.start()
+    except OSError as error:
+        raise SystemExit(f"The MT5 simulator cannot listen on port {settings.port + 1}: {error.strerror}.") from None
+    stop.wait()
+    simulator.stop()

@@ -158,11 +158,11 @@ class Handler(BaseHTTPRequestHandler):
         answer = self._carry_out(lambda: known(call))
         if fault and fault.kind == "execute_then_drop":
             raise Cut
-        self._answer(200, answer)
+        self._answer(200, answer, is_garbled=fault is not None and fault.kind == "garble")
 
     def _hit_before(self, fault: Fault | None) -> bool:
         """Whether a fault has already answered instead of the command."""
-        if fault is None or fault.kind == "execute_then_drop":
+        if fault is None or fault.kind in ("execute_then_drop", "garble"):
             return False
         if fault.kind == "drop":
             raise Cut
@@ -217,8 +217,9 @@ class Handler(BaseHTTPRequestHandler):
         except (ValueError, RecursionError):
             raise Refused(3) from None
 
-    def _answer(self, status: int, content: Any) -> None:
+    def _answer(self, status: int, content: Any, *, is_garbled: bool = False) -> None:
         data = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        data = data[: len(data) // 2] if is_garbled else data
         self.send_response(status)
         self.send_header("Content-Type", "application/json; charset=utf-8")
         self.send_header("Content-Length", str(len(data)))
