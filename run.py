@@ -80,10 +80,11 @@ for _name in PARTS:
 @cli.command()
 def migrate() -> None:
     """Bring the database to the newest revision."""
-    from app import migrate as migrations
     from app import startup
 
     with startup.opened() as house:
+        from app import migrate as migrations
+
         migrations.upgrade(house.settings)
         click.echo(f"The database is at revision {migrations.revisions(house.settings)[0]}.")
 
@@ -92,9 +93,10 @@ def migrate() -> None:
 def permissions() -> None:
     """Create the permissions of all screens and set the built-in roles to what the code says."""
     from app import create_app, startup
-    from app.security import permissions as rights
 
     with startup.opened() as house:
+        from app.security import permissions as rights
+
         for role, count in rights.sync(create_app(house.settings)).items():
             click.echo(f"{role}: {count} permissions")
 
@@ -102,10 +104,11 @@ def permissions() -> None:
 @cli.command()
 def demo() -> None:
     """Load the demo brokerage, once. The database must be migrated."""
-    from app import demo as brokerage
     from app import startup
 
     with startup.opened() as house, progress("Loading the demo brokerage") as report:
+        from app import demo as brokerage
+
         loaded = brokerage.load(house.settings, report)
     click.echo("The demo brokerage is loaded." if loaded else "The demo brokerage is there already; nothing was changed.")
 
