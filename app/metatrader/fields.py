@@ -28,6 +28,11 @@ _DECIMAL = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,16})?")
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text: no NUL, no half of a surrogate pair."""
+    return not _UNSTORABLE.search(text)
+
+
 class FieldError(ValueError):
     """A field is missing or its text cannot be meant. `reason` names the field and what is wrong, without long values."""
 
@@ -117,7 +122,7 @@ class Words:
             return self.missing
         if len(text) > self.limit:
             raise FieldError(f"{self.name} is longer than {self.limit} characters")
-        if _UNSTORABLE.search(text):
+        if not is_storable(text):
             raise FieldError(f"{self.name} holds characters that are no text")
         return text
 

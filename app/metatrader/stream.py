@@ -8,6 +8,7 @@ every group may be trimmed, nothing else ever is.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,9 @@ from app.metatrader.events import AnyEvent, ControlEvent, encode
 log = logging.getLogger("lotwise.stream")
 
 GROUP = "ingest"
+
+#: Looking for what dead consumers left costs a round trip per stream, so it is done at most this often.
+CLAIM_EVERY_S = 5.0
 
 
 def stream_name(server: str, login: int, shards: int = 1) -> str:
@@ -124,6 +128,8 @@ class StreamConsumer:
         self.group = group
         self.batch = batch
         self.claim_idle_ms = claim_idle_ms
+        self._claim_every_s = min(claim_idle_ms / 2_000, CLAIM_EVERY_S)
+        self._next_claim = 0.0
         self._own_done = dict.fromkeys(streams, "0-0")
 
     def ensure_group(self) -> None:
@@ -176,6 +182,8 @@ class StreamConsumer:
         return Batch([], [])
 
     def _claim(self) -> Batch:
+        if time.monotonic() < self._next_claim:
+            return Batch([], [])
         for stream in self.streams:
             _, rows, deleted = self._redis.xautoclaim(
                 stream, self.group, self.name, min_idle_time=self.claim_idle_ms, start_id="0-0", count=self.batch
@@ -183,6 +191,7 @@ class StreamConsumer:
             batch = self._sorted_out(stream, [(_text(id_), fields) for id_, fields in rows], [_text(id_) for id_ in deleted])
             if batch:
                 return batch
+        self._next_claim = time.monotonic() + self._claim_every_s
         return Batch([], [])
 
     def _sorted_out(self, stream: str, rows: list[tuple[str, dict[bytes, bytes]]], deleted: list[str]) -> Batch:

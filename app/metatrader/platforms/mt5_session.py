@@ -134,7 +134,6 @@ class SessionPool:
     def __init__(self, access: ServerAccess, size: int, timeouts: httpx.Timeout = TIMEOUTS) -> None:
         self._access = access
         self._timeouts = timeouts
-        self._trust = ssl.create_default_context(cafile=access.ca_file)
         self._idle: queue.LifoQueue[Session] = queue.LifoQueue()
         self._places = threading.Semaphore(size)
         self._wait_s = (timeouts.read or 30.0) * 2
@@ -179,8 +178,15 @@ class SessionPool:
         except queue.Empty:
             return None
 
+    def _trust(self) -> ssl.SSLContext:
+        """The pinned authority, or the system's where none is pinned. Read anew each time: it may be replaced, or come late."""
+        try:
+            return ssl.create_default_context(cafile=self._access.ca_file or None)
+        except OSError as error:
+            raise Unreachable(detail=f"CA file {self._access.ca_file}: {error.strerror or error}") from error
+
     def _open(self) -> Session:
-        session = Session(self._access, self._trust, self._timeouts)
+        session = Session(self._access, self._trust(), self._timeouts)
         try:
             session.sign_in()
         except BaseException:

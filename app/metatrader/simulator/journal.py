@@ -98,7 +98,11 @@ class Publisher:
         while True:
             self._store.changed.clear()
             is_last_round = self._stop.is_set()  # asked after the clearing, or the wake-up of `stop` could be cleared away
-            is_done = self._send_all()
+            try:
+                is_done = self._send_all()
+            except Exception:
+                log.exception("publishing stumbled; it is tried again")
+                is_done = False
             if is_last_round:
                 return
             if is_done:

@@ -9,6 +9,7 @@ import string
 from collections.abc import Mapping
 
 from app.metatrader.codes import DEFAULT_RIGHTS
+from app.metatrader.fields import is_storable
 from app.metatrader.simulator.exchange import Exchange, Refused
 from app.metatrader.simulator.groups import GROUPS, GroupSettings, matches
 from app.metatrader.simulator.store import Account
@@ -144,7 +145,7 @@ def _whole(text: str, high: int) -> int:
 
 def _profile(fields: Mapping[str, str]) -> dict[str, str]:
     profile = {name: fields[name] for name in PROFILE if name in fields}
-    if any(len(value) > PROFILE[name] or "\x00" in value for name, value in profile.items()):
+    if any(len(value) > PROFILE[name] or not is_storable(value) for name, value in profile.items()):
         raise Refused(3)
     return profile
 

@@ -210,6 +210,14 @@ def test_a_certificate_of_another_authority(tmp_path, simulator, wanted):
             platform.groups()
 
 
+def test_a_missing_authority_file(simulator, wanted, tmp_path):
+    with MT5WebPlatform(access(simulator, ca_file=str(tmp_path / "none.pem"))) as platform:
+        with pytest.raises(NotSent):
+            platform.create_account(wanted)
+        (tmp_path / "none.pem").write_bytes(simulator.ca_file.read_bytes())
+        assert platform.create_account(wanted) > 0
+
+
 def test_one_connection_per_session_and_no_more_sessions_than_allowed(simulator, wanted, caplog):
     caplog.set_level(logging.INFO, "lotwise.mt5_web")
     tickets: list[int] = []

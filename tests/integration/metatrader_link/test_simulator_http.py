@@ -182,6 +182,7 @@ def test_an_idle_account_has_no_state(tmp_path, simulator, client, login):
         ("trade/balance", {"login": "100001", "type": "2", "balance": "1,5"}, 3),
         ("trade/balance", {"login": "100001", "type": "9", "balance": "1"}, 3),
         ("trade/balance", {"login": "100001", "type": "2"}, 3),
+        ("trade/balance", {"login": "100001", "type": "2", "balance": "1", "comment": "zero\x00"}, 3),
     ],
 )
 def test_bad_parameters(client, login, command, query, expected):

@@ -52,7 +52,7 @@ def state(environment):
     ca_file = Path(environment["LOTWISE_VAR"]) / "simulator" / "ca.pem"
     token = base64.b64encode(f"1000:{PASSWORD}".encode()).decode()
     request = urllib.request.Request(f"https://127.0.0.1:{port}/sim/state", headers={"Authorization": f"Basic {token}"})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while True:
         try:
             trust = ssl.create_default_context(cafile=str(ca_file))
@@ -92,7 +92,7 @@ def test_a_taken_port_is_one_clear_line(environment):
         taken.bind(("127.0.0.1", int(environment["PORT"]) + 1))
         taken.listen()
         process = start(environment)
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
     assert process.returncode != 0
     assert b"Traceback" not in said
     assert said.strip().count(b"\n") == 0

@@ -52,6 +52,7 @@ def test_a_wished_login(users):
         ({"Rights": "99999999"}, 3),
         ({"FirstName": "x" * 128}, 3),
         ({"FirstName": "zero\x00"}, 3),
+        ({"ID": "half \ud83d"}, 3),
         ({"PassMain": ""}, 3006),
         ({"PassMain": "Short1!"}, 3006),
         ({"PassMain": "nouppercase1!"}, 3006),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from app.metatrader.fields import is_storable
 from app.metatrader.simulator.exchange import Exchange, Refused
 from app.metatrader.simulator.users import Users
 
@@ -20,9 +21,9 @@ class Call:
     body: Mapping[str, str] = field(default_factory=dict)
 
     def text(self, name: str, default: str | None = None) -> str:
-        """A query parameter. Refused(3) when it is missing and has no default."""
+        """A query parameter. Refused(3) when it is missing and has no default, or holds what is no text."""
         value = self.query.get(name, default)
-        if value is None:
+        if value is None or not is_storable(value):
             raise Refused(3)
         return value
 
