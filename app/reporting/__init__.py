@@ -1,0 +1,1 @@
+"""Statements and reports: what stands in them, as data, and their rendering as PDF from the folders under reports/."""
