@@ -61,7 +61,7 @@ def init_config(app: Flask, settings: Settings) -> None:
         FAB_ADD_SECURITY_PERMISSION_VIEW=False,
         FAB_ADD_SECURITY_VIEW_MENU_VIEW=False,
         FAB_ADD_SECURITY_PERMISSION_VIEWS_VIEW=False,
-        FAB_SECURITY_MANAGER_CLASS="app.security.staff.StaffSecurityManager",
+        FAB_SECURITY_MANAGER_CLASS="app.views.staff.OfficeSecurityManager",
     )
 
 

@@ -6,17 +6,20 @@ convention stands in app.core.orm, which is imported first).
 
 from __future__ import annotations
 
+from flask import current_app
 from flask_appbuilder import AppBuilder
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from flask_sqlalchemy import SQLAlchemy
 from flask_wtf import CSRFProtect
 from redis import Redis
+from werkzeug.local import LocalProxy
 
 from app.core.orm import Model
 
 db = SQLAlchemy(model_class=Model)
-appbuilder = AppBuilder(update_perms=False)
+#: Flask-AppBuilder keeps its views in itself, so every application has one of its own; this is the present application's.
+appbuilder: AppBuilder = LocalProxy(lambda: current_app.appbuilder)  # type: ignore[assignment, attr-defined]  # a proxy
 csrf = CSRFProtect()
 limiter = Limiter(key_func=get_remote_address, default_limits=[])
 

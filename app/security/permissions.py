@@ -23,7 +23,8 @@ def sync(app: Flask) -> dict[str, int]:
     """
     with app.app_context():
         manager = appbuilder.sm
-        manager.create_db()
+        for name in (manager.auth_role_admin, manager.auth_role_public):
+            manager.add_role(name)
         appbuilder.add_permissions(update_perms=True)
         appbuilder.security_cleanup()
         counts = {}

@@ -59,10 +59,8 @@ def sign_in(session: Session, *, email: str, password: str, address: str, user_a
     client = find_client(session, email)
     is_right = verify_password(client.password_hash if client else dummy_hash(), password)
     if client is None or not is_right:
-        session.rollback()
         raise WrongCredentials()
     if client.status == "blocked":
-        session.rollback()
         raise AccessBlocked()
     with unit_of_work(session, Actor.client(client.id, address)):
         if needs_rehash(client.password_hash):

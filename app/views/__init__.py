@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from flask import Flask
+from flask_appbuilder import AppBuilder
 
-from app.extensions import appbuilder, db
+from app.extensions import db
 from app.surfaces import formats
 
 
@@ -12,6 +13,7 @@ def init_app(app: Flask) -> None:
     """Bind Flask-AppBuilder and register every desk. Called inside the application context."""
     from app.views import clients, documents, home, ledger, metatrader, partners, payments, system
 
+    appbuilder = AppBuilder(update_perms=False)
     appbuilder.init_app(app, db.session)
     # Flask-AppBuilder made Babel; the language of a request is ours to choose (portal clients are not its users).
     app.extensions["babel"].locale_selector = formats.select_locale

@@ -23,9 +23,7 @@ def badge(state: str | None) -> Markup:
     """A dot and the word; colour is never the only sign."""
     kind = next((name for name, states in KINDS.items() if state in states), "neutral")
     words = gettext((state or "—").replace("_", " "))
-    return Markup('<span class="lw-badge lw-badge--{}"><span class="lw-badge__dot" aria-hidden="true"></span>{}</span>').format(
-        kind, words
-    )
+    return Markup('<span class="badge kind-{}">{}</span>').format(kind, words.capitalize())
 
 
 def amount(minor: int | None, currency: str) -> Markup:

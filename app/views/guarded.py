@@ -12,6 +12,7 @@ from typing import Any
 
 from flask import abort, flash, request
 from flask_appbuilder import BaseView, ModelView
+from flask_appbuilder.baseviews import BaseModelView
 from flask_appbuilder.models.sqla.interface import SQLAInterface
 from flask_babel import gettext
 from flask_login import current_user
@@ -45,17 +46,29 @@ def plain(value: Any) -> Any:
 
 
 def row_values(item: Any) -> dict[str, Any]:
-    return {attribute.key: plain(getattr(item, attribute.key)) for attribute in inspect(type(item)).column_attrs}
+    """What the audit trail keeps of a row: its columns and its many-to-many lists, without passwords."""
+    values = {name: plain(getattr(item, name)) for name in _audited_columns(item)}
+    return values | {name: sorted(map(str, getattr(item, name))) for name in _audited_lists(item)}
 
 
 def old_values(item: Any) -> dict[str, Any]:
-    """Column values as they were before this change, from SQLAlchemy's attribute history."""
-    values = {}
-    for attribute in inspect(type(item)).column_attrs:
-        history = inspect(item).attrs[attribute.key].history
-        before = history.deleted[0] if history.deleted else (history.unchanged[0] if history.unchanged else None)
-        values[attribute.key] = plain(before)
+    """The same as it was before this change, from SQLAlchemy's attribute history."""
+    attributes, values = inspect(item).attrs, {}
+    for name in _audited_columns(item):
+        history = attributes[name].history
+        values[name] = plain(next(iter([*(history.deleted or ()), *(history.unchanged or ())]), None))
+    for name in _audited_lists(item):
+        history = attributes[name].history
+        values[name] = sorted(map(str, [*(history.deleted or ()), *(history.unchanged or ())]))
     return values
+
+
+def _audited_columns(item: Any) -> list[str]:
+    return [attribute.key for attribute in inspect(type(item)).column_attrs if "password" not in attribute.key]
+
+
+def _audited_lists(item: Any) -> list[str]:
+    return [relation.key for relation in inspect(type(item)).relationships if relation.secondary is not None and relation.uselist]
 
 
 class AuditedInterface(SQLAInterface):
@@ -108,6 +121,10 @@ class ReadOnlyView(ModelView):
     base_permissions = ["can_list", "can_show"]
     page_size = LIST_PAGE_SIZE
     base_order: tuple[str, str] | None = ("id", "desc")
+
+    def _init_forms(self) -> None:
+        """Only the search form: what is never added or edited needs no form, and JSON or UUID columns have none."""
+        BaseModelView._init_forms(self)
 
 
 class BackOfficeView(ModelView):

@@ -24,6 +24,7 @@ class LedgerTransactionView(ReadOnlyView):
     class_permission_name = "Ledger transactions"
     datamodel = AuditedInterface(Transaction)
     list_title = _l("Transactions")
+    show_columns = ["id", "seq", "kind", "idempotency_key", "effective_at", "posted_at", "actor", "details"]
     list_columns = ["seq", "kind", "idempotency_key", "actor", "posted_at"]
     search_columns = ["kind", "idempotency_key", "actor", "posted_at"]
     base_order = ("seq", "desc")
