@@ -49,7 +49,14 @@ def run_part(name: str, settings: Settings) -> None:
     part = PARTS[name]
     if part.helper and settings.is_production:
         raise StartError(f"The part {name} is for development; with LOTWISE_ENV=production it does not run.")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("lotwise").setLevel(logging.INFO)
+    set_up_logging()
     module, _, function = part.target.partition(":")
     getattr(import_module(module), function)(settings)
+
+
+def set_up_logging() -> None:
+    """Warnings of everybody and our own progress, as lines on the standard error output."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("lotwise").setLevel(logging.INFO)
+    # Flask-AppBuilder warns at every start of each column type that its search form has no field for.
+    logging.getLogger("flask_appbuilder.models.filters").setLevel(logging.ERROR)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app import processes, startup
-from app.parts import PARTS, run_part
+from app import processes, startup, translations
+from app.parts import PARTS, run_part, set_up_logging
 from app.supervisor import APPLICATION, HELPERS, SERVERS, Console, Part, Supervisor
 from config import StartError
 
@@ -29,6 +29,7 @@ def run() -> None:
     """Start everything, say where it is, keep it running until SIGINT or SIGTERM, stop everything. Raises StartError."""
     began = time.monotonic()
     startup.check_ports(startup.draft_settings())
+    translations.compile_all()
     with startup.opened(exclusive=True) as house:
         supervisor = Supervisor(Console())
         try:
@@ -88,6 +89,7 @@ def finished(supervisor: Supervisor, name: str, work: processes.Work) -> bool:
 def migrate(settings: Settings) -> None:
     from app import migrate
 
+    set_up_logging()
     migrate.upgrade(settings)
 
 
@@ -96,6 +98,7 @@ def prepare(settings: Settings) -> None:
     from app import create_app, demo
     from app.security import permissions
 
+    set_up_logging()
     permissions.sync(create_app(settings))
     if settings.environment == "development" and demo.load(settings):
         click.echo("the demo brokerage is loaded")
