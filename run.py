@@ -102,6 +102,26 @@ def permissions() -> None:
 
 
 @cli.command()
+@click.argument("name")
+def task(name: str) -> None:
+    """Run one planned job now, such as settle_commissions; a wrong NAME lists them all."""
+    from app import create_app, startup
+
+    with startup.opened() as house:
+        from app.jobs.schedule import PLAN
+
+        functions = {planned.name: planned.function for planned in PLAN}
+        if name not in functions:
+            raise click.BadParameter(f"{name} is no planned job; there are {', '.join(functions)}.", param_hint="NAME")
+        app = create_app(house.settings)
+        with app.app_context():
+            from app.extensions import db
+
+            functions[name](db.session(), house.settings)
+    click.echo(f"{name} is done.")
+
+
+@cli.command()
 def demo() -> None:
     """Load the demo brokerage, once. The database must be migrated."""
     from app import startup
