@@ -116,7 +116,13 @@ class Brokerage:
     def run(self, *arguments: str) -> str:
         """Run a command of run.py beside the running processes."""
         done = subprocess.run(
-            [sys.executable, "run.py", *arguments], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "run.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -128,7 +134,9 @@ def brokerage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokerage]:
     var_dir = tmp_path_factory.mktemp("brokerage")
     port = free_ports(6)
     environment = {
-        **{name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL")},
+        **{
+            name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "DATABASE_OWNER_URL", "REDIS_URL")
+        },
         "PORT": str(port),
         "LOTWISE_VAR": str(var_dir),
         "LOTWISE_ENV": "development",
@@ -137,7 +145,12 @@ def brokerage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokerage]:
     log_path = var_dir / "console.log"
     with log_path.open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "run.py", "up"], cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            [sys.executable, "run.py", "up"],
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
     try:
         deadline = time.monotonic() + READY_WITHIN_S
