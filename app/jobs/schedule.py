@@ -36,6 +36,7 @@ PLAN = (
     Planned("open_lost_accounts", "money", 60, tasks.open_lost_accounts),
     Planned("ask_providers", "money", 30, tasks.ask_providers),
     Planned("mirror_deals", "money", 20, tasks.mirror_deals),
+    Planned("accrue_waiting", "bulk", 60, tasks.accrue_waiting),
     Planned("settle_commissions", "money", 300, tasks.settle_commissions),
     Planned("sweep_deals", "bulk", 300, tasks.sweep_deals),
     Planned("expire_holds", "money", 600, tasks.expire_holds),

@@ -8,7 +8,7 @@ from datetime import timedelta
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app.commissions import settlement
+from app.commissions import accrual, settlement
 from app.core import audit
 from app.core.actor import Actor
 from app.core.clock import now
@@ -65,6 +65,11 @@ def ask_providers(session: Session, settings: Settings) -> None:
 
 def mirror_deals(session: Session, settings: Settings) -> None:
     mirror.mirror_deals(session)
+
+
+def accrue_waiting(session: Session, settings: Settings) -> None:
+    """Judge again the deals that waited for their account, their opening or a readable plan."""
+    accrual.accrue_waiting(session)
 
 
 def settle_commissions(session: Session, settings: Settings) -> None:
