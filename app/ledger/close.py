@@ -19,7 +19,7 @@ def close_account(session: Session, account: AccountSpec | str) -> None:
         session.execute(text("SELECT ledger.close_account(:code)"), {"code": str(account)})
 
 
-def close_period(session: Session, through: datetime, *, actor: Actor | str) -> None:
+def close_period(session: Session, through: datetime, *, actor: Actor) -> None:
     """Refuse all later postings that are effective before `through`. Raises PeriodNotOver for a moment to come.
 
     Waits for the postings under way, and holds up new ones until the unit of work ends.

@@ -37,7 +37,7 @@ def place_hold(
     money: Money,
     key: str,
     reason: str,
-    actor: Actor | str,
+    actor: Actor,
     expires_at: datetime | None = None,
 ) -> UUID:
     """Set a positive amount aside and return the hold's id; the id of the first time when the same was asked before.
@@ -66,7 +66,7 @@ def capture_hold(
     key: str,
     kind: str,
     effective_at: datetime,
-    actor: Actor | str,
+    actor: Actor,
     legs: Sequence[Leg],
     metadata: Mapping[str, Any] | None = None,
 ) -> UUID:
@@ -88,12 +88,12 @@ def capture_hold(
         return session.execute(_CAPTURE, parameters).scalar_one()  # type: ignore[no-any-return]  # a text() result
 
 
-def release_hold(session: Session, hold_id: UUID, *, actor: Actor | str) -> bool:
+def release_hold(session: Session, hold_id: UUID, *, actor: Actor) -> bool:
     """Give the held amount back. False when it was released before; raises HoldAlreadyResolved when it ended otherwise."""
     return _resolve(session, hold_id, "released", actor)
 
 
-def expire_hold(session: Session, hold_id: UUID, *, actor: Actor | str) -> bool:
+def expire_hold(session: Session, hold_id: UUID, *, actor: Actor) -> bool:
     """End a hold whose time has come. False when it was expired before; raises HoldNotDue, HoldAlreadyResolved."""
     return _resolve(session, hold_id, "expired", actor)
 
@@ -111,6 +111,6 @@ def due_holds(session: Session, *, limit: int = 100) -> list[UUID]:
     )
 
 
-def _resolve(session: Session, hold_id: UUID, outcome: str, actor: Actor | str) -> bool:
+def _resolve(session: Session, hold_id: UUID, outcome: str, actor: Actor) -> bool:
     with typed_errors():
         return bool(session.execute(_RESOLVE, {"hold": hold_id, "outcome": outcome, "actor": str(actor)}).scalar_one())

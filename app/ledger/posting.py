@@ -62,7 +62,7 @@ class Posting:
     key: str
     kind: str
     effective_at: datetime
-    actor: Actor | str
+    actor: Actor
     legs: Sequence[Leg]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     reverses: UUID | None = None
@@ -74,7 +74,7 @@ def post(
     key: str,
     kind: str,
     effective_at: datetime,
-    actor: Actor | str,
+    actor: Actor,
     legs: Sequence[Leg],
     metadata: Mapping[str, Any] | None = None,
     reverses: UUID | None = None,
@@ -104,7 +104,7 @@ def post_many(session: Session, postings: Sequence[Posting]) -> list[UUID]:
         return list(session.execute(_POST_MANY, {"postings": documents}).scalar_one())
 
 
-def reverse(session: Session, txn_id: UUID, *, key: str, actor: Actor | str, at: datetime, reason: str) -> UUID:
+def reverse(session: Session, txn_id: UUID, *, key: str, actor: Actor, at: datetime, reason: str) -> UUID:
     """Post the mirror image of a transaction, effective `at`, and return the reversal's id. Works once per transaction.
 
     Raises UnknownTransaction, AlreadyReversed, and InsufficientFunds when the money is no longer there.

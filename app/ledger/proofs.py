@@ -87,9 +87,11 @@ _STATEMENTS = {
                    format('account %s: held %s, open holds %s', a.code, a.held, coalesce(o.amount, 0)) AS words
               FROM ledger.account a LEFT JOIN open_hold o ON o.account_id = a.id
              UNION ALL
-            SELECT NOT coalesce(e.debit + e.credit BETWEEN 1 AND h.amount, false),
+            SELECT NOT coalesce(CASE WHEN a.kind IN ('asset', 'expense') THEN e.credit ELSE e.debit END
+                                BETWEEN 1 AND h.amount, false),
                    format('hold %s: captured by transaction %s, which does not take up to %s', h.id, r.txn_id, h.amount)
               FROM ledger.hold_resolution r JOIN ledger.hold h ON h.id = r.hold_id
+              JOIN ledger.account a ON a.id = h.account_id
               LEFT JOIN ledger.entry e ON e.txn_id = r.txn_id AND e.account_id = h.account_id
              WHERE r.outcome = 'captured'
         )

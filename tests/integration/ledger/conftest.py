@@ -51,9 +51,7 @@ class Book:
         return specs
 
     def post(self, *legs: posting.Leg, key: str | None = None, kind: str = "test", at: datetime = NOON, **more: Any) -> Any:
-        return posting.post(
-            self.session, key=key or self.key(), kind=kind, effective_at=at, actor=ACTOR, legs=legs, **more
-        )
+        return posting.post(self.session, key=key or self.key(), kind=kind, effective_at=at, actor=ACTOR, legs=legs, **more)
 
     def pay(self, giver: chart.AccountSpec, taker: chart.AccountSpec, amount: str, **more: Any) -> Any:
         """Move money between two accounts of clients."""
@@ -63,7 +61,13 @@ class Book:
     def post_raw(self, legs: Any, *, many: bool = False, key: str | None = None) -> Any:
         """Call the database function itself, past the checks in Python."""
         if many:
-            document = {"key": key or self.key(), "kind": "raw", "effective_at": NOON.isoformat(), "actor": "test", "legs": legs}
+            document = {
+                "key": key or self.key(),
+                "kind": "raw",
+                "effective_at": NOON.isoformat(),
+                "actor": "test",
+                "legs": legs,
+            }
             return self.session.execute(
                 text("SELECT ledger.post_many(CAST(:postings AS jsonb))"), {"postings": json.dumps([document])}
             ).scalar_one()[0]

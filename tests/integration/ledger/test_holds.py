@@ -64,7 +64,13 @@ def test_held_money_stays_but_cannot_be_spent(book, wallet):
         _place(book, wallet, "40.01")
     book.pay(wallet, other, "40")
     row = book.session.get_one(Hold, hold_id)
-    assert (row.amount, row.reason, row.actor, row.expires_at, row.resolution) == (6000, "withdrawal", "system:test", None, None)
+    assert (row.amount, row.reason, row.actor, row.expires_at, row.resolution) == (
+        6000,
+        "withdrawal",
+        "system:test",
+        None,
+        None,
+    )
     assert book.broken_proofs() == []
 
 
@@ -209,9 +215,7 @@ def test_captured_money_cannot_be_released(book, wallet, payouts):
 
 def test_holds_expire_when_their_time_has_come(book, wallet):
     past, future = datetime.now(UTC) - timedelta(minutes=1), datetime.now(UTC) + timedelta(hours=1)
-    due, later, for_ever, ended = (
-        _place(book, wallet, "10", expires_at=moment) for moment in (past, future, None, past)
-    )
+    due, later, for_ever, ended = (_place(book, wallet, "10", expires_at=moment) for moment in (past, future, None, past))
     holds.release_hold(book.session, ended, actor=book.actor)
     assert holds.due_holds(book.session) == [due]
     for early in (later, for_ever):
@@ -249,4 +253,4 @@ def test_an_account_with_a_hold_cannot_be_closed(book):
 
 def test_a_naive_expiry_is_a_bug_of_the_caller(book, wallet):
     with pytest.raises(ValueError, match="aware"):
-        _place(book, wallet, expires_at=datetime(2026, 1, 1))  # noqa: DTZ001
+        _place(book, wallet, expires_at=datetime(2026, 1, 1))

@@ -1,0 +1,59 @@
+"""What is refused before the database is asked, and how refusals read."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.core.errors import AppError
+from app.core.money import Money
+from app.ledger import chart, errors
+from app.ledger.posting import Leg, credit, debit, leg_documents
+
+
+def test_legs_as_the_database_takes_them():
+    wallet, clearing = chart.client_wallet(1, "USD"), chart.psp_clearing("stripe", "USD")
+    assert leg_documents([debit(clearing, Money(5, "USD")), credit(wallet.code, Money(5, "USD"))]) == [
+        {"account": "psp:stripe:clearing:USD", "currency": "USD", "debit": 5},
+        {"account": "client:1:wallet:USD", "currency": "USD", "credit": 5},
+    ]
+    assert debit(wallet, Money(1, "USD")) == Leg("client:1:wallet:USD", Money(1, "USD"), "debit")
+
+
+def _leg(account, amount, currency="USD", side=debit):
+    return side(account, Money(amount, currency))
+
+
+@pytest.mark.parametrize(
+    ("legs", "error"),
+    [
+        ([], errors.UnbalancedTransaction),
+        ([_leg("a", 5)], errors.UnbalancedTransaction),
+        ([_leg("a", 5), _leg("b", 4, side=credit)], errors.UnbalancedTransaction),
+        ([_leg("a", 5), _leg("b", 5)], errors.UnbalancedTransaction),
+        ([_leg("a", 5), _leg("b", 5, "EUR", side=credit)], errors.UnbalancedTransaction),
+        ([_leg("a", 0), _leg("b", 0, side=credit)], errors.InvalidPosting),
+        ([_leg("a", -5), _leg("b", -5, side=credit)], errors.InvalidPosting),
+        ([_leg("a", 5), _leg("a", 5, side=credit)], errors.InvalidPosting),
+        ([_leg(f"a{n}", 1) for n in range(201)], errors.TooManyLegs),
+    ],
+)
+def test_refused_legs(legs, error):
+    with pytest.raises(error):
+        leg_documents(legs)
+
+
+def _all(error):
+    for sub in error.__subclasses__():
+        yield sub
+        yield from _all(sub)
+
+
+@pytest.mark.parametrize("error", list(_all(errors.LedgerError)), ids=lambda error: error.__name__)
+def test_every_refusal_says_what_is_wrong(error):
+    assert issubclass(error, AppError)
+    assert error.code.startswith("ledger.")
+    assert error.code != errors.LedgerError.code
+    assert error.message != AppError.message
+    assert error.http_status in {404, 409, 422}
+    assert str(error()) == error.message
+    assert len({other.code for other in _all(errors.LedgerError)}) == len(list(_all(errors.LedgerError)))
