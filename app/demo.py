@@ -29,7 +29,7 @@ from app.partners import attribution, links
 if TYPE_CHECKING:
     from config import Settings
 
-PASSWORD = "demo-Lotwise-1"
+PASSWORD = "demo-Lotwise-1"  # noqa: S105  printed at start; the demo is for development only
 ACTOR = Actor.system("demo")
 
 #: (user name, first name, last name, role)
@@ -99,7 +99,7 @@ def load(settings: Settings, progress: Callable[[int, int], None] | None = None)
         if session.scalar(select(Server.id).limit(1)) is not None:
             return False
         steps = [
-            lambda: load_staff(),
+            load_staff,
             lambda: load_house(session, settings),
             lambda: load_partner(session),
             lambda: load_clients(session),
@@ -176,7 +176,7 @@ def load_partner(session: Session) -> None:
 
 
 def load_clients(session: Session) -> None:
-    """Approved clients with money in their wallets, as a migration from another system would bring them, and an account each."""
+    """Approved clients, with money in their wallets as a migration would bring it, and an account each."""
     product = session.scalars(select(Product).where(Product.code == "standard-usd")).one()
     product_id = product.id
     for first, last, mail, country, language, opening_minor in CLIENTS[1:]:

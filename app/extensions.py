@@ -19,7 +19,7 @@ from app.core.orm import Model
 
 db = SQLAlchemy(model_class=Model)
 #: Flask-AppBuilder keeps its views in itself, so every application has one of its own; this is the present application's.
-appbuilder: AppBuilder = LocalProxy(lambda: current_app.appbuilder)  # type: ignore[assignment, attr-defined]  # a proxy
+appbuilder: AppBuilder = LocalProxy(lambda: current_app.appbuilder)  # type: ignore[attr-defined]  # set by Flask-AppBuilder
 csrf = CSRFProtect()
 limiter = Limiter(key_func=get_remote_address, default_limits=[])
 

@@ -23,7 +23,9 @@ class Mail(Model):
 
     id: Mapped[BigKey]
     client_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("client.id", ondelete="CASCADE"), index=True)
-    event_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("event.id"), unique=True, comment="the fact it tells of")
+    event_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("event.id"), unique=True, comment="the fact it tells of"
+    )
     template: Mapped[str] = mapped_column(String(40))
     language: Mapped[str] = mapped_column(String(8))
     values: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default="{}")

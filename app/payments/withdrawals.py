@@ -236,7 +236,9 @@ def _pay(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
 def _give_back(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
     """The provider refused, or sent the money back: reverse what was posted, so that the wallet has it again."""
     at = now()
+    assert withdrawal.capture_txn_id is not None
     if withdrawal.state == "returned":
+        assert withdrawal.final_txn_id is not None
         posting.reverse(
             unit.session,
             withdrawal.final_txn_id,

@@ -11,7 +11,7 @@ from flask_babel import gettext
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from app.core.errors import AppError, N_
+from app.core.errors import N_, AppError
 
 log = logging.getLogger("lotwise.errors")
 
@@ -28,6 +28,10 @@ SENTENCES = {
     429: N_("Too many tries. Please wait a minute and try again."),
     500: N_("Something went wrong on our side. Your money is where it was. We have been told; please try again."),
 }
+
+STALE_FORM = N_(
+    "This page was open for too long, or the form came from elsewhere. Nothing was changed. Please reload and try again."
+)
 
 
 def sentence(error: AppError) -> str:
@@ -50,7 +54,13 @@ def handle_app_error(error: AppError) -> ResponseReturnValue:
 
 def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
     log.info("csrf refused path=%s", request.path)
-    return answer(400, gettext("This page was open for too long, or the form came from elsewhere. Nothing was changed. Please reload and try again."), "csrf")
+    return answer(
+        400,
+        gettext(
+            "This page was open for too long, or the form came from elsewhere. Nothing was changed. Please reload and try again."
+        ),
+        "csrf",
+    )
 
 
 def handle_http_error(error: HTTPException) -> ResponseReturnValue:
@@ -62,7 +72,7 @@ def handle_http_error(error: HTTPException) -> ResponseReturnValue:
 
 def handle_unexpected(error: Exception) -> ResponseReturnValue:
     reference = uuid.uuid4().hex[:12]
-    log.exception("unexpected reference=%s path=%s", reference, request.path)
+    log.error("unexpected reference=%s path=%s", reference, request.path, exc_info=error)
     return answer(500, gettext(SENTENCES[500]), "app.unexpected", reference)
 
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from babel.dates import format_timedelta
+from babel.numbers import format_decimal
 from flask import Flask, g, has_request_context, request, session
 from flask_babel import format_datetime, get_locale
-from babel.numbers import format_decimal
 from markupsafe import Markup
 
 from app.core.clock import now
@@ -23,19 +23,19 @@ def current_locale() -> str:
 
 
 def text_direction() -> str:
-    """"rtl" or "ltr", by the locale of this page."""
+    """The direction of this page's locale: rtl or ltr."""
     locale = get_locale()
     return locale.text_direction if locale else "ltr"
 
 
 def number(value: Decimal, digits: int) -> str:
-    """A number with exactly `digits` decimals and the locale's grouping, in Latin digits (they are what statements and servers use)."""
+    """A number with exactly `digits` decimals, the locale's grouping and Latin digits, as statements and servers have them."""
     pattern = "#,##0." + "0" * digits if digits else "#,##0"
     return format_decimal(value, format=pattern, locale=current_locale(), numbering_system="latn", decimal_quantization=False)
 
 
 def money(amount: Money | None) -> str:
-    """"1,234.50 USD": every decimal the currency has, the code after the amount."""
+    """As in 1,234.50 USD: every decimal the currency has, the code after the amount."""
     if amount is None:
         return "—"
     return f"{number(amount.decimal, exponent(amount.currency))} {amount.currency}"
@@ -65,7 +65,7 @@ def lots(volume: int | None) -> str:
 
 def when(moment: datetime | None) -> str:
     """A moment in UTC, short, in the reader's language."""
-    return "—" if moment is None else format_datetime(moment, "d MMM y, HH:mm", rebase=False) if moment.tzinfo is None else format_datetime(moment.astimezone(UTC), "d MMM y, HH:mm")
+    return "—" if moment is None else format_datetime(moment.astimezone(UTC), "d MMM y, HH:mm")
 
 
 def iso(moment: datetime | None) -> str:

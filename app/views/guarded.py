@@ -68,19 +68,21 @@ def _audited_columns(item: Any) -> list[str]:
 
 
 def _audited_lists(item: Any) -> list[str]:
-    return [relation.key for relation in inspect(type(item)).relationships if relation.secondary is not None and relation.uselist]
+    return [
+        relation.key for relation in inspect(type(item)).relationships if relation.secondary is not None and relation.uselist
+    ]
 
 
 class AuditedInterface(SQLAInterface):
     """Flask-AppBuilder's data interface with our unit of work: every change is audited, every error is a typed one."""
 
-    def add(self, item: Any, commit: bool = True) -> None:
+    def add(self, item: Any, commit: bool = True) -> None:  # noqa: FBT001, FBT002  the library's signature
         self._change("add", item)
 
-    def edit(self, item: Any, commit: bool = True) -> None:
+    def edit(self, item: Any, commit: bool = True) -> None:  # noqa: FBT001, FBT002  the library's signature
         self._change("edit", item)
 
-    def delete(self, item: Any, commit: bool = True) -> None:
+    def delete(self, item: Any, commit: bool = True) -> None:  # noqa: FBT001, FBT002  the library's signature
         self._change("delete", item)
 
     def delete_all(self, items: list[Any]) -> None:
@@ -110,7 +112,7 @@ def refused(error: SQLAlchemyError) -> AppError:
         return Conflict(N_("Another row already has this value. Nothing was saved."))
     if state == "23503":
         return Conflict(N_("This row is used elsewhere, or refers to one that does not exist. Nothing was changed."))
-    if state.startswith("23") or state.startswith("22"):
+    if state.startswith(("22", "23")):
         return InvalidInput(message=N_("A value is not allowed here. Nothing was saved."))
     return AppError(N_("The database refused this. Nothing was saved."))
 
@@ -124,7 +126,7 @@ class ReadOnlyView(ModelView):
 
     def _init_forms(self) -> None:
         """Only the search form: what is never added or edited needs no form, and JSON or UUID columns have none."""
-        BaseModelView._init_forms(self)
+        BaseModelView._init_forms(self)  # noqa: SLF001  the parent's own step, without the one between
 
 
 class BackOfficeView(ModelView):
@@ -152,7 +154,7 @@ class BackOfficeView(ModelView):
         if request.method == "POST":
             form = self.edit_form.refresh(request.form)
             self._fill_form_exclude_cols(exclude, form)
-            form._id = self.datamodel.get_pk_value(item)
+            form._id = self.datamodel.get_pk_value(item)  # noqa: SLF001  how the library's unique validator leaves this row out
             if form.validate() and self._save(form, item):
                 flash(gettext("Saved."), "success")
                 return None

@@ -6,9 +6,10 @@ from typing import Any
 
 from flask_appbuilder import AppBuilder
 from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
-from wtforms import StringField
-from wtforms.validators import DataRequired, Length
+from wtforms import Field
+from wtforms.validators import DataRequired
 
 from app.core.errors import N_, AppError, InvalidInput
 from app.core.money import exponent
@@ -29,24 +30,21 @@ class ServerView(BackOfficeView):
     description_columns = {"time_zone": _l("The zone of the server's clock, such as EET."), "url": _l("Begins with https://.")}
 
 
-class LeveragesField(StringField):
+class LeveragesField(Field):
     """Whole numbers with commas between, such as "30, 100, 200"."""
 
     widget = BS3TextFieldWidget()
 
     def _value(self) -> str:
-        if isinstance(self.data, list):
-            return ", ".join(str(value) for value in self.data)
-        return str(self.data or "")
+        return ", ".join(str(value) for value in self.data) if isinstance(self.data, list) else str(self.data or "")
 
     def process_formdata(self, valuelist: list[str]) -> None:
         text = valuelist[0] if valuelist else ""
         try:
-            values = sorted({int(part) for part in text.split(",")})
+            self.data = sorted({int(part) for part in text.split(",")})
         except ValueError:
             self.data = text
-            raise ValueError(self.gettext("Please give whole numbers with commas between, such as 30, 100, 200.")) from None
-        self.data = values
+            raise ValueError(gettext("Please give whole numbers with commas between, such as 30, 100, 200.")) from None
 
 
 class ProductView(BackOfficeView):
@@ -57,7 +55,7 @@ class ProductView(BackOfficeView):
     add_columns = ["code", "name", "description", "server", "group", "currency", "leverages", "is_demo", "is_open"]
     edit_columns = ["name", "description", "group", "leverages", "is_open"]
     search_columns = ["code", "name", "server", "currency", "is_demo", "is_open"]
-    add_form_extra_fields = {"leverages": LeveragesField(_l("Leverages"), validators=[DataRequired(), Length(max=200)])}
+    add_form_extra_fields = {"leverages": LeveragesField(_l("Leverages"), validators=[DataRequired()])}
     edit_form_extra_fields = add_form_extra_fields
     description_columns = {
         "leverages": _l("Choices for the client, such as 30, 100, 200."),

@@ -7,7 +7,7 @@ from typing import Any
 from flask_appbuilder.security.views import RoleModelView, UserDBModelView
 from flask_babel import lazy_gettext as _l
 
-from app.core.errors import InvalidInput, N_
+from app.core.errors import N_, InvalidInput
 from app.security.staff import StaffSecurityManager
 from app.views.guarded import AuditedInterface, BackOfficeView
 
