@@ -18,7 +18,10 @@ RATE_DIGITS = Decimal("0.00000001")
 
 @dataclass(frozen=True)
 class Instrument:
-    """A currency pair: `spread` and `volatility` (of one step) in points, swap in points per lot and night."""
+    """A currency pair: `spread` and `volatility` (of one step) in points, swap in points per lot and night.
+
+    Steps are livelier than a real second, so that positions held for a minute end in gain and in loss.
+    """
 
     name: str
     digits: int
@@ -47,11 +50,11 @@ class Instrument:
 INSTRUMENTS: dict[str, Instrument] = {
     instrument.name: instrument
     for instrument in (
-        Instrument("EURUSD", 5, 8, 4.0, Decimal("-7.2"), Decimal("3.1")),
-        Instrument("GBPUSD", 5, 11, 5.0, Decimal("-3.4"), Decimal("-1.2")),
-        Instrument("USDJPY", 3, 10, 5.0, Decimal("9.5"), Decimal("-18.4")),
+        Instrument("EURUSD", 5, 8, 8.0, Decimal("-7.2"), Decimal("3.1")),
+        Instrument("GBPUSD", 5, 11, 10.0, Decimal("-3.4"), Decimal("-1.2")),
+        Instrument("USDJPY", 3, 10, 10.0, Decimal("9.5"), Decimal("-18.4")),
         Instrument("EURGBP", 5, 12, 0.0, Decimal("-5.1"), Decimal("0.6")),
-        Instrument("USDCHF", 5, 12, 3.5, Decimal("6.3"), Decimal("-11.9")),
+        Instrument("USDCHF", 5, 12, 7.0, Decimal("6.3"), Decimal("-11.9")),
     )
 }
 

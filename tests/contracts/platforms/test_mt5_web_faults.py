@@ -23,6 +23,7 @@ from app.metatrader.errors import (
 )
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.simulator import Simulator
+from app.metatrader.simulator.commands import COMMANDS
 from app.metatrader.simulator.faults import Fault
 from app.metatrader.simulator.server import Handler
 from app.metatrader.simulator.session import ApiSession
@@ -197,6 +198,36 @@ def test_a_server_that_does_not_know_the_password(simulator, wanted, monkeypatch
         platform.create_account(wanted)
     assert caught.value.retcode == 1008
     assert simulator.store.accounts() == []
+
+
+@pytest.mark.parametrize("challenge", [{}, {"srv_rand": "xyz"}, {"srv_rand": "00" * 15}, {"srv_rand": None}])
+def test_a_sign_in_that_breaks_the_protocol(simulator, wanted, monkeypatch, challenge):
+    monkeypatch.setattr(ApiSession, "start", lambda *_: challenge)
+    with MT5WebPlatform(access(simulator)) as platform:
+        with pytest.raises(NotSent):
+            platform.create_account(wanted)
+        with pytest.raises(BadAnswer):
+            platform.groups()
+
+
+@pytest.mark.parametrize("answer", [None, {}, {"Ticket": ""}, {"Ticket": "0"}, [], "done"])
+def test_a_confirmed_change_without_its_number(mt5, login, monkeypatch, answer):
+    monkeypatch.setitem(COMMANDS, "trade/balance", lambda _: answer)
+    with pytest.raises(UnknownOutcome):
+        deposit(mt5, login)
+
+
+@pytest.mark.parametrize("answer", [None, "text", [1], {"Login": "x"}, [{"Login": "100001", "Balance": "NaN"}]])
+def test_reads_that_break_the_protocol(mt5, login, monkeypatch, answer):
+    monkeypatch.setitem(COMMANDS, "user/get", lambda _: answer)
+    with pytest.raises(BadAnswer):
+        mt5.get_account(login)
+
+
+def test_a_single_record_in_a_list(mt5, login, monkeypatch):
+    original = COMMANDS["user/get"]
+    monkeypatch.setitem(COMMANDS, "user/get", lambda call: [original(call)])
+    assert mt5.get_account(login).login == login
 
 
 def test_a_certificate_of_another_authority(tmp_path, simulator, wanted):
