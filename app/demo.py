@@ -6,11 +6,12 @@ cases as ever, and carried out by the running jobs.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.clients.passwords import hash_password
@@ -23,8 +24,9 @@ from app.core.uow import unit_of_work
 from app.ledger import chart, posting
 from app.metatrader import accounts
 from app.models.clients import Client
-from app.models.metatrader import Product, Server
+from app.models.metatrader import Product, Server, TradingAccount
 from app.partners import attribution, links
+from app.payments import transfers
 
 if TYPE_CHECKING:
     from config import Settings
@@ -103,6 +105,7 @@ def load(settings: Settings, progress: Callable[[int, int], None] | None = None)
             lambda: load_house(session, settings),
             lambda: load_partner(session),
             lambda: load_clients(session),
+            lambda: fund_accounts(session),
         ]
         for number, step in enumerate(steps, 1):
             step()
@@ -184,6 +187,38 @@ def load_clients(session: Session) -> None:
         attribution.attribute_client(session, client_id=client_id, link_code=LINK_CODE, at=now(), source="link")
         accounts.request_account(session, client_id=client_id, product_id=product_id, leverage=100, actor=ACTOR)
         bring_money(session, client_id, Money(opening_minor, "USD"))
+
+
+def fund_accounts(session: Session, within_s: float = 20) -> None:
+    """Move half of each client's money to the trading account, once the running jobs have opened it.
+
+    Without running jobs nothing opens; the demo is then without trades until somebody moves money by hand.
+    """
+    deadline = time.monotonic() + within_s
+    while True:
+        waiting = session.scalar(select(func.count()).select_from(TradingAccount).where(TradingAccount.status != "active"))
+        session.rollback()
+        if not waiting or time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    opening = {mail: minor for _, _, mail, _, _, minor in CLIENTS}
+    rows = session.execute(
+        select(TradingAccount.id, TradingAccount.client_id, Client.email)
+        .join(Client, Client.id == TradingAccount.client_id)
+        .where(TradingAccount.status == "active")
+        .order_by(TradingAccount.id)
+    ).all()
+    session.rollback()
+    for account_id, client_id, mail in rows:
+        transfers.request_transfer(
+            session,
+            client_id=client_id,
+            trading_account_id=account_id,
+            direction="to_account",
+            amount=Money(opening[mail] // 2, "USD"),
+            key=f"demo-{account_id}",
+            actor=ACTOR,
+        )
 
 
 def add_client(session: Session, first: str, last: str, mail: str, country: str, language: str) -> int:

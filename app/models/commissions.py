@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, 
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.core.money import Money
 from app.core.orm import BigKey, CreatedAt, Model, Moment
 from app.models.metatrader import Deal
 from app.models.partners import IntroducingBroker
@@ -131,3 +132,8 @@ class Settlement(Model):
     period: Mapped[str] = mapped_column(Text, comment="key of the settlement run")
 
     ib: Mapped[IntroducingBroker] = relationship()
+
+    @property
+    def posted(self) -> Money:
+        """What the ledger got of it, whole minor units."""
+        return Money(self.amount_minor, self.currency)

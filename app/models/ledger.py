@@ -35,6 +35,7 @@ from sqlalchemy.dialects.postgresql import UUID as PGUUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.schema import conv
 
+from app.core.money import Money
 from app.core.orm import BigKey, CreatedAt, Model, Moment
 from app.core.tables import XID8
 
@@ -64,6 +65,16 @@ class Currency(Model):
 
     code: Mapped[str] = mapped_column(String(8), primary_key=True)
     exponent: Mapped[int] = mapped_column(SmallInteger)
+
+    @property
+    def posted(self) -> Money:
+        """What the entries say."""
+        return Money(self.balance, self.currency)
+
+    @property
+    def set_aside(self) -> Money:
+        """The part of it that holds keep."""
+        return Money(self.held, self.currency)
 
     def __repr__(self) -> str:
         return self.code
@@ -155,6 +166,14 @@ class Entry(Model):
 
     txn: Mapped[Transaction] = relationship(back_populates="entries", viewonly=True)
     account: Mapped[Account] = relationship(viewonly=True)
+
+    @property
+    def debited(self) -> Money | None:
+        return Money(self.debit, self.currency) if self.debit else None
+
+    @property
+    def credited(self) -> Money | None:
+        return Money(self.credit, self.currency) if self.credit else None
 
 
 class Hold(Model):

@@ -22,6 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.core.money import Money
 from app.core.orm import BigKey, CreatedAt, Model, Moment
 from app.models.clients import Client
 
@@ -209,6 +210,11 @@ class BalanceOperation(Model):
     finished_at: Mapped[Moment | None]
 
     server: Mapped[Server] = relationship()
+
+    @property
+    def amount(self) -> Money:
+        """Positive puts money in, negative takes it out."""
+        return Money(self.amount_minor, self.currency)
 
 
 class DeadLetter(Model):

@@ -8,6 +8,7 @@ from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Integer
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from app.core.money import Money
 from app.core.orm import BigKey, CreatedAt, Model, Moment
 from app.models.clients import Client
 from app.models.metatrader import BalanceOperation, TradingAccount
@@ -47,6 +48,11 @@ class Deposit(Model):
 
     client: Mapped[Client] = relationship()
 
+    @property
+    def amount(self) -> Money:
+        """What the client wanted to pay in."""
+        return Money(self.amount_minor, self.currency)
+
 
 class Withdrawal(Model):
     """A client's request to be paid out, from the reservation of the money to the provider's final word."""
@@ -83,6 +89,11 @@ class Withdrawal(Model):
     client: Mapped[Client] = relationship()
     deposit: Mapped[Deposit] = relationship()
 
+    @property
+    def amount(self) -> Money:
+        """What is to be paid out."""
+        return Money(self.amount_minor, self.currency)
+
 
 class Transfer(Model):
     """Money between a client's wallet and one of the client's trading accounts."""
@@ -112,6 +123,11 @@ class Transfer(Model):
     client: Mapped[Client] = relationship()
     trading_account: Mapped[TradingAccount] = relationship()
     operation: Mapped[BalanceOperation | None] = relationship()
+
+    @property
+    def amount(self) -> Money:
+        """What is to be moved."""
+        return Money(self.amount_minor, self.currency)
 
 
 class Callback(Model):

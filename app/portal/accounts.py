@@ -99,7 +99,9 @@ def password(account_id: int) -> ResponseReturnValue:
 
 def own_accounts() -> list[TradingAccount]:
     """The signed-in client's accounts, oldest first."""
-    return list(db.session.scalars(select(TradingAccount).where(TradingAccount.client_id == g.client.id).order_by(TradingAccount.id)))
+    return list(
+        db.session.scalars(select(TradingAccount).where(TradingAccount.client_id == g.client.id).order_by(TradingAccount.id))
+    )
 
 
 def own_account(account_id: int) -> TradingAccount:
@@ -120,7 +122,9 @@ def details(account_id: int) -> dict[str, object]:
     if before:
         history = history.where(Deal.id < before)
     deals = list(db.session.scalars(history.order_by(Deal.id.desc()).limit(DEALS_PER_PAGE + 1)))
-    positions = db.session.scalars(select(Position).where(Position.trading_account_id == account.id).order_by(Position.id)).all()
+    positions = db.session.scalars(
+        select(Position).where(Position.trading_account_id == account.id).order_by(Position.id)
+    ).all()
     more = len(deals) > DEALS_PER_PAGE
     return {
         "account": account,

@@ -63,9 +63,10 @@ class DepositForm(AmountForm):
 
 class TransferForm(AmountForm):
     direction = RadioField(
-        _l("Direction"), choices=[("to_account", _l("From the wallet to the account")), ("to_wallet", _l("From the account to the wallet"))],
+        _l("Direction"),
+        choices=[("to_account", _l("From the wallet to the account")), ("to_wallet", _l("From the account to the wallet"))],
         default="to_account",
-    )  # fmt: skip
+    )
     account = SelectField(_l("Trading account"), coerce=int)
 
 

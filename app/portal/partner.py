@@ -6,8 +6,8 @@ from typing import Any
 
 from flask import Blueprint, current_app, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_wtf import FlaskForm
 from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
 from wtforms import StringField
 from wtforms.validators import Length
 
@@ -56,7 +56,9 @@ def live() -> ResponseReturnValue:
 @client_required
 def line(accrual_id: int) -> ResponseReturnValue:
     """Why this line has this amount, down to deal, rule and rounding."""
-    return render_template("portal/partner_line.html", explanation=explain.explain_accrual(db.session(), accrual_id, own_ib().id))
+    return render_template(
+        "portal/partner_line.html", explanation=explain.explain_accrual(db.session(), accrual_id, own_ib().id)
+    )
 
 
 @blueprint.post("/links")
@@ -88,5 +90,7 @@ def overview() -> dict[str, Any]:
         "older": url_for("portal_partner.index", before=found[LINES - 1].id) if len(found) > LINES else None,
         "newer": url_for("portal_partner.index") if before else None,
         "clients": attribution.clients_of(session, ib.id),
-        "links": [(link, f"{settings.base_url}{url_for('portal.register')}?ib={link.code}") for link in links.links_of(session, ib.id)],
+        "links": [
+            (link, f"{settings.base_url}{url_for('portal.register')}?ib={link.code}") for link in links.links_of(session, ib.id)
+        ],
     }

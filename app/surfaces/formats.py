@@ -31,7 +31,10 @@ def text_direction() -> str:
 def number(value: Decimal, digits: int) -> str:
     """A number with exactly `digits` decimals, the locale's grouping and Latin digits, as statements and servers have them."""
     pattern = "#,##0." + "0" * digits if digits else "#,##0"
-    return format_decimal(value, format=pattern, locale=current_locale(), numbering_system="latn", decimal_quantization=False)
+    text = format_decimal(
+        abs(value), format=pattern, locale=current_locale(), numbering_system="latn", decimal_quantization=False
+    )
+    return f"\N{MINUS SIGN}{text}" if value < 0 else text
 
 
 def money(amount: Money | None) -> str:

@@ -9,6 +9,7 @@ from flask import url_for
 from flask_babel import gettext
 from markupsafe import Markup
 
+from app.core.money import Money
 from app.surfaces import formats
 
 #: Which colour of badge a state has; anything else is neutral.
@@ -26,8 +27,9 @@ def badge(state: str | None) -> Markup:
     return Markup('<span class="badge kind-{}">{}</span>').format(kind, words.capitalize())
 
 
-def amount(minor: int | None, currency: str) -> Markup:
-    return Markup('<span class="num">{}</span>').format(formats.minor(minor, currency))
+def amount(value: Money | None) -> Markup:
+    """An amount with its currency; right-aligned, with its header."""
+    return Markup('<span class="num">{}</span>').format(formats.money(value) if value is not None else "")
 
 
 def moment(value: Any) -> Markup | str:
@@ -47,6 +49,22 @@ def client_link(client: Any) -> Markup:
 
 def formatters(**by_column: Callable[[Any], Any]) -> dict[str, Callable[[Any], Any]]:
     """Formatters for moments that most lists have, and the given ones."""
-    moments = ("created_at", "requested_at", "settled_at", "finished_at", "uploaded_at", "occurred_at", "at", "failed_at", "accrued_at",
-               "done_at", "posted_at", "effective_at", "received_at", "judged_at", "approved_at", "sent_at")  # fmt: skip
-    return {**dict.fromkeys(moments, moment), "state": badge, "status": badge, **by_column}
+    moments = (
+        "created_at",
+        "requested_at",
+        "settled_at",
+        "finished_at",
+        "uploaded_at",
+        "occurred_at",
+        "at",
+        "failed_at",
+        "accrued_at",
+        "done_at",
+        "posted_at",
+        "effective_at",
+        "received_at",
+        "judged_at",
+        "approved_at",
+        "sent_at",
+    )
+    return {**dict.fromkeys(moments, moment), "state": badge, "status": badge, "amount": amount, "posted": amount, **by_column}

@@ -6,7 +6,7 @@ from flask_appbuilder import AppBuilder
 from flask_babel import lazy_gettext as _l
 
 from app.models.ledger import Account, Entry, Transaction
-from app.views.columns import formatters, identifier
+from app.views.columns import amount, formatters, identifier
 from app.views.guarded import AuditedInterface, ReadOnlyView
 
 
@@ -14,10 +14,11 @@ class LedgerAccountView(ReadOnlyView):
     class_permission_name = "Ledger accounts"
     datamodel = AuditedInterface(Account)
     list_title = _l("Ledger accounts")
-    list_columns = ["code", "kind", "currency", "balance", "held", "version"]
+    list_columns = ["code", "kind", "posted", "set_aside", "version"]
     search_columns = ["code", "kind", "currency"]
     base_order = ("code", "asc")
-    formatters_columns = formatters(code=identifier)
+    formatters_columns = formatters(code=identifier, posted=amount, set_aside=amount)
+    label_columns = {"posted": _l("Balance"), "set_aside": _l("Held"), "version": _l("Entries")}
 
 
 class LedgerTransactionView(ReadOnlyView):
@@ -37,13 +38,13 @@ class LedgerEntryView(ReadOnlyView):
     list_title = _l("Entries")
     base_permissions = ["can_list"]
     base_order = None
-    list_columns = ["account_id", "account_version", "currency", "debit", "credit", "txn_id"]
-    search_columns = ["account_id", "currency"]
-    formatters_columns = formatters(txn_id=identifier)
+    list_columns = ["account", "account_version", "debited", "credited", "txn_id", "effective_at"]
+    search_columns = ["account_id", "currency", "effective_at"]
+    formatters_columns = formatters(txn_id=identifier, debited=amount, credited=amount)
 
 
 def register(appbuilder: AppBuilder) -> None:
     desk = {"category": "Money desk", "category_label": _l("Money")}
     appbuilder.add_view(LedgerAccountView, "Ledger accounts", label=_l("Accounts"), icon="scale", **desk)
-    appbuilder.add_view(LedgerTransactionView, "Ledger transactions", label=_l("Transactions"), icon="list", **desk)
+    appbuilder.add_view(LedgerTransactionView, "Ledger transactions", label=_l("Transactions"), icon="arrows-exchange", **desk)
     appbuilder.add_view(LedgerEntryView, "Ledger entries", label=_l("Entries"), icon="list", **desk)

@@ -79,8 +79,24 @@ class TradingAccountView(ReadOnlyView):
     datamodel = AuditedInterface(TradingAccount)
     list_title = _l("Trading accounts")
     list_columns = ["login", "client", "product", "currency", "leverage", "balance", "equity", "status", "opened_at"]
-    show_columns = ["id", "login", "client", "product", "server", "currency", "leverage", "status", "balance", "credit", "equity", "state_at",
-                    "token", "error", "requested_at", "opened_at"]  # fmt: skip
+    show_columns = [
+        "id",
+        "login",
+        "client",
+        "product",
+        "server",
+        "currency",
+        "leverage",
+        "status",
+        "balance",
+        "credit",
+        "equity",
+        "state_at",
+        "token",
+        "error",
+        "requested_at",
+        "opened_at",
+    ]
     search_columns = ["login", "client", "product", "server", "status", "currency"]
     formatters_columns = formatters(login=identifier, client=client_link, balance=formats.decimals, equity=formats.decimals)
 
@@ -106,9 +122,14 @@ class DealView(ReadOnlyView):
     show_exclude_columns = ["fingerprint"]
     search_columns = ["ticket", "login", "symbol", "action", "entry", "done_at", "is_void", "is_current"]
     formatters_columns = formatters(
-        ticket=identifier, login=identifier, volume=formats.lots, price=formats.exact, profit=formats.decimals, swap=formats.decimals,
+        ticket=identifier,
+        login=identifier,
+        volume=formats.lots,
+        price=formats.exact,
+        profit=formats.decimals,
+        swap=formats.decimals,
         commission=formats.decimals,
-    )  # fmt: skip
+    )
     label_columns = {"volume": _l("Lots")}
 
 
@@ -128,10 +149,9 @@ class OperationView(ReadOnlyView):
     class_permission_name = "Unknown operations"
     datamodel = AuditedInterface(BalanceOperation)
     list_title = _l("Balance operations")
-    list_columns = ["id", "server", "login", "token", "amount_minor", "currency", "status", "deal_ticket", "created_at"]
+    list_columns = ["id", "server", "login", "token", "amount", "status", "deal_ticket", "created_at"]
     search_columns = ["login", "token", "status", "deal_ticket", "created_at"]
     formatters_columns = formatters(token=identifier, login=identifier)
-    label_columns = {"amount_minor": _l("Amount (minor units)")}
 
 
 class DeadLetterView(ReadOnlyView):
@@ -146,9 +166,9 @@ class DeadLetterView(ReadOnlyView):
 def register(appbuilder: AppBuilder) -> None:
     desk = {"category": "Trading desk", "category_label": _l("Trading")}
     appbuilder.add_view(TradingAccountView, "Trading accounts", label=_l("Trading accounts"), icon="chart", **desk)
-    appbuilder.add_view(DealView, "Deals", label=_l("Deals"), icon="list", **desk)
-    appbuilder.add_view(PositionView, "Positions", label=_l("Open positions"), icon="list", **desk)
-    appbuilder.add_view(OperationView, "Unknown operations", label=_l("Balance operations"), icon="list", **desk)
-    appbuilder.add_view(DeadLetterView, "Dead letters", label=_l("Dead letters"), icon="list", **desk)
-    appbuilder.add_view(ProductView, "Products", label=_l("Products"), icon="list", **desk)
-    appbuilder.add_view(ServerView, "Servers", label=_l("Servers"), icon="list", **desk)
+    appbuilder.add_view(DealView, "Deals", label=_l("Deals"), icon="chart-candle", **desk)
+    appbuilder.add_view(PositionView, "Positions", label=_l("Open positions"), icon="activity", **desk)
+    appbuilder.add_view(OperationView, "Unknown operations", label=_l("Balance operations"), icon="arrows-exchange", **desk)
+    appbuilder.add_view(DeadLetterView, "Dead letters", label=_l("Dead letters"), icon="alert-triangle", **desk)
+    appbuilder.add_view(ProductView, "Products", label=_l("Products"), icon="tag", **desk)
+    appbuilder.add_view(ServerView, "Servers", label=_l("Servers"), icon="server-2", **desk)

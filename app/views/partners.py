@@ -74,17 +74,16 @@ class SettlementView(ReadOnlyView):
     class_permission_name = "Settlements"
     datamodel = AuditedInterface(Settlement)
     list_title = _l("Settlements")
-    list_columns = ["id", "ib", "period", "accrued", "carried_in", "amount_minor", "carried_out", "currency", "settled_at"]
+    list_columns = ["id", "ib", "period", "accrued", "carried_in", "posted", "carried_out", "settled_at"]
     search_columns = ["ib", "period", "currency", "settled_at"]
     formatters_columns = formatters(accrued=formats.exact, carried_in=formats.exact, carried_out=formats.exact)
-    label_columns = {"amount_minor": _l("Posted (minor units)")}
 
 
 def register(appbuilder: AppBuilder) -> None:
     desk = {"category": "Partners desk", "category_label": _l("Partners")}
     appbuilder.add_view(IBView, "Introducing brokers", label=_l("Introducing brokers"), icon="users", **desk)
-    appbuilder.add_view(IBLinkView, "IB links", label=_l("Links"), icon="list", **desk)
-    appbuilder.add_view(AttributionView, "Attributions", label=_l("Attributions"), icon="list", **desk)
-    appbuilder.add_view(PlanVersionView, "Plans", label=_l("Plans"), icon="list", **desk)
-    appbuilder.add_view(AccrualView, "Accruals", label=_l("Accruals"), icon="list", **desk)
-    appbuilder.add_view(SettlementView, "Settlements", label=_l("Settlements"), icon="list", **desk)
+    appbuilder.add_view(IBLinkView, "IB links", label=_l("Links"), icon="link", **desk)
+    appbuilder.add_view(AttributionView, "Attributions", label=_l("Attributions"), icon="arrows-exchange", **desk)
+    appbuilder.add_view(PlanVersionView, "Plans", label=_l("Plans"), icon="percentage", **desk)
+    appbuilder.add_view(AccrualView, "Accruals", label=_l("Accruals"), icon="coins", **desk)
+    appbuilder.add_view(SettlementView, "Settlements", label=_l("Settlements"), icon="receipt", **desk)

@@ -87,30 +87,28 @@ class DepositView(ReadOnlyView):
     class_permission_name = "Deposits"
     datamodel = AuditedInterface(Deposit)
     list_title = _l("Deposits")
-    list_columns = ["id", "client", "connector", "amount_minor", "currency", "state", "created_at", "settled_at"]
+    list_columns = ["id", "client", "connector", "amount", "state", "created_at", "settled_at"]
     search_columns = ["id", "client", "connector", "currency", "state", "provider_reference", "created_at"]
     formatters_columns = formatters(client=client_link)
-    label_columns = {"amount_minor": _l("Amount (minor units)"), "created_at": _l("Started"), "settled_at": _l("Settled")}
+    label_columns = {"created_at": _l("Started"), "settled_at": _l("Settled")}
 
 
 class WithdrawalView(ReadOnlyView):
     class_permission_name = "All withdrawals"
     datamodel = AuditedInterface(Withdrawal)
     list_title = _l("All withdrawals")
-    list_columns = ["id", "client", "amount_minor", "currency", "state", "approved_by", "created_at", "finished_at"]
+    list_columns = ["id", "client", "amount", "state", "approved_by", "created_at", "finished_at"]
     search_columns = ["id", "client", "currency", "state", "provider_reference", "created_at"]
     formatters_columns = formatters(client=client_link)
-    label_columns = {"amount_minor": _l("Amount (minor units)")}
 
 
 class TransferView(ReadOnlyView):
     class_permission_name = "Transfers"
     datamodel = AuditedInterface(Transfer)
     list_title = _l("Transfers")
-    list_columns = ["id", "client", "trading_account", "direction", "amount_minor", "currency", "state", "created_at"]
+    list_columns = ["id", "client", "trading_account", "direction", "amount", "state", "created_at"]
     search_columns = ["id", "client", "trading_account", "direction", "state", "created_at"]
     formatters_columns = formatters(client=client_link)
-    label_columns = {"amount_minor": _l("Amount (minor units)")}
 
 
 class CallbackView(ReadOnlyView):
@@ -126,7 +124,7 @@ class CallbackView(ReadOnlyView):
 def register(appbuilder: AppBuilder) -> None:
     desk = {"category": "Payments desk", "category_label": _l("Payments")}
     appbuilder.add_view(WithdrawalQueue, "Withdrawals", label=_l("Withdrawal queue"), icon="cash", **desk)
-    appbuilder.add_view(WithdrawalView, "All withdrawals", label=_l("All withdrawals"), icon="list", **desk)
-    appbuilder.add_view(DepositView, "Deposits", label=_l("Deposits"), icon="list", **desk)
-    appbuilder.add_view(TransferView, "Transfers", label=_l("Transfers"), icon="list", **desk)
-    appbuilder.add_view(CallbackView, "Callbacks", label=_l("Callbacks"), icon="list", **desk)
+    appbuilder.add_view(WithdrawalView, "All withdrawals", label=_l("All withdrawals"), icon="transfer-out", **desk)
+    appbuilder.add_view(DepositView, "Deposits", label=_l("Deposits"), icon="transfer-in", **desk)
+    appbuilder.add_view(TransferView, "Transfers", label=_l("Transfers"), icon="arrows-exchange", **desk)
+    appbuilder.add_view(CallbackView, "Callbacks", label=_l("Callbacks"), icon="receipt", **desk)

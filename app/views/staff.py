@@ -42,6 +42,7 @@ class OfficeSecurityManager(StaffSecurityManager):
 
     userdbmodelview = StaffUserView
     rolemodelview = StaffRoleView
+    userstatschartview = None
 
     def __init__(self, appbuilder: Any) -> None:
         super().__init__(appbuilder)

@@ -51,7 +51,7 @@ class JobFailureView(ReadOnlyView):
 
 def register(appbuilder: AppBuilder) -> None:
     desk = {"category": "System desk", "category_label": _l("System")}
-    appbuilder.add_view(EventView, "Events", label=_l("Events"), icon="list", **desk)
-    appbuilder.add_view(AuditView, "Audit trail", label=_l("Audit trail"), icon="list", **desk)
-    appbuilder.add_view(MailView, "Mails", label=_l("Mails"), icon="list", **desk)
-    appbuilder.add_view(JobFailureView, "Failed jobs", label=_l("Failed jobs"), icon="list", **desk)
+    appbuilder.add_view(EventView, "Events", label=_l("Events"), icon="history", **desk)
+    appbuilder.add_view(AuditView, "Audit trail", label=_l("Audit trail"), icon="shield-check", **desk)
+    appbuilder.add_view(MailView, "Mails", label=_l("Mails"), icon="mail", **desk)
+    appbuilder.add_view(JobFailureView, "Failed jobs", label=_l("Failed jobs"), icon="alert-triangle", **desk)

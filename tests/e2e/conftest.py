@@ -157,12 +157,10 @@ def brokerage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brokerage]:
         while True:
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail("the brokerage did not come up:\n" + log_path.read_text(errors="replace")[-6000:])
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=2).status_code == 200:
-                    break
-            except httpx.HTTPError:
-                pass
+            if "Lotwise is ready" in log_path.read_text(errors="replace"):
+                break
             time.sleep(0.2)
+        assert httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=5).status_code == 200
         yield Brokerage(port, var_dir, environment)
     finally:
         process.send_signal(signal.SIGTERM)
