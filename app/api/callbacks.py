@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, abort, current_app, jsonify, request
+from flask import Blueprint, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from app.extensions import csrf, db, limiter
+from app.jobs import gateways
 from app.payments.callbacks import receive_callback
-from app.payments import connectors
 
 blueprint = Blueprint("callbacks", __name__, url_prefix="/callbacks")
 csrf.exempt(blueprint)  # providers sign their calls instead
@@ -19,10 +19,13 @@ MAX_BODY_BYTES = 1_000_000
 @limiter.limit("600 per minute")
 def receive(name: str) -> ResponseReturnValue:
     """200 once the callback is stored, also for repeats; 403 for a wrong signature, 400 for what cannot be read."""
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        abort(413)
-    connector = connectors.load(name, current_app.extensions["settings"])
+    request.max_content_length = MAX_BODY_BYTES  # reading more answers 413, whatever length was announced
+    connector = gateways.connector_of(current_app.extensions["settings"], name)
     new = receive_callback(
-        db.session(), connector, raw_body=request.get_data(cache=False), headers=dict(request.headers), address=request.remote_addr or ""
+        db.session(),
+        connector,
+        raw_body=request.get_data(cache=False),
+        headers=dict(request.headers),
+        address=request.remote_addr or "",
     )
     return jsonify(received=True, new=new)

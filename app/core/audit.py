@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import UTC
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -26,7 +27,7 @@ def _digest(previous: bytes, rows: list) -> bytes:  # type: ignore[type-arg]  # 
         fields = [
             row.id,
             row.xact,
-            row.at.isoformat(),
+            row.at.astimezone(UTC).isoformat(),  # whatever time zone the server shows it in
             row.actor,
             row.address,
             row.action,

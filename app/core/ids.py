@@ -7,6 +7,7 @@ import secrets
 
 #: Crockford's base 32: no I, L, O, U, so that a token read aloud comes back right.
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+TOKEN_LENGTH = 15
 
 
 def new_secret() -> str:

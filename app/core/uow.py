@@ -10,14 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import ORMExecuteState, Session
 
 from app.core.actor import Actor
 from app.core.errors import typed
 from app.core.tables import AuditEntry, Event
 
 _KEY = "unit_of_work"
+
+
+@event.listens_for(Session, "do_orm_execute")
+def read_locked_rows_anew(state: ORMExecuteState) -> None:
+    """A row that is read FOR UPDATE is judged as it stands once it is locked.
+
+    SQLAlchemy hands back what it loaded earlier in the transaction, such as by the page's guard, before others changed it.
+    """
+    if state.is_select and getattr(state.statement, "_for_update_arg", None) is not None:
+        state.update_execution_options(populate_existing=True)
 
 
 class UnitOfWork:

@@ -1,1 +1,1 @@
-"""Background work: queues and their retry policy, the worker, the schedule, the relay of events. No business rule stands here."""
+"""Background work: queues and their retry policy, worker, schedule, relay of events. No business rule stands here."""

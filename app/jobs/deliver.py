@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 
 from flask import current_app
+from rq.timeouts import JobTimeoutException
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -29,7 +30,8 @@ _MARK = text(
 def deliver(handler: str, event_ids: list[int]) -> None:
     """Run one handler over up to 100 events, each in a transaction of its own; a failing one does not stop the others.
 
-    What failed keeps its delivery open: the relay brings it again after a growing delay.
+    What failed keeps its delivery open: the relay brings it again after a growing delay. A job whose time is over ends;
+    the queue starts it again, and it goes on with what is left.
     """
     registered = HANDLERS[handler]
     session: Session = db.session()
@@ -44,6 +46,8 @@ def deliver(handler: str, event_ids: list[int]) -> None:
                     text("UPDATE delivery SET error = :error WHERE event_id = :event_id AND handler = :handler"),
                     {"error": type(error).__name__, "event_id": event_id, "handler": handler},
                 )
+            if isinstance(error, JobTimeoutException):
+                raise
 
 
 def _deliver_one(session: Session, registered: Handler, name: str, event_id: int) -> None:

@@ -20,8 +20,9 @@ from app.surfaces.mails import FlaskRenderer
 from config import Settings
 
 _lock = threading.Lock()
-_platforms: dict[tuple[int, int], TradingPlatform] = {}
-_connectors: dict[tuple[int, str], Connector] = {}
+#: Kept per process and for exactly these settings: a server that staff gave another address gets a new adapter.
+_platforms: dict[tuple[object, ...], TradingPlatform] = {}
+_connectors: dict[tuple[object, ...], Connector] = {}
 
 
 def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: bool = False) -> TradingPlatform:
@@ -30,7 +31,7 @@ def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: 
     if fresh:
         return connect(server, password=settings.mt5_password, ca_file=settings.mt5_ca_file)
     with _lock:
-        key = (os.getpid(), server_id)
+        key = (os.getpid(), settings, server_id, server.platform, server.url, server.manager_login, server.time_zone)
         if key not in _platforms:
             _platforms[key] = connect(server, password=settings.mt5_password, ca_file=settings.mt5_ca_file)
         return _platforms[key]
@@ -38,7 +39,7 @@ def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: 
 
 def connector_of(settings: Settings, name: str) -> Connector:
     with _lock:
-        key = (os.getpid(), name)
+        key = (os.getpid(), settings, name)
         if key not in _connectors:
             _connectors[key] = connectors.load(name, settings)
         return _connectors[key]
@@ -50,7 +51,7 @@ def mailer_of(settings: Settings) -> Mailer:
         smtp_port=settings.smtp_port,
         sender=settings.mail_from,
         base_url=settings.base_url,
-        renderer=FlaskRenderer(current_app._get_current_object()),  # type: ignore[attr-defined]  # werkzeug's proxy
+        renderer=FlaskRenderer(current_app._get_current_object()),  # type: ignore[attr-defined]  # noqa: SLF001  # werkzeug's proxy
     )
 
 

@@ -22,7 +22,14 @@ def queue(connection: Redis, name: str) -> Queue:
 
 
 def enqueue(
-    connection: Redis, queue_name: str, function: str, /, *, timeout_s: int = 120, job_id: str | None = None, **arguments: object
+    connection: Redis,
+    queue_name: str,
+    function: str,
+    /,
+    *,
+    timeout_s: int = 120,
+    job_id: str | None = None,
+    **arguments: object,
 ) -> Job:
     """Put a job on a queue. `function` is its dotted path; `arguments` are JSON values, ids by convention."""
     return queue(connection, queue_name).enqueue_call(

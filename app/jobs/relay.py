@@ -55,7 +55,8 @@ def run(settings: Settings) -> None:
 
     while not stop.is_set():
         try:
-            with Session(engine) as session, single_relay(session) as mine:
+            # One connection throughout: the lock belongs to it, and both end together.
+            with engine.connect() as connection, Session(connection) as session, single_relay(session) as mine:
                 if not mine:
                     stop.wait(2)
                     continue
@@ -126,13 +127,16 @@ def relay_new(session: Session, redis: Redis) -> bool:
 
 
 def redeliver(session: Session, redis: Redis) -> None:
-    """Enqueue again what was enqueued and not delivered in time; the wait doubles with each attempt, up to an hour."""
+    """Enqueue again what was enqueued and not delivered in time; the wait doubles with each attempt, up to an hour.
+
+    What failed often enough is left for staff. What never failed was only waiting for a worker, and is brought for ever.
+    """
     with unit_of_work(session, Actor.system("relay")):
         rows = session.execute(
             text(
                 "UPDATE delivery SET enqueued_at = now(), attempts = attempts + 1 WHERE (event_id, handler) IN ("
-                " SELECT event_id, handler FROM delivery WHERE delivered_at IS NULL AND attempts < :max"
-                " AND enqueued_at < now() - make_interval(secs => least(3600, 15 * 2 ^ attempts))"
+                " SELECT event_id, handler FROM delivery WHERE delivered_at IS NULL AND (attempts < :max OR error IS NULL)"
+                " AND enqueued_at < now() - make_interval(secs => least(3600, 15 * 2 ^ least(attempts, 10)))"
                 " ORDER BY enqueued_at LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING event_id, handler"
             ),
             {"max": MAX_ATTEMPTS, "limit": READ_LIMIT},

@@ -23,6 +23,10 @@ from config import Settings
 
 log = logging.getLogger("lotwise.jobs")
 
+#: How far behind the last pull the next one begins: what a server enters late.
+SWEEP_OVERLAP = timedelta(minutes=15)
+FIRST_SWEEP = timedelta(days=1)
+
 
 def resolve_operations(session: Session, settings: Settings) -> None:
     """Look after every operation and account whose answer was lost. A sick server does not stop the others."""
@@ -41,10 +45,11 @@ def resolve_operations(session: Session, settings: Settings) -> None:
 
 
 def open_lost_accounts(session: Session, settings: Settings) -> None:
-    """Bring accounts to an end whose opening was cut off longer than two minutes ago."""
+    """Bring accounts to an end that were asked for longer than two minutes ago."""
     waiting = session.execute(
         select(TradingAccount.id, TradingAccount.server_id).where(
-            TradingAccount.status.in_(("opening", "unknown")), TradingAccount.requested_at < now() - timedelta(minutes=2)
+            TradingAccount.status.in_(("requested", "opening", "unknown")),
+            TradingAccount.requested_at < now() - timedelta(minutes=2),
         )
     ).all()
     session.rollback()
@@ -78,16 +83,31 @@ def settle_commissions(session: Session, settings: Settings) -> None:
 
 
 def sweep_deals(session: Session, settings: Settings) -> None:
-    """Pull the last minutes' deals of every server: the stream is an accelerator, the pull is the proof."""
-    servers = session.scalars(select(Server.id).where(Server.is_active)).all()
-    for server_id in servers:
+    """Pull every server's deals since the last pull that succeeded, with an overlap. So nothing falls between two pulls,
+    however long we or the server were down; what the stream brought already changes nothing.
+    """
+    servers = session.execute(select(Server.id, Server.code).where(Server.is_active)).all()
+    session.rollback()
+    for server_id, code in servers:
+        key = {"job": f"swept:{code}"}
+        last = session.execute(text("SELECT max(slot) FROM cron_slot WHERE job = :job"), key).scalar()
+        started = now()
         try:
-            sync.sweep(
-                session, gateways.platform_of(session, settings, server_id), server_id, since=now() - timedelta(minutes=15)
-            )
+            platform = gateways.platform_of(session, settings, server_id)
+            sync.sweep(session, platform, server_id, since=(last or started - FIRST_SWEEP) - SWEEP_OVERLAP)
         except PlatformError as error:
-            log.warning("sweep failed server=%s error=%s", server_id, type(error).__name__)
+            log.warning("sweep failed server=%s error=%s", code, type(error).__name__)
             session.rollback()
+            continue
+        with unit_of_work(session, Actor.system("sweep_deals")):
+            session.execute(
+                text("INSERT INTO cron_slot (job, slot) VALUES (:job, :slot) ON CONFLICT DO NOTHING"), {**key, "slot": started}
+            )
+
+
+def judge_waiting(session: Session, settings: Settings) -> None:
+    """Judge again deals that could not be priced yet."""
+    accrual.accrue_waiting(session)
 
 
 def expire_holds(session: Session, settings: Settings) -> None:
@@ -109,4 +129,10 @@ def clean_up(session: Session, settings: Settings) -> None:
     with unit_of_work(session, Actor.system("clean_up")):
         session.execute(text("DELETE FROM portal_session WHERE expires_at < now() - interval '30 days'"))
         session.execute(text("DELETE FROM client_token WHERE expires_at < now() - interval '30 days'"))
-        session.execute(text("DELETE FROM cron_slot WHERE slot < now() - interval '7 days'"))
+        session.execute(text("DELETE FROM cron_slot WHERE slot < now() - interval '7 days' AND job NOT LIKE 'swept:%'"))
+        session.execute(
+            text(
+                "DELETE FROM cron_slot AS old USING cron_slot AS newer WHERE old.job LIKE 'swept:%'"
+                " AND newer.job = old.job AND newer.slot > old.slot AND old.slot < now() - interval '7 days'"
+            )
+        )

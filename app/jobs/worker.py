@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, current_app
+from flask import Flask
+from redis.exceptions import RedisError
 from rq import Worker
 from rq.job import Job
 from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
+from app.core import heartbeat
 from app.jobs import queues
 
 if TYPE_CHECKING:
@@ -18,8 +21,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lotwise.jobs")
 
-#: The application of this worker process; set before the pool forks, so that every child finds it loaded.
-_application: Flask | None = None
+
+class HorseKilled(Exception):
+    """The process that ran a job was killed: by the kernel, for its time, or for its memory."""
 
 
 class DatabaseWorker(Worker):
@@ -27,18 +31,38 @@ class DatabaseWorker(Worker):
     SQLAlchemy may have connected; a shared socket would mix two conversations).
     """
 
+    #: Set before the pool forks, so that every child finds it loaded.
+    application: Flask
+
     def main_work_horse(self, job: Job, queue: Any) -> None:
         from app.extensions import db
 
-        assert _application is not None
-        context = _application.app_context()
-        context.push()
+        self.application.app_context().push()
         db.engine.dispose(close=False)
         super().main_work_horse(job, queue)
 
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """RQ calls no exception handler for a killed child; its job may have been the last try all the same."""
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)
+        record_failure(job, HorseKilled, HorseKilled(f"waitpid returned {ret_val}"), None)
+
+
+class DatabaseWorkerPool(WorkerPool):
+    """A pool that gives a sign of life for as long as it has workers."""
+
+    def check_workers(self, respawn: bool = True) -> None:  # noqa: FBT001, FBT002  # RQ's signature
+        super().check_workers(respawn)
+        if self.number_of_active_workers:
+            with suppress(RedisError):
+                heartbeat.beat(self.connection, "worker")
+
 
 def record_failure(job: Job, _type: type, error: BaseException, _traceback: object) -> bool:
-    """RQ exception handler: when a job has used up its retries, keep a row that staff can see and retry."""
+    """RQ exception handler: when a job has used up its retries, keep a row that staff can see and retry.
+
+    RQ calls it before it takes one off `retries_left`, so 0 means that this try was the last. It is called in a job's child,
+    and in the worker itself for jobs that a dead worker left behind.
+    """
     if job.retries_left:
         log.warning("job will be retried id=%s function=%s error=%s", job.id, job.func_name, type(error).__name__)
         return True
@@ -48,8 +72,7 @@ def record_failure(job: Job, _type: type, error: BaseException, _traceback: obje
     from app.extensions import db
 
     log.error("job failed for good id=%s function=%s error=%s", job.id, job.func_name, type(error).__name__)
-    db.session.rollback()
-    with unit_of_work(db.session(), Actor.system("jobs")) as unit:
+    with DatabaseWorker.application.app_context(), unit_of_work(db.session(), Actor.system("jobs")) as unit:
         if not unit.session.query(JobFailure).filter_by(job_id=job.id).first():
             unit.session.add(
                 JobFailure(
@@ -61,15 +84,12 @@ def record_failure(job: Job, _type: type, error: BaseException, _traceback: obje
 
 def run(settings: Settings) -> None:
     """Run the pool until SIGTERM or SIGINT; running jobs finish first."""
-    global _application
     from app import create_app
 
-    _application = create_app(settings)
-    with _application.app_context():
-        connection = current_app.extensions["redis_client"]
-    pool = WorkerPool(
+    DatabaseWorker.application = create_app(settings)
+    pool = DatabaseWorkerPool(
         list(queues.NAMES),
-        connection=connection,
+        connection=DatabaseWorker.application.extensions["redis_client"],
         num_workers=settings.workers,
         worker_class=DatabaseWorker,
         serializer=JSONSerializer,

@@ -10,7 +10,7 @@ import logging
 import secrets
 import string
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
@@ -18,11 +18,12 @@ from app.core.clock import now
 from app.core.crypto import Vault
 from app.core.errors import N_, Conflict, InvalidInput, NotFound
 from app.core.ids import new_token
-from app.core.uow import unit_of_work
+from app.core.locks import try_lock
+from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import chart
 from app.metatrader import booking
-from app.metatrader.errors import BusinessError, NotSent, PlatformError, ServerBusy
-from app.metatrader.platform import NewAccount, TradingPlatform
+from app.metatrader.errors import AccessDenied, BusinessError, NotKnown, NotSent, PlatformError, ServerBusy
+from app.metatrader.platform import AccountState, NewAccount, TradingPlatform
 from app.models.clients import Client
 from app.models.metatrader import Product, TradingAccount
 
@@ -84,10 +85,10 @@ def request_account(session: Session, *, client_id: int, product_id: int, levera
 
 
 def open_account(session: Session, platform: TradingPlatform, vault: Vault, account_id: int) -> str:
-    """Create the account at its server. Safe to repeat; returns the status afterwards.
+    """Create the account at its server. Safe to repeat, also at the same time; returns the status afterwards.
 
     Our password is sealed and committed before it is sent. When an earlier answer was lost, the server is searched for
-    the token first.
+    the token first. Raises the PlatformError after which the account is still to be opened.
     """
     actor = Actor.system("open_account")
     with unit_of_work(session, actor):
@@ -99,31 +100,59 @@ def open_account(session: Session, platform: TradingPlatform, vault: Vault, acco
             account.password_sealed = vault.seal(make_password().encode(), account.token)
         account.status = "opening"
         wanted = _wanted(account, vault.open(account.password_sealed, account.token).decode())
+        server_id = account.server_id
+    with unit_of_work(session, actor) as unit:
+        is_alone = try_lock(session, f"account:{account_id}")
+        account = session.get_one(TradingAccount, account_id, populate_existing=True)
+        if not is_alone or account.status != "opening":
+            return account.status
+        status, state, error = _make_or_find(platform, wanted, maybe_made=maybe_made)
+        booking.lock_server(session, server_id)
+        account = session.get_one(TradingAccount, account_id, with_for_update=True)
+        account.status, account.error = status, str(error)[:300] if error else ""
+        if state is not None:
+            _activate(unit, account, state)
+        elif status == "failed":
+            log.warning("server refused account=%s error=%s", account_id, error)
+            account.password_sealed = None
+            unit.emit("account.failed", subject_id=account.id, client_id=account.client_id)
+    if error is not None and status != "failed":
+        raise error
+    return status
+
+
+def _make_or_find(
+    platform: TradingPlatform, wanted: NewAccount, *, maybe_made: bool
+) -> tuple[str, AccountState | None, PlatformError | None]:
+    """Have the account made, or find it: the status that follows, with the account there or what went wrong."""
     try:
         login = find_by_mark(platform, wanted.group, wanted.mark) if maybe_made else None
-        login = login or platform.create_account(wanted)
-        state = platform.get_account(login)
-    except BusinessError as error:
-        log.warning("server refused account=%s error=%s", account_id, error)
-        with unit_of_work(session, actor) as unit:
-            account = session.get_one(TradingAccount, account_id, with_for_update=True)
-            account.status, account.error, account.password_sealed = "failed", str(error)[:300], None
-            unit.emit("account.failed", subject_id=account.id, client_id=account.client_id)
-        return "failed"
     except PlatformError as error:
-        made_nothing = not maybe_made and isinstance(error, (NotSent, ServerBusy))
-        _note(session, account_id, "requested" if made_nothing else "unknown", type(error).__name__)
-        raise
-    with unit_of_work(session, actor) as unit:
-        account = session.get_one(TradingAccount, account_id, with_for_update=True)
-        account.login, account.status, account.error, account.opened_at = login, "active", "", now()
-        session.flush()
-        booking.adopt_login(session, account.server_id, login, account.id)
-        booking.book_account(session, account.server_id, state, now())
-        if not account.product.is_demo:
-            chart.open_account(session, chart.mt_balance(account.server.code, login, account.currency, client_id=account.client_id))
-        unit.emit("account.opened", subject_id=account.id, client_id=account.client_id, login=login)
-    return "active"
+        return "unknown", None, error
+    try:
+        login = login or platform.create_account(wanted)
+    except (BusinessError, NotKnown) as error:
+        return "failed", None, error
+    except (NotSent, ServerBusy, AccessDenied) as error:
+        return "unknown" if maybe_made else "requested", None, error
+    except PlatformError as error:
+        return "unknown", None, error
+    try:
+        return "active", platform.get_account(login), None
+    except PlatformError as error:
+        return "unknown", None, error  # it is there: the next try finds it by its mark
+
+
+def _activate(unit: UnitOfWork, account: TradingAccount, state: AccountState) -> None:
+    """The login is ours from now on, and so is what was booked for it before. The server must be locked."""
+    session, login = unit.session, state.login
+    account.login, account.opened_at = login, now()
+    session.flush()
+    booking.adopt_login(unit, account.server_id, login, account.id)
+    booking.book_account(session, account.server_id, state, now())
+    if not account.product.is_demo:
+        chart.open_account(session, chart.mt_balance(account.server.code, login, account.currency, client_id=account.client_id))
+    unit.emit("account.opened", subject_id=account.id, client_id=account.client_id, login=login)
 
 
 def find_by_mark(platform: TradingPlatform, group: str, mark: str) -> int | None:
@@ -168,8 +197,3 @@ def _wanted(account: TradingAccount, password: str) -> NewAccount:
         main_password=password,
         investor_password=make_password(),
     )
-
-
-def _note(session: Session, account_id: int, status: str, error: str) -> None:
-    with unit_of_work(session, Actor.system("open_account")):
-        session.execute(update(TradingAccount).where(TradingAccount.id == account_id).values(status=status, error=error))

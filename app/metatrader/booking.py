@@ -15,6 +15,7 @@ from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.orm import Session
 
+from app.core.ids import TOKEN_LENGTH
 from app.core.uow import UnitOfWork
 from app.metatrader.codes import DealAction
 from app.metatrader.commands import finish_operation
@@ -51,7 +52,7 @@ def lock_server(session: Session, server_id: int) -> None:
 
 
 def accounts_by_login(session: Session, server_id: int, logins: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """login → (trading account id, client id) for those that are ours."""
+    """By login: (trading account id, client id), for those that are ours."""
     rows = session.execute(
         select(TradingAccount.login, TradingAccount.id, TradingAccount.client_id).where(
             TradingAccount.server_id == server_id, TradingAccount.login.in_(set(logins))
@@ -74,25 +75,28 @@ def book_deals(unit: UnitOfWork, server_id: int, reports: list[DealReport]) -> B
     for report in reports:
         ticket, fingerprint = report.deal.ticket, _fingerprint(report)
         history = known.setdefault(ticket, [])
-        if any(fingerprint == seen for _, _, seen in history):
+        seen = {revision.fingerprint for revision in history}
+        if fingerprint in seen or _deleted(fingerprint) in seen:
             continue
         if history:
             superseded.append(ticket)
-        revision = history[-1][1] + 1 if history else 1
-        history.append((0, revision, fingerprint))
-        operation = operations.get(report.deal.comment[:15])
-        rows.append(_row(server_id, report, revision, fingerprint, owners.get(report.deal.login), operation is not None))
-        if operation is not None and not report.is_deleted:
-            finish_operation(unit, operation, ticket)
+        made = _Revision(
+            number=history[-1].number + 1 if history else 1,
+            fingerprint=fingerprint,
+            is_ours=history[-1].is_ours if history else _is_ours(unit, operations, report),
+        )
+        history.append(made)
+        rows.append(_row(server_id, report, made, owners.get(report.deal.login)))
     if superseded:
         session.execute(
-            update(Deal).where(Deal.server_id == server_id, Deal.ticket.in_(superseded), Deal.is_current).values(is_current=False)
+            update(Deal)
+            .where(Deal.server_id == server_id, Deal.ticket.in_(superseded), Deal.is_current)
+            .values(is_current=False)
         )
     _keep_newest_current(rows)
     if rows:
         booked.deal_ids = list(session.scalars(insert(Deal).returning(Deal.id, sort_by_parameter_order=True), rows))
-        for start in range(0, len(booked.deal_ids), DEALS_PER_EVENT):
-            unit.emit("deal.booked", subject_id=server_id, deal_ids=booked.deal_ids[start : start + DEALS_PER_EVENT])
+        _tell(unit, server_id, booked.deal_ids)
     logins = {row["login"] for row in rows}
     booked.client_ids = {client_id for login, (_, client_id) in owners.items() if login in logins}
     return booked
@@ -131,7 +135,7 @@ def book_positions(session: Session, server_id: int, changes: list[tuple[Reporte
     ]
     if rows:
         statement = upsert(Position)
-        changed = ("volume", "price_open", "price_current", "profit", "swap", "update_ms")
+        changed = ("action", "volume", "price_open", "price_current", "profit", "swap", "update_ms")
         session.execute(
             statement.on_conflict_do_update(
                 index_elements=["server_id", "ticket"],
@@ -157,45 +161,96 @@ def book_account(session: Session, server_id: int, state: AccountState, at: date
     ).scalar_one_or_none()
 
 
-def adopt_login(session: Session, server_id: int, login: int, account_id: int) -> None:
-    """Give a new account what was booked for its login before we knew it was ours."""
-    for table in (Deal, Position):
-        session.execute(
+def adopt_login(unit: UnitOfWork, server_id: int, login: int, account_id: int) -> None:
+    """Give a new account what was booked for its login before we knew it was ours. The server must be locked.
+
+    Tells of the deals once more, because whoever judged them without their owner has to judge again.
+    """
+    deal_ids, _ = (
+        unit.session.scalars(
             update(table)
             .where(table.server_id == server_id, table.login == login, table.trading_account_id.is_(None))
             .values(trading_account_id=account_id)
-        )
+            .returning(table.id)
+        ).all()
+        for table in (Deal, Position)
+    )
+    _tell(unit, server_id, sorted(deal_ids))
+
+
+def _tell(unit: UnitOfWork, server_id: int, deal_ids: list[int]) -> None:
+    for start in range(0, len(deal_ids), DEALS_PER_EVENT):
+        unit.emit("deal.booked", subject_id=server_id, deal_ids=deal_ids[start : start + DEALS_PER_EVENT])
+
+
+@dataclass(frozen=True)
+class _Revision:
+    number: int
+    fingerprint: bytes
+    is_ours: bool
+
+
+@dataclass(frozen=True)
+class _Operation:
+    id: int
+    deal_ticket: int | None
 
 
 def _fingerprint(report: DealReport) -> bytes:
     """The content's fingerprint; a deletion has one of its own, so that it is a revision too."""
-    return report.deal.fingerprint() if not report.is_deleted else b"deleted:" + report.deal.fingerprint()[:24]
+    fingerprint = report.deal.fingerprint()
+    return _deleted(fingerprint) if report.is_deleted else fingerprint
 
 
-def _known_revisions(session: Session, server_id: int, tickets: set[int]) -> dict[int, list[tuple[int, int, bytes]]]:
-    """ticket → (id, revision, fingerprint) of all its revisions, oldest first."""
-    known: dict[int, list[tuple[int, int, bytes]]] = {}
+def _deleted(fingerprint: bytes) -> bytes:
+    """The fingerprint of the deletion of a deal that last stood so. A deal that was deleted does not come back by itself:
+    the same content afterwards is a late repeat.
+    """
+    return b"deleted:" + fingerprint[:24]
+
+
+def _known_revisions(session: Session, server_id: int, tickets: set[int]) -> dict[int, list[_Revision]]:
+    """By ticket: all its revisions, oldest first."""
+    known: dict[int, list[_Revision]] = {}
     rows = session.execute(
-        select(Deal.ticket, Deal.id, Deal.revision, Deal.fingerprint)
+        select(Deal.ticket, Deal.revision, Deal.fingerprint, Deal.is_ours)
         .where(Deal.server_id == server_id, Deal.ticket.in_(tickets))
         .order_by(Deal.ticket, Deal.revision)
     )
     for row in rows:
-        known.setdefault(row.ticket, []).append((row.id, row.revision, row.fingerprint))
+        known.setdefault(row.ticket, []).append(_Revision(row.revision, row.fingerprint, row.is_ours))
     return known
 
 
-def _our_operations(session: Session, server_id: int, reports: list[DealReport]) -> dict[str, int]:
-    """token → operation id, for balance deals whose comment begins with a token of ours."""
-    tokens = {report.deal.comment[:15] for report in reports if report.deal.action == DealAction.BALANCE and report.deal.comment}
+def _our_operations(session: Session, server_id: int, reports: list[DealReport]) -> dict[tuple[int, str], _Operation]:
+    """By (login, token): operations whose token begins the comment of a balance deal here."""
+    tokens = {_token(report.deal) for report in reports if report.deal.action == DealAction.BALANCE and report.deal.comment}
     if not tokens:
         return {}
     rows = session.execute(
-        select(BalanceOperation.token, BalanceOperation.id).where(
+        select(BalanceOperation.login, BalanceOperation.token, BalanceOperation.id, BalanceOperation.deal_ticket).where(
             BalanceOperation.server_id == server_id, BalanceOperation.token.in_(tokens)
         )
     )
-    return {row.token: row.id for row in rows}
+    return {(row.login, row.token): _Operation(row.id, row.deal_ticket) for row in rows}
+
+
+def _is_ours(unit: UnitOfWork, operations: dict[tuple[int, str], _Operation], report: DealReport) -> bool:
+    """Whether this is the one deal that a balance operation of ours made; then the operation is done.
+
+    A trade never is, whatever the client wrote as its comment; and a deal that is gone proves nothing.
+    """
+    deal = report.deal
+    operation = operations.get((deal.login, _token(deal)))
+    if operation is None or deal.action != DealAction.BALANCE:
+        return False
+    if report.is_deleted:
+        return operation.deal_ticket == deal.ticket
+    return finish_operation(unit, operation.id, deal.ticket)
+
+
+def _token(deal: ReportedDeal) -> str:
+    return deal.comment[:TOKEN_LENGTH]
 
 
 def _keep_newest_current(rows: list[dict[str, Any]]) -> None:
@@ -205,15 +260,13 @@ def _keep_newest_current(rows: list[dict[str, Any]]) -> None:
         row["is_current"] = last[row["ticket"]] == index
 
 
-def _row(
-    server_id: int, report: DealReport, revision: int, fingerprint: bytes, owner: tuple[int, int] | None, is_ours: bool
-) -> dict[str, Any]:
+def _row(server_id: int, report: DealReport, made: _Revision, owner: tuple[int, int] | None) -> dict[str, Any]:
     deal = report.deal
     return {
         "server_id": server_id,
         "ticket": deal.ticket,
-        "revision": revision,
-        "fingerprint": fingerprint,
+        "revision": made.number,
+        "fingerprint": made.fingerprint,
         "is_void": report.is_deleted or deal.action in (DealAction.BUY_CANCELED, DealAction.SELL_CANCELED),
         "login": deal.login,
         "trading_account_id": owner[0] if owner else None,
@@ -239,5 +292,5 @@ def _row(
         "server_time_ms": deal.server_time_ms,
         "utc_offset_min": report.utc_offset_min,
         "done_at": report.done_at,
-        "is_ours": is_ours,
+        "is_ours": made.is_ours,
     }

@@ -16,11 +16,12 @@ from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
 from app.core.clock import now
+from app.core.errors import N_, Conflict
 from app.core.ids import new_token
+from app.core.locks import try_lock
 from app.core.money import Money
 from app.core.uow import UnitOfWork, unit_of_work
-from app.core.errors import Conflict, N_
-from app.metatrader.errors import BusinessError, NotSent, PlatformError, ServerBusy
+from app.metatrader.errors import AccessDenied, BusinessError, NotKnown, NotSent, PlatformError, ServerBusy
 from app.metatrader.platform import TradingPlatform
 from app.models.metatrader import BalanceOperation
 
@@ -60,39 +61,62 @@ def create_operation(unit: UnitOfWork, *, server_id: int, login: int, amount: Mo
 def send_operation(session: Session, platform: TradingPlatform, operation_id: int) -> str:
     """Send a new operation once and record what came of it. Safe to repeat; returns the status afterwards.
 
-    "sending" is committed before the call. Another operation in flight for the same login leaves this one "new".
+    "sending" is committed before the call. Another operation in flight for the same login leaves this one "new". While the
+    call lasts a lock shows that the sender lives; a sender that was given up for dead meanwhile sends nothing.
     """
+    actor = Actor.system("send_operation")
     try:
-        with unit_of_work(session, Actor.system("send_operation")) as unit:
-            claimed = session.execute(
+        with unit_of_work(session, actor) as unit:
+            attempt = session.execute(
                 update(BalanceOperation)
                 .where(BalanceOperation.id == operation_id, BalanceOperation.status == "new")
                 .values(status="sending", sends=BalanceOperation.sends + 1, sent_at=now(), looks=0, looked_at=None)
-                .returning(BalanceOperation.id)
+                .returning(BalanceOperation.sends)
             ).scalar_one_or_none()
-            operation = session.get_one(BalanceOperation, operation_id, populate_existing=True)
-            if claimed is None:
-                return operation.status
-            unit.emit("operation.sending", subject_id=operation.id)
-            login, token = operation.login, operation.token
-            amount = Money(operation.amount_minor, operation.currency)
+            if attempt is None:
+                return session.scalars(select(BalanceOperation.status).where(BalanceOperation.id == operation_id)).one()
+            unit.emit("operation.sending", subject_id=operation_id)
     except IntegrityError:
         log.info("another operation is in flight operation=%s", operation_id)
         return "new"
+    with unit_of_work(session, actor) as unit:
+        is_alone = try_lock(session, _lock_name(operation_id))
+        operation = session.get_one(BalanceOperation, operation_id, populate_existing=True)
+        if not is_alone or operation.status != "sending" or operation.sends != attempt:
+            return operation.status
+        ticket, status, error = _ask_server(platform, operation)
+        if ticket is not None:
+            finish_operation(unit, operation_id, ticket)
+            return "done"
+        return _record(unit, operation_id, attempt, status, error)
+
+
+def _ask_server(platform: TradingPlatform, operation: BalanceOperation) -> tuple[int | None, str, str]:
+    """The deal's ticket, or the status that follows and why. Before a repeated sending the token is looked for once more."""
+    login, token = operation.login, operation.token
+    amount = Money(operation.amount_minor, operation.currency)
+    if operation.sends > 1:
+        try:
+            ticket = find_token(platform, login, token, operation.created_at - SEARCH_MARGIN)
+        except PlatformError as error:
+            return None, "unknown", type(error).__name__
+        if ticket is not None:
+            return ticket, "done", ""
     try:
-        ticket = platform.balance_operation(login, amount.decimal, token)
-    except (NotSent, ServerBusy) as error:
-        return _record(session, operation_id, "new", type(error).__name__)
-    except BusinessError as error:
-        return _record(session, operation_id, "failed", str(error))
+        return platform.balance_operation(login, amount.decimal, token), "done", ""
+    except (NotSent, ServerBusy, AccessDenied) as error:
+        return None, "new", type(error).__name__
+    except (BusinessError, NotKnown) as error:
+        return None, "failed", str(error)
     except PlatformError as error:
-        return _record(session, operation_id, "unknown", type(error).__name__)
-    with unit_of_work(session, Actor.system("send_operation")) as unit:
-        return finish_operation(unit, operation_id, ticket)
+        return None, "unknown", type(error).__name__
 
 
-def finish_operation(unit: UnitOfWork, operation_id: int, deal_ticket: int) -> str:
-    """The server has done it: proven by its answer, or by a deal that carries the token. The first proof wins."""
+def finish_operation(unit: UnitOfWork, operation_id: int, deal_ticket: int) -> bool:
+    """The server has done it: proven by its answer, or by a deal that carries the token. The first proof wins.
+
+    Returns whether this deal is the operation's. A second deal with its token, or one after a refusal, is told to staff.
+    """
     done = unit.session.execute(
         update(BalanceOperation)
         .where(BalanceOperation.id == operation_id, BalanceOperation.status.in_(("new", "sending", "unknown")))
@@ -101,7 +125,12 @@ def finish_operation(unit: UnitOfWork, operation_id: int, deal_ticket: int) -> s
     ).scalar_one_or_none()
     if done is not None:
         unit.emit("operation.done", subject_id=operation_id, deal_ticket=deal_ticket)
-    return "done"
+        return True
+    known = unit.session.scalars(select(BalanceOperation.deal_ticket).where(BalanceOperation.id == operation_id)).one()
+    if known != deal_ticket:
+        log.error("contradicted operation=%s deal=%s known=%s", operation_id, deal_ticket, known)
+        unit.emit("operation.contradicted", subject_id=operation_id, deal_ticket=deal_ticket)
+    return known == deal_ticket
 
 
 def resolve_operation(session: Session, platform: TradingPlatform, operation_id: int) -> str:
@@ -110,30 +139,45 @@ def resolve_operation(session: Session, platform: TradingPlatform, operation_id:
     Found: done. Not found in two looks at least a minute apart: new again, to be sent once more, unless the amount is
     large; then it stays unknown until a person decides. `platform` must be a fresh session.
     """
-    with unit_of_work(session, Actor.system("resolve_operation")) as unit:
+    actor = Actor.system("resolve_operation")
+    with unit_of_work(session, actor) as unit:
         operation = session.get_one(BalanceOperation, operation_id, with_for_update=True)
         moment = now()
-        if operation.status == "sending" and operation.sent_at is not None and moment - operation.sent_at > LOST_AFTER:
+        if operation.status == "sending" and _is_lost(session, operation, moment):
             operation.status, operation.error = "unknown", "the sending process died"
             unit.emit("operation.unknown", subject_id=operation.id)
-        if operation.status != "unknown" or operation.sent_at is None:
+        if operation.status != "unknown":
             return operation.status
         if operation.looked_at is not None and moment - operation.looked_at < LOOK_INTERVAL:
             return operation.status
-        login, token, sent_at = operation.login, operation.token, operation.sent_at
-    ticket = find_token(platform, login, token, sent_at - SEARCH_MARGIN)
-    with unit_of_work(session, Actor.system("resolve_operation")) as unit:
+        login, token, since = operation.login, operation.token, operation.created_at - SEARCH_MARGIN
+        attempt, looked_at = operation.sends, operation.looked_at
+    ticket = find_token(platform, login, token, since)
+    with unit_of_work(session, actor) as unit:
         operation = session.get_one(BalanceOperation, operation_id, with_for_update=True)
-        if operation.status != "unknown" or operation.sent_at != sent_at:
-            return operation.status
         if ticket is not None:
-            return finish_operation(unit, operation_id, ticket)
+            finish_operation(unit, operation_id, ticket)
+            session.refresh(operation)
+            return operation.status
+        # Two who looked at the same time have looked once.
+        if operation.status != "unknown" or operation.sends != attempt or operation.looked_at != looked_at:
+            return operation.status
         operation.looks += 1
         operation.looked_at = now()
         if operation.looks >= LOOKS_BEFORE_RESEND and abs(operation.amount_minor) <= RESEND_LIMIT_MINOR:
             operation.status = "new"
             unit.emit("operation.new", subject_id=operation.id)
         return operation.status
+
+
+def _is_lost(session: Session, operation: BalanceOperation, moment: datetime) -> bool:
+    """Whether the process that was sending has died: it is long ago, and nobody holds the sender's lock."""
+    assert operation.sent_at is not None
+    return moment - operation.sent_at > LOST_AFTER and try_lock(session, _lock_name(operation.id))
+
+
+def _lock_name(operation_id: int) -> str:
+    return f"operation:{operation_id}"
 
 
 def find_token(platform: TradingPlatform, login: int, token: str, since: datetime) -> int | None:
@@ -169,7 +213,7 @@ def unresolved_operations(session: Session) -> list[tuple[int, int, str]]:
             BalanceOperation.status.in_(("unknown", "sending"))
             | ((BalanceOperation.status == "new") & (BalanceOperation.created_at < now() - LOST_AFTER))
         )
-        .order_by(BalanceOperation.id)
+        .order_by(BalanceOperation.looked_at.nulls_first(), BalanceOperation.id)
         .limit(200)
     ).all()
     session.rollback()
@@ -180,12 +224,11 @@ def unresolved_operations(session: Session) -> list[tuple[int, int, str]]:
 _FACTS = {"new": "operation.waiting", "unknown": "operation.unknown", "failed": "operation.failed"}
 
 
-def _record(session: Session, operation_id: int, status: str, error: str) -> str:
-    """Write down how sending ended, unless somebody proved in the meantime that it was done."""
-    with unit_of_work(session, Actor.system("send_operation")) as unit:
-        operation = session.get_one(BalanceOperation, operation_id, with_for_update=True)
-        if operation.status == "sending":
-            operation.status, operation.error = status, error[:300]
-            operation.finished_at = now() if status == "failed" else None
-            unit.emit(_FACTS[status], subject_id=operation.id)
-        return operation.status
+def _record(unit: UnitOfWork, operation_id: int, attempt: int, status: str, error: str) -> str:
+    """Write down how this sending ended, unless somebody proved in the meantime that it was done."""
+    operation = unit.session.get_one(BalanceOperation, operation_id, with_for_update=True)
+    if operation.status == "sending" and operation.sends == attempt:
+        operation.status, operation.error = status, error[:300]
+        operation.finished_at = now() if status == "failed" else None
+        unit.emit(_FACTS[status], subject_id=operation.id)
+    return operation.status

@@ -17,7 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import create_engine, select
 from sqlalchemy.dialects.postgresql import insert
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.core import heartbeat, live
@@ -85,8 +85,8 @@ def book_entries(session: Session, servers: dict[str, Server], entries: list[Ent
     try:
         return _book(session, servers, entries)
     except OperationalError:
-        raise
-    except SQLAlchemyError:
+        raise  # the database is away or busy: the whole batch comes again
+    except Exception:
         log.exception("batch refused, booking its %d entries one by one", len(entries))
     clients: set[int] = set()
     for entry in entries:
@@ -94,9 +94,10 @@ def book_entries(session: Session, servers: dict[str, Server], entries: list[Ent
             clients |= _book(session, servers, [entry])
         except OperationalError:
             raise
-        except SQLAlchemyError as error:
+        except Exception as error:
+            log.exception("entry refused stream=%s entry=%s", entry.stream, entry.id)
             with unit_of_work(session, Actor.system("ingest")) as unit:
-                park(unit, entry, f"refused by the database: {type(error).__name__}")
+                park(unit, entry, f"cannot be booked: {type(error).__name__}")
     return clients
 
 
@@ -141,10 +142,15 @@ def book_events(unit: UnitOfWork, server: Server, events: list[AnyEvent]) -> set
 
 def park(unit: UnitOfWork, entry: Entry, reason: str) -> None:
     """Keep an entry that cannot be booked where staff see it, with the reason. Parking twice keeps one row."""
-    fields = {name.decode("utf-8", "backslashreplace"): value.decode("utf-8", "backslashreplace") for name, value in entry.fields.items()}
+    fields = {_legible(name): _legible(value) for name, value in entry.fields.items()}
     unit.session.execute(
         insert(DeadLetter)
         .values(stream=entry.stream, entry_id=entry.id, fields=fields, reason=reason[:300])
         .on_conflict_do_nothing(index_elements=["stream", "entry_id"])
     )
     log.warning("parked stream=%s entry=%s reason=%s", entry.stream, entry.id, reason[:120])
+
+
+def _legible(raw: bytes) -> str:
+    """Any bytes as a text that the database can hold."""
+    return raw.decode("utf-8", "backslashreplace").replace("\x00", "\\x00")

@@ -15,23 +15,29 @@ from app.metatrader.platform import TradingPlatform
 from app.metatrader.servertime import server_zone
 from app.models.metatrader import Product, Server, TradingAccount
 
+#: Ingest waits while a unit holds the server, and a statement has room for so many parameters.
+DEALS_PER_UNIT = 500
+
 
 def sweep(session: Session, platform: TradingPlatform, server_id: int, *, since: datetime) -> int:
     """Book every deal of our groups since a moment; what is already booked changes nothing. Returns how many were new."""
     server = session.get_one(Server, server_id)
-    groups = session.scalars(select(Product.group).where(Product.server_id == server_id).distinct().order_by(Product.group)).all()
+    groups = session.scalars(
+        select(Product.group).where(Product.server_id == server_id).distinct().order_by(Product.group)
+    ).all()
     zone = server_zone(server.time_zone)
     session.rollback()
     new = 0
     for group in groups:
         deals = platform.deals_by_group(group, since, now())
-        moments = zone.in_order(deal.server_time_ms for deal in deals)
+        moments = zone.in_order((deal.server_time_ms for deal in deals), not_before=since)
         reports = [
             booking.DealReport(deal, moment.utc, moment.utc_offset_min) for deal, moment in zip(deals, moments, strict=True)
         ]
-        with unit_of_work(session, Actor.system("sweep")) as unit:
-            booking.lock_server(session, server_id)
-            new += len(booking.book_deals(unit, server_id, reports).deal_ids)
+        for start in range(0, len(reports), DEALS_PER_UNIT):
+            with unit_of_work(session, Actor.system("sweep")) as unit:
+                booking.lock_server(session, server_id)
+                new += len(booking.book_deals(unit, server_id, reports[start : start + DEALS_PER_UNIT]).deal_ids)
     return new
 
 
