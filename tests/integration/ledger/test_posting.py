@@ -390,26 +390,28 @@ def test_200_legs_are_one_transaction(book, many):
 
 @REFUSALS
 def test_no_posting_reads_all_accounts(database, book_of, many):
-    """A plan that scans the accounts is invisible with ten of them and costs most of the speed with ten thousand."""
-    with database.owner_session() as session:
-        session.execute(text("INSERT INTO ledger.currency VALUES ('USD', 2)"))
-        session.execute(
-            text(
-                "INSERT INTO ledger.account (code, kind, currency, may_go_negative)"
-                " SELECT 'a' || n, 'liability', 'USD', true FROM generate_series(1, 10000) AS n"
-            )
-        )
-        session.execute(text("ANALYZE ledger.account"))
-        session.commit()
+    """A plan that scans the accounts is the cheapest while there are ten, and stays when there are ten thousand."""
     scanned = text(
         "SELECT seq_tup_read, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE schemaname = 'ledger' AND relname = 'account'"
     )
     with database.session() as session:
         book = book_of(session)
+        with unit_of_work(session, book.actor):
+            giver, taker = book.wallet(1, "100"), book.wallet(2)
+            for _ in range(10):
+                _send(book, _legs(book, giver, taker, "1"), many=many)
+        with database.owner_session() as owner:
+            owner.execute(
+                text(
+                    "INSERT INTO ledger.account (code, kind, currency, may_go_negative)"
+                    " SELECT 'a' || n, 'liability', 'USD', true FROM generate_series(1, 10000) AS n"
+                )
+            )
+            owner.commit()
         for n in range(1, 11):
             _send(book, [debit(f"a{n}", book.money("1")), credit(f"a{1000 * n}", book.money("1"))], many=many)
         found = session.execute(scanned).one()
         assert found.seq_tup_read == 0
         assert 20 <= found.idx_tup_fetch <= 200
         session.execute(text("SELECT count(closed_at) FROM ledger.account"))
-        assert session.execute(scanned).one().seq_tup_read == 10_000, "the measure itself works"
+        assert session.execute(scanned).one().seq_tup_read > 10_000, "the measure itself works"
