@@ -110,7 +110,10 @@ def book_positions(session: Session, server_id: int, changes: list[tuple[Reporte
     if not changes:
         return set()
     owners = accounts_by_login(session, server_id, (position.login for position, _, _ in changes))
-    newest = {position.ticket: (position, closed, opened_at) for position, closed, opened_at in changes}
+    newest: dict[int, tuple[ReportedPosition, bool, datetime]] = {}
+    for position, closed, opened_at in changes:
+        if position.ticket not in newest or position.update_ms >= newest[position.ticket][0].update_ms:
+            newest[position.ticket] = (position, closed, opened_at)
     closed_tickets = [ticket for ticket, (_, closed, _) in newest.items() if closed]
     if closed_tickets:
         session.execute(delete(Position).where(Position.server_id == server_id, Position.ticket.in_(closed_tickets)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting, proofs, queries
 from app.metatrader import accounts, commands, ingest
+from app.metatrader.fields import write_deal
 from app.metatrader.platform import Deal as SimulatorDeal
 from app.metatrader.platform import ServerAccess
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
@@ -149,11 +151,36 @@ class House:
         self.session.rollback()
         assert [proof for proof in proofs.prove(self.session) if proof.breaks] == []
 
+    def edit(self, ticket: int, **changes: object) -> None:
+        """Change a deal as a dealer does: the server moves the balance along and tells of it."""
+        old = self.simulator.store.deal(ticket)
+        self._change(ticket, old.login, "update", old, replace(old, modification_flags=1, **changes))
+
+    def delete(self, ticket: int) -> None:
+        """Delete a deal as a dealer does."""
+        old = self.simulator.store.deal(ticket)
+        self._change(ticket, old.login, "delete", old, None)
+
+    def _change(self, ticket: int, login: int, change: str, old: SimulatorDeal, new: SimulatorDeal | None) -> None:
+        store, journal = self.simulator.store, self.simulator.journal
+        with store.transaction():
+            if new is None:
+                store._run("DELETE FROM deal WHERE ticket = ?", ticket)
+            else:
+                store._run("UPDATE deal SET fields = ? WHERE ticket = ?", json.dumps(write_deal(new)), ticket)
+            user = store.account(login)
+            user.balance += int(((new.result if new else 0) - old.result).scaleb(2))
+            store.save_account(user)
+            journal.deal(change, new or old)
+            journal.account(self.simulator.exchange.state(login))
+
     def drain(self) -> None:
         """Let the simulator publish what it has, and book all of it."""
         wait_until(lambda: self.simulator.store.outbox_size() == 0)
-        stop = _StopWhen(lambda: self._is_drained())
-        ingest.consume(self.session, self.redis, stop)
+        stop = _StopWhen(self._is_drained)
+        with self.database.session() as session:
+            ingest.consume(session, self.redis, stop)
+        self.session.rollback()
 
     def _is_drained(self) -> bool:
         stream = "mt:sim:0"
@@ -212,7 +239,7 @@ def add_server(session: Session, simulator: Simulator, code: str = "sim") -> int
                     currency=currency,
                     leverages=[100, 200],
                     is_demo=product == "demo",
-                )  # fmt: skip
+                )
             )
         return server.id
 
