@@ -102,7 +102,7 @@ def accrue_commissions(session: Session, event: Event, settings: Settings) -> No
 
 HANDLERS: dict[str, Handler] = {
     "attribute_client": Handler(("client.registered",), attribute_client),
-    "send_mail": Handler(tuple(mail.HANDLERS), send_mail),
+    "send_mail": Handler(tuple(mail.HANDLERS), send_mail, is_command=True),
     "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True),
     "send_operation": Handler(("operation.new",), send_operation, queue="money", is_command=True),
     "follow_operation": Handler(

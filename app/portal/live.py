@@ -103,12 +103,14 @@ def _stream(pubsub: PubSub, engine: Engine, session_id: int, missed: set[str], s
         while time.monotonic() < ends_at:
             message = pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
             fact = _fact(message["data"]) if message else ""
+            if not slot.is_held():
+                yield f"retry: {COME_BACK_LATER_MS}\n\n"
+                return
             if fact:
                 yield from map(_event, topics_of(fact))
             if fact in _ENDINGS or time.monotonic() >= beat_at:
                 if not _is_open(engine, session_id):
                     return
-                slot.renew()
                 beat_at = time.monotonic() + HEARTBEAT_S
                 yield ": still here\n\n"
 
@@ -144,7 +146,11 @@ def _answer(parts: Iterator[str] | list[str]) -> Response:
 
 
 class _Slot:
-    """The right to one stream: one of this process's, and one of the client's, counted over all processes in Redis."""
+    """The right to one stream: one of this process's, and one of the client's, counted over all processes in Redis.
+
+    Of a client's streams the newest count: a page that was left is not noticed until something is written to it, and the
+    page that is looked at must not wait for that.
+    """
 
     def __init__(self, redis: Redis, process_slots: threading.BoundedSemaphore, client_id: int) -> None:
         self._redis = redis
@@ -154,25 +160,22 @@ class _Slot:
         self._is_taken = False
 
     def take(self) -> bool:
-        """Whether there was room. Streams that ended without a word are forgotten after three heartbeats."""
+        """Whether this process has room. The client's oldest streams beyond the bound lose their right."""
         if not self._process_slots.acquire(blocking=False):
             return False
         self._is_taken = True
         with suppress(RedisError):
             pipeline = self._redis.pipeline()
-            pipeline.zremrangebyscore(self._key, 0, time.time())
-            pipeline.zcard(self._key)
-            if pipeline.execute()[1] >= MOST_PER_CLIENT:
-                self.give_back()
-                return False
-            self.renew()
+            pipeline.zremrangebyscore(self._key, 0, time.time() - 2 * LIFETIME_S)
+            pipeline.zadd(self._key, {self._name: time.time()})
+            pipeline.zremrangebyrank(self._key, 0, -MOST_PER_CLIENT - 1)
+            pipeline.expire(self._key, int(2 * LIFETIME_S))
+            pipeline.execute()
         return True
 
-    def renew(self) -> None:
-        pipeline = self._redis.pipeline()
-        pipeline.zadd(self._key, {self._name: time.time() + 3 * HEARTBEAT_S})
-        pipeline.expire(self._key, int(4 * HEARTBEAT_S))
-        pipeline.execute()
+    def is_held(self) -> bool:
+        """Whether newer streams have not pushed this one out."""
+        return self._redis.zscore(self._key, self._name) is not None
 
     def give_back(self) -> None:
         if self._is_taken:

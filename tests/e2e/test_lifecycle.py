@@ -120,7 +120,7 @@ class Lifecycle:
     def sends(self, kind: str, words: str) -> None:
         page = self.client
         self.open(page, "/portal/documents")
-        page.set_input_files(f"#proof-{kind} [name=file]", {"name": f"{kind}.jpg", "mimeType": "image/jpeg", "buffer": picture(words)})
+        page.set_input_files(f"#proof-{kind} input[type=file]", {"name": f"{kind}.jpg", "mimeType": "image/jpeg", "buffer": picture(words)})
         page.click(f"#proof-{kind} form button[type=submit]")
         expect(page.locator(f"#proof-{kind}")).to_contain_text("We check it")
 
@@ -263,7 +263,7 @@ class Lifecycle:
             page.evaluate("setTimeout(() => document.querySelector('dialog[open] form').requestSubmit(), 50)")
         said = []
         for page in pages:
-            page.wait_for_function("document.querySelector('.toast, main .banner, .banner') !== null && !document.querySelector('dialog[open]')")
+            expect(page.locator("[data-toast], .banner").first).to_be_visible()
             said.append(page.locator("body").inner_text())
         assert sum("Approved: 300.00 USD" in text for text in said) == 1, said
         assert sum("Your click changed nothing" in text for text in said) == 1, said
