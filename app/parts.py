@@ -58,5 +58,7 @@ def set_up_logging() -> None:
     """Warnings of everybody and our own progress, as lines on the standard error output."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("lotwise").setLevel(logging.INFO)
-    # Flask-AppBuilder warns at every start of each column type that its search form has no field for.
-    logging.getLogger("flask_appbuilder.models.filters").setLevel(logging.ERROR)
+    # Flask-AppBuilder warns of each column type that its search form has no field for, and of each menu entry that it
+    # looks for under a second name when permissions are made.
+    for name in ("flask_appbuilder.models.filters", "flask_appbuilder.security.sqla.manager"):
+        logging.getLogger(name).setLevel(logging.ERROR)
