@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from babel import Locale
 from babel.messages.catalog import Catalog, Message
 from babel.messages.checkers import python_format
 from babel.messages.mofile import write_mo
@@ -103,6 +104,15 @@ def test_markup_and_numbers_stand_in_the_translation_as_in_the_source(catalogue:
         if not message.pluralizable and sorted(pattern.findall(message.id)) != sorted(pattern.findall(message.string))
     ]
     assert wrong == []
+
+
+@every_language
+def test_amounts_keep_their_order_between_words_from_right_to_left(catalogue: Catalog) -> None:
+    """The invisible mark U+200E before an amount shows "300.00 USD" that way round, as tables do."""
+    if Locale.parse(catalogue.locale_identifier).text_direction == "ltr":
+        pytest.skip("written from left to right")
+    bare = re.compile(r"(?<!\u200e)%\((?:amount|minimum|maximum)\)s")
+    assert [message.string for message in messages(catalogue) if any(map(bare.search, forms(message.string)))] == []
 
 
 @every_language
