@@ -58,10 +58,12 @@ def _deliver_one(session: Session, registered: Handler, name: str, event_id: int
             text("SELECT 1 FROM delivery WHERE event_id = :event_id AND handler = :handler AND delivered_at IS NULL"), key
         ).scalar()
         event = session.get(Event, event_id)
-        session.rollback()
         if not waiting or event is None:
+            session.rollback()
             return
-        registered.function(session, session.merge(event, load=False), settings)
+        session.expunge(event)  # the command's own transactions come and go
+        session.rollback()
+        registered.function(session, event, settings)
         with unit_of_work(session, Actor.system(name)):
             session.execute(_MARK, key)
         return

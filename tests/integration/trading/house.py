@@ -24,6 +24,7 @@ from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting, proofs, queries
 from app.metatrader import accounts, commands, ingest
+from app.metatrader.codes import DealAction
 from app.metatrader.fields import write_deal
 from app.metatrader.platform import Deal as SimulatorDeal
 from app.metatrader.platform import ServerAccess
@@ -169,7 +170,11 @@ class House:
             else:
                 store._run("UPDATE deal SET fields = ? WHERE ticket = ?", json.dumps(write_deal(new)), ticket)
             user = store.account(login)
-            user.balance += int(((new.result if new else 0) - old.result).scaleb(2))
+            moved = int(((new.result if new else 0) - old.result).scaleb(2))
+            if old.action == DealAction.CREDIT:
+                user.credit += moved
+            else:
+                user.balance += moved
             store.save_account(user)
             journal.deal(change, new or old)
             journal.account(self.simulator.exchange.state(login))

@@ -1,0 +1,175 @@
+"""Pulls: what the stream lost is found, and nothing counts twice."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import select, text
+
+from app.core.uow import unit_of_work
+from app.jobs import gateways, tasks
+from app.metatrader import sync
+from app.metatrader.simulator import Simulator
+from app.models.metatrader import Deal, Product, Server
+from tests.integration.trading.house import PASSWORD, SYSTEM, USER, House, in_threads, wait_until
+
+HOUR = timedelta(hours=1)
+
+
+def sweep(house: House, since: datetime | None = None) -> int:
+    return sync.sweep(house.session, house.platform, house.server_id, since=since or datetime.now(UTC) - HOUR)
+
+
+def tickets(house: House) -> list[int]:
+    house.session.rollback()
+    return list(house.session.scalars(select(Deal.ticket).order_by(Deal.ticket)))
+
+
+def lose_the_stream(house: House) -> None:
+    wait_until(lambda: house.simulator.store.outbox_size() == 0)
+    house.redis.delete("mt:sim:0")
+
+
+@pytest.fixture
+def login(house: House) -> int:
+    made = house.add_account().login
+    house.simulator.exchange.balance_operation(made, 2, Decimal(5_000), "start")
+    return made
+
+
+def test_what_the_stream_lost_is_found(house, login):
+    house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.10"))
+    lose_the_stream(house)
+    house.simulator.control.trade(login, "EURUSD", "sell", Decimal("0.10"))
+    house.drain()
+    assert len(tickets(house)) == 2
+    assert sweep(house) == 3
+    assert tickets(house) == [deal.ticket for deal in house.at_server(login)]
+    owners = set(house.session.scalars(select(Deal.trading_account_id)))
+    assert owners == {house.session.scalars(text("SELECT id FROM trading_account")).one()}
+    assert sweep(house) == 0
+    assert len(house.events(house.server_id, "deal.booked")) == 2
+
+
+def test_a_lost_edit_is_found(house, login):
+    house.drain()
+    (deal,) = house.at_server(login)
+    house.edit(deal.ticket, profit=Decimal(4_000))
+    lose_the_stream(house)
+    assert sweep(house) == 1
+    rows = house.session.execute(select(Deal.revision, Deal.profit, Deal.is_current).order_by(Deal.revision)).all()
+    assert [tuple(row) for row in rows] == [(1, 5_000, False), (2, 4_000, True)]
+
+
+def test_a_pull_that_is_late_brings_nothing_deleted_back(house, login):
+    house.drain()
+    (deal,) = house.at_server(login)
+    house.delete(deal.ticket)
+    house.drain()
+    house.simulator.store.add_deal(deal)  # what a pull saw that began before the deletion
+    assert sweep(house) == 0
+    assert house.session.scalars(select(Deal.is_void).where(Deal.is_current)).one()
+
+
+def test_an_operation_whose_deal_only_the_pull_saw(house, login):
+    house.faults("execute_then_drop", path="trade/balance")
+    operation_id = house.order(login)
+    assert house.send(operation_id) == "unknown"
+    lose_the_stream(house)
+    sweep(house)
+    assert house.operation(operation_id).status == "done"
+
+
+def test_stream_and_pull_at_the_same_time(house, login, monkeypatch):
+    monkeypatch.setattr(sync, "DEALS_PER_UNIT", 3)
+    for _ in range(10):
+        house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.10"))
+
+    def pull():
+        with house.database.session() as session, house.connect() as platform:
+            return sync.sweep(session, platform, house.server_id, since=datetime.now(UTC) - HOUR)
+
+    in_threads(house.drain, pull, pull)
+    assert tickets(house) == [deal.ticket for deal in house.at_server(login)]
+    assert len(tickets(house)) == 21
+
+
+def test_only_the_groups_of_our_products_are_pulled(house):
+    with unit_of_work(house.session, SYSTEM):
+        house.session.delete(house.session.scalars(select(Product).where(Product.code == "eur")).one())
+    other = house.simulator.control.users.add({**USER, "Group": r"real\std\eur"}).login
+    house.simulator.exchange.balance_operation(other, 2, Decimal(1), "x")
+    lose_the_stream(house)
+    assert sweep(house) == 0
+
+
+def test_the_hour_that_occurs_twice(house, tmp_path):
+    """At 01:30 UTC the server's clock shows half past three for the second time that night."""
+    moment = datetime(2025, 10, 26, 1, 30, tzinfo=UTC)
+    with Simulator(state_dir=tmp_path / "night", password=PASSWORD, tick_s=0, clock=lambda: moment) as night:
+        login = night.control.users.add(USER).login
+        night.exchange.balance_operation(login, 2, Decimal(1), "x")
+        with house.connect(url=night.url, ca_file=str(night.ca_file)) as platform:
+            sync.sweep(house.session, platform, house.server_id, since=moment - timedelta(minutes=15))
+    deal = house.session.scalars(select(Deal)).one()
+    assert (deal.done_at, deal.utc_offset_min) == (moment, 120)
+
+
+def test_the_task_goes_on_where_the_last_pull_ended(house, login, clock, monkeypatch):
+    asked = []
+    real = sync.sweep
+
+    def remember(session, platform, server_id, *, since):
+        asked.append(since)
+        return real(session, platform, server_id, since=since)
+
+    monkeypatch.setattr(sync, "sweep", remember)
+    lose_the_stream(house)
+    started = clock()
+    tasks.sweep_deals(house.session, house.settings)
+    assert len(tickets(house)) == 1
+    assert abs(asked[0] - (started - tasks.FIRST_SWEEP - tasks.SWEEP_OVERLAP)) < timedelta(seconds=10)
+    house.faults("drop", "drop", path="deal/get_batch")
+    clock.advance(300)
+    tasks.sweep_deals(house.session, house.settings)
+    clock.advance(5 * 24 * 3600)
+    tasks.sweep_deals(house.session, house.settings)
+    assert asked[1] == asked[2]  # the failed one does not count, however long it is ago
+    assert abs(asked[2] - (started - tasks.SWEEP_OVERLAP)) < timedelta(seconds=10)
+    tasks.clean_up(house.session, house.settings)
+    tasks.sweep_deals(house.session, house.settings)
+    assert asked[3] > asked[2]
+
+
+def test_one_server_that_is_down_stops_no_other(house, login):
+    with unit_of_work(house.session, SYSTEM):
+        house.session.add(
+            Server(code="a-down", name="x", platform="mt5_web", url="https://127.0.0.1:1", manager_login=1, time_zone="EET")
+        )
+        house.session.flush()
+        product = house.session.scalars(select(Product).where(Product.code == "ecn")).one()
+        product.server_id = house.session.scalars(select(Server.id).where(Server.code == "a-down")).one()
+    lose_the_stream(house)
+    tasks.sweep_deals(house.session, house.settings)
+    assert len(tickets(house)) == 1
+    assert house.session.scalars(text("SELECT job FROM cron_slot")).all() == ["swept:sim"]
+
+
+def test_a_person_refreshes_an_account(house, login):
+    account_id = house.session.scalars(text("SELECT id FROM trading_account")).one()
+    sync.refresh_account(house.session, house.platform, account_id)
+    row = house.session.execute(text("SELECT balance, equity, state_at FROM trading_account")).one()
+    assert (row.balance, row.equity) == (5_000, 5_000)
+    assert datetime.now(UTC) - row.state_at < timedelta(minutes=1)
+
+
+def test_a_server_that_moved_gets_a_new_adapter(house):
+    before = gateways.platform_of(house.session, house.settings, house.server_id)
+    assert gateways.platform_of(house.session, house.settings, house.server_id) is before
+    with unit_of_work(house.session, SYSTEM):
+        house.session.get_one(Server, house.server_id).url = "https://127.0.0.1:2"
+    after = gateways.platform_of(house.session, house.settings, house.server_id)
+    assert after is not before
+    before.close()
