@@ -237,12 +237,15 @@ def _use(session: Session, token: ClientToken) -> Client:
 
 
 def _address(email: str) -> tuple[str, dict[str, str]]:
-    """The normal form of a mail address, or a problem. No name server is asked: the mail itself is the proof."""
+    """The normal form of a mail address, or a problem. No name server is asked: the mail itself is the proof.
+
+    The part before the @ must be ASCII, because not every mail server carries others (RFC 6531); domains of all scripts pass.
+    """
     try:
-        address = validate_email(email.strip(), check_deliverability=False).normalized
+        checked = validate_email(email.strip(), check_deliverability=False, allow_smtputf8=False, strict=True)
     except (EmailNotValidError, UnicodeError):
         return "", {"email": N_("Please enter a mail address such as name@example.com.")}
-    return address, {}
+    return checked.normalized, {}
 
 
 def _tidy(name: str) -> str:

@@ -88,9 +88,9 @@ def shown_name(file_name: str, media_type: str) -> str:
     """The client's name for the file, fit to be shown: no folders, no invisible signs, the suffix of what it really is."""
     last = file_name.replace("\\", "/").rsplit("/", 1)[-1]
     visible = "".join(sign if sign.isprintable() else " " for sign in unicodedata.normalize("NFC", last))
-    stem = " ".join(visible.split()).rpartition(".")[0] or " ".join(visible.split())
+    stem, dot, ending = " ".join(visible.split()).rpartition(".")
     suffix = _SUFFIXES[media_type]
-    return (stem.strip(". ")[: _SHOWN_NAME - len(suffix)] or "document") + suffix
+    return ((stem if dot else ending).strip(". ")[: _SHOWN_NAME - len(suffix)] or "document") + suffix
 
 
 def _make_room(session: Session, client_id: int, kind: str) -> None:

@@ -14,6 +14,7 @@ from wtforms import (
     EmailField,
     HiddenField,
     PasswordField,
+    SelectChoice,
     SelectField,
     StringField,
     TelField,
@@ -62,7 +63,8 @@ class RegisterForm(FlaskForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.country.choices = [("", gettext("Please choose")), *country_names(str(get_locale()))]
+        countries = country_names(str(get_locale()))
+        self.country.choices = [SelectChoice("", gettext("Please choose")), *(SelectChoice(*country) for country in countries)]
 
 
 class SignInForm(FlaskForm):
@@ -94,7 +96,11 @@ class UploadForm(FlaskForm):
 
 
 class ProfileForm(FlaskForm):
-    language = SelectField(_l("Language"), choices=[(code, language["name"]) for code, language in LANGUAGES.items()])
+    language = SelectField(
+        _l("Language"),
+        choices=[SelectChoice(code, language["name"]) for code, language in LANGUAGES.items()],
+        invalid_choice_message=_l("Please choose a language."),
+    )
     phone = TelField(_l("Telephone"), description=_l("With the country code, such as +44 20 7946 0958."))
     address = TextAreaField(_l("Address"), description=_l("Street, town, postal code, as on your proof of address."))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, current_app, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
@@ -32,6 +32,9 @@ PLACES = (
     ("documents", N_("Documents"), "portal.documents", "id"),
     ("profile", N_("Profile"), "portal.profile", "user"),
 )
+
+#: Addresses of our own pages, with what may follow a question mark; no dots, so that none leads out of /portal.
+_OWN_PAGE = re.compile(r"/portal(/[A-Za-z0-9_-]+)*/?(\?[A-Za-z0-9_.~%&=+:/-]*)?")
 
 P = ParamSpec("P")
 
@@ -106,11 +109,9 @@ def client_actor() -> Actor:
 
 def safe_next(target: str | None) -> str:
     """A page of the portal to go to after sign-in; the start page instead of anything else that the address names."""
-    parts = urlsplit(target or "")
-    is_ours = target and not parts.scheme and not parts.netloc and parts.path.startswith("/portal/")
-    if not is_ours or "\\" in parts.path or "//" in parts.path or parts.path.startswith(url_for("portal.sign_out")):
-        return url_for("portal.home")
-    return parts.path + ("?" + parts.query if parts.query else "")
+    if target and _OWN_PAGE.fullmatch(target) and not target.startswith(url_for("portal.sign_out")):
+        return target
+    return url_for("portal.home")
 
 
 def by_account() -> str:

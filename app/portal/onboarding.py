@@ -71,7 +71,7 @@ def terms() -> ResponseReturnValue:
 @limiter.limit("30 per hour", methods=["POST"])
 @limiter.limit("5 per hour", key_func=guards.by_account, methods=["POST"])
 def check_mail() -> ResponseReturnValue:
-    """Where registration leads: look into your mailbox, with a button for another mail. Says nothing about whether the address is known."""
+    """Look into your mailbox, or ask for another mail. Does not tell whether the address is known."""
     form = MailForm(data={"email": g.client.email if g.client else session.get(_MAIL, "")})
     if form.validate_on_submit():
         onboarding.request_verification(db.session(), email=form.email.data, actor_address=request.remote_addr or "")
