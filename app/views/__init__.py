@@ -11,7 +11,7 @@ from app.surfaces import formats
 
 def init_app(app: Flask) -> None:
     """Bind Flask-AppBuilder and register every desk. Called inside the application context."""
-    from app.views import clients, documents, home, ledger, metatrader, partners, payments, system
+    from app.views import clients, documents, home, ledger, metatrader, partners, payments, staff, system
 
     appbuilder = AppBuilder(update_perms=False)
     appbuilder.init_app(app, db.session)
@@ -19,4 +19,5 @@ def init_app(app: Flask) -> None:
     app.extensions["babel"].locale_selector = formats.select_locale
     for desk in (clients, documents, payments, ledger, metatrader, partners, system):
         desk.register(appbuilder)
+    staff.name_menus(appbuilder)
     app.context_processor(home.navigation)

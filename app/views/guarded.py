@@ -10,7 +10,8 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from flask import abort, flash, request
+from flask import abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_appbuilder import BaseView, ModelView
 from flask_appbuilder.baseviews import BaseModelView
 from flask_appbuilder.models.sqla.interface import SQLAInterface
@@ -177,6 +178,12 @@ class BackOfficeView(ModelView):
             flash(sentence(error), "danger")
             return False
         return True
+
+    def post_add_redirect(self) -> ResponseReturnValue:
+        """To the list, where the new row stands; the way back is unknown when the form was opened by its address."""
+        return redirect(url_for(f"{self.endpoint}.list"))
+
+    post_edit_redirect = post_add_redirect
 
     def check(self, item: Any) -> None:
         """Rules beyond the form's own; raise InvalidInput. Override per view."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from flask_appbuilder import AppBuilder
 from flask_appbuilder.security.views import RoleModelView, UserDBModelView
 from flask_babel import lazy_gettext as _l
 
@@ -48,3 +49,11 @@ class OfficeSecurityManager(StaffSecurityManager):
         super().__init__(appbuilder)
         self.userdbmodelview.datamodel = AuditedInterface(self.user_model)
         self.rolemodelview.datamodel = AuditedInterface(self.role_model)
+
+
+def name_menus(appbuilder: AppBuilder) -> None:
+    """Our words for the library's own menu entries."""
+    for name, label in {"List Users": _l("Staff"), "List Roles": _l("Roles"), "List Groups": _l("Groups")}.items():
+        item = appbuilder.menu.find(name)
+        if item is not None:
+            item.label = label

@@ -304,9 +304,7 @@ class Lifecycle:
         self.open(page, "/roles/add")
         page.fill("[name=name]", "Clerk")
         for permission in ("can list on Clients", "can list on Deals"):
-            page.click(".select2-choices")
-            page.keyboard.type(permission)
-            page.locator(".select2-result-label", has_text=re.compile(f"^{permission}$")).click()
+            self.choose(page, "permissions", permission)
         self.shot(page, "role-editor", phone=False)
         page.get_by_role("button", name="Save").click()
         page.wait_for_url("**/roles/list/**")
@@ -318,11 +316,16 @@ class Lifecycle:
             page.fill(f"[name={name}]", value)
         if not page.is_checked("[name=active]"):
             page.check("[name=active]")
-        page.click("#s2id_roles .select2-choices")
-        page.keyboard.type("Clerk")
-        page.locator(".select2-result-label", has_text=re.compile("^Clerk$")).click()
+        self.choose(page, "roles", "Clerk")
         page.get_by_role("button", name="Save").click()
         page.wait_for_url("**/users/list/**")
+
+    @staticmethod
+    def choose(page: Page, field: str, words: str) -> None:
+        """Choose an option of a select with search, as a person types and clicks."""
+        page.locator(f"#{field} + .select2-container").click()
+        page.keyboard.type(words)
+        page.locator(".select2-results__option", has_text=re.compile(f"^{words}$")).click()
 
     def clerk_sees_two_things(self) -> None:
         page = self.staff("clerk")
