@@ -16,6 +16,13 @@ class InvalidPeriod(InvalidInput):
     message = N_("Please choose a period of up to one year that has begun already.")
 
 
+class TooManyLines(InvalidInput):
+    """Laying out a statement takes time in proportion to its lines; a person is waiting for it."""
+
+    code = "reporting.too_many_lines"
+    message = N_("A statement holds %(most)s lines at most. Please choose a shorter period.")
+
+
 class UnknownReport(NotFound):
     """There is no folder of this name under reports/."""
 

@@ -126,13 +126,11 @@ def locale_of(language: str) -> Locale:
 
 
 def filters(locale: Locale) -> dict[str, Any]:
-    """How reports write what JSON carries: amounts, prices, lots, moments, days, countries. Digits are Latin in every language."""
+    """How reports write what JSON carries: amounts, prices, lots, moments, days, countries. Always in Latin digits."""
 
     def number(value: Decimal, digits: int) -> str:
         pattern = "#,##0." + "0" * digits if digits else "#,##0"
-        return str(
-            format_decimal(value, format=pattern, locale=locale, numbering_system="latn", decimal_quantization=False)
-        )
+        return str(format_decimal(value, format=pattern, locale=locale, numbering_system="latn", decimal_quantization=False))
 
     def figure(amount: Mapping[str, Any]) -> str:
         """The amount without its currency, for columns that name it in their head."""

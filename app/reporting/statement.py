@@ -20,9 +20,11 @@ from app.core.money import Money
 from app.ledger import queries
 from app.models.clients import Client
 from app.reporting.accounts import AccountStatement, Difference, Period, account_statements
-from app.reporting.errors import InvalidPeriod, UnknownClient
+from app.reporting.errors import InvalidPeriod, TooManyLines, UnknownClient
 
 MAX_DAYS = 366
+#: About ten milliseconds of layout each.
+MAX_LINES = 5_000
 
 #: What a transaction was to the client, by its kind; a reversal by the kind it reverses.
 MOVEMENTS = {
@@ -89,7 +91,7 @@ class Statement:
 def client_statement(session: Session, *, client_id: int, first: date, last: date) -> Statement:
     """The statement of one client from the beginning of `first` to the end of `last`, in UTC.
 
-    Demo accounts are left out: no money stands on them. Raises UnknownClient and InvalidPeriod.
+    Demo accounts are left out: no money stands on them. Raises UnknownClient, InvalidPeriod and TooManyLines.
     """
     at = now()
     if not (first <= last and (last - first).days < MAX_DAYS and first <= at.date()):
@@ -100,6 +102,8 @@ def client_statement(session: Session, *, client_id: int, first: date, last: dat
     period = Period(_midnight(first), _midnight(last + timedelta(days=1)))
     wallets = tuple(_wallet(session, code, period) for code in _wallet_codes(session, client_id))
     accounts, differences = account_statements(session, client_id, period)
+    if sum(len(wallet.movements) for wallet in wallets) + sum(len(account.lines) for account in accounts) > MAX_LINES:
+        raise TooManyLines({"period": TooManyLines.message}, most=MAX_LINES)
     return Statement(
         client_id=client_id,
         name=client.full_name,
