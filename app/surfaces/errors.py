@@ -30,7 +30,8 @@ SENTENCES = {
 }
 
 STALE_FORM = N_(
-    "This page was open for too long, or the form came from elsewhere. Nothing was changed. Please reload and try again."
+    "This page was open for too long, or the form came from elsewhere. Nothing was changed. "
+    "Please reload and try again."
 )
 
 
@@ -57,7 +58,8 @@ def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
     return answer(
         400,
         gettext(
-            "This page was open for too long, or the form came from elsewhere. Nothing was changed. Please reload and try again."
+            "This page was open for too long, or the form came from elsewhere. Nothing was changed. "
+    "Please reload and try again."
         ),
         "csrf",
     )

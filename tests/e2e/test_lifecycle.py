@@ -120,7 +120,9 @@ class Lifecycle:
     def sends(self, kind: str, words: str) -> None:
         page = self.client
         self.open(page, "/portal/documents")
-        page.set_input_files(f"#proof-{kind} input[type=file]", {"name": f"{kind}.jpg", "mimeType": "image/jpeg", "buffer": picture(words)})
+        page.set_input_files(
+            f"#proof-{kind} input[type=file]", {"name": f"{kind}.jpg", "mimeType": "image/jpeg", "buffer": picture(words)}
+        )
         page.click(f"#proof-{kind} form button[type=submit]")
         expect(page.locator(f"#proof-{kind}")).to_contain_text("We check it")
 
@@ -330,12 +332,24 @@ class Lifecycle:
     def clerk_sees_two_things(self) -> None:
         page = self.staff("clerk")
         self.open(page, "/")
-        links = [link for link in page.locator("#rail a").evaluate_all("links => links.map(link => new URL(link.href).pathname)") if link != "/"]
+        links = [
+            link
+            for link in page.locator("#rail a").evaluate_all("links => links.map(link => new URL(link.href).pathname)")
+            if link != "/"
+        ]
         assert sorted(links) == ["/clientview/list/", "/dealview/list/"]
         self.shot(page, "clerk", phone=False)
         for path in ("/clientview/list/", "/dealview/list/"):
             self.open(page, path)
-        for path in ("/clientview/show/1", "/depositview/list/", "/withdrawals/", "/documents/", "/users/list/", "/roles/list/", "/auditview/list/"):
+        for path in (
+            "/clientview/show/1",
+            "/depositview/list/",
+            "/withdrawals/",
+            "/documents/",
+            "/users/list/",
+            "/roles/list/",
+            "/auditview/list/",
+        ):
             answer = page.request.get(self.brokerage.url + path, max_redirects=0)
             assert answer.status in (302, 403, 404), path
 

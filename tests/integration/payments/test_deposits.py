@@ -30,7 +30,6 @@ from app.payments.connector import (
 )
 from app.payments.connectors.stripe_objects import ATTEMPT
 from app.payments.errors import ClientNotApproved
-
 from tests.integration.payments.conftest import WEBHOOK_SECRET
 
 

@@ -16,7 +16,6 @@ from app.models.metatrader import BalanceOperation, TradingAccount
 from app.models.payments import Transfer
 from app.payments import transfers
 from app.payments.errors import NotEnoughOnAccount, WrongCurrency
-
 from tests.integration.payments.conftest import add_client
 
 

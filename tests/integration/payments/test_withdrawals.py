@@ -20,7 +20,6 @@ from app.models.payments import Deposit, Withdrawal
 from app.payments import janitor, withdrawals
 from app.payments.connector import Failed, Settled
 from app.payments.errors import AlreadyDecided, NoPaymentToRefund, NotRefundable, ReasonMissing
-
 from tests.integration.payments.conftest import OFFICER, OTHER_OFFICER, add_client
 
 
