@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from flask import Flask
 from flask_appbuilder.security.sqla.models import Role
 
@@ -23,6 +25,8 @@ def sync(app: Flask) -> dict[str, int]:
     """
     with app.app_context():
         manager = appbuilder.sm
+        # It warns of every page that has a permission name of its own instead of its class name; all of ours have.
+        logging.getLogger("flask_appbuilder.security.sqla.manager").setLevel(logging.ERROR)
         for name in (manager.auth_role_admin, manager.auth_role_public):
             manager.add_role(name)
         appbuilder.add_permissions(update_perms=True)
