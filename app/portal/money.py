@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from typing import Any
 
@@ -33,6 +34,22 @@ CURRENCIES = ("USD", "EUR")
 MOVEMENTS = 25
 
 
+#: A plain number, or one with thousands grouped by commas or spaces; a comma never stands for the decimal point, because
+#: "1,5" read as 15 would be another amount than the one meant.
+_PLAIN = re.compile(r"[0-9]+(\.[0-9]+)?")
+_GROUPED = re.compile(r"[0-9]{1,3}([, \N{NO-BREAK SPACE}\N{NARROW NO-BREAK SPACE}])[0-9]{3}(\1[0-9]{3})*(\.[0-9]+)?")
+
+
+def plain_number(typed: str) -> str:
+    """The number as typed, without grouping and in Latin digits. Raises InvalidMoney for anything that could be misread."""
+    text = typed.strip().translate(ARABIC_DIGITS)
+    if _PLAIN.fullmatch(text):
+        return text
+    if _GROUPED.fullmatch(text):
+        return re.sub(r"[^0-9.]", "", text)
+    raise InvalidMoney(message=N_("Please write the amount as in 1000.50, with a point before the decimals."))
+
+
 class AmountForm(FlaskForm):
     """An amount; `key` is drawn when the page is made, so that sending twice is one request."""
 
@@ -46,15 +63,14 @@ class AmountForm(FlaskForm):
 
     def money(self, currency: str) -> Money:
         """The amount typed, with grouping taken out. Raises InvalidMoney."""
-        text = (self.amount.data or "").replace(",", "").replace("\N{NO-BREAK SPACE}", "").replace(" ", "")
-        amount = Money.parse(text.translate(ARABIC_DIGITS), currency)
+        amount = Money.parse(plain_number(self.amount.data or ""), currency)
         if amount.amount_minor <= 0:
             raise InvalidMoney(message=N_("Please enter an amount above zero."))
         return amount
 
 
 #: Arabic-Indic digits and decimal sign, as Arabic keyboards type them.
-ARABIC_DIGITS = str.maketrans("٠١٢٣٤٥٦٧٨٩٫", "0123456789.", "٬")
+ARABIC_DIGITS = str.maketrans("٠١٢٣٤٥٦٧٨٩٫٬", "0123456789.,")
 
 
 class DepositForm(AmountForm):
