@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from datetime import timedelta
 
 from sqlalchemy import select, text
@@ -15,6 +16,7 @@ from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.jobs import gateways
 from app.ledger import holds
+from app.ledger.errors import HoldAlreadyResolved
 from app.metatrader import accounts, commands, mirror, sync
 from app.metatrader.errors import PlatformError
 from app.models.metatrader import Server, TradingAccount
@@ -115,7 +117,8 @@ def expire_holds(session: Session, settings: Settings) -> None:
     due = holds.due_holds(session)
     session.rollback()
     for hold_id in due:
-        with unit_of_work(session, actor):
+        # Captured or released between the list and now: nothing is left to expire.
+        with suppress(HoldAlreadyResolved), unit_of_work(session, actor):
             holds.expire_hold(session, hold_id, actor=actor)
 
 

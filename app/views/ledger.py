@@ -28,7 +28,7 @@ class LedgerTransactionView(ReadOnlyView):
     show_columns = ["id", "seq", "kind", "idempotency_key", "effective_at", "posted_at", "actor", "details"]
     list_columns = ["seq", "kind", "idempotency_key", "actor", "posted_at"]
     search_columns = ["kind", "idempotency_key", "actor", "posted_at"]
-    base_order = ("seq", "desc")
+    base_order = ("id", "desc")
     formatters_columns = formatters(idempotency_key=identifier)
 
 
