@@ -65,14 +65,15 @@ def media_type_of(content: bytes, max_bytes: int) -> str:
 
 
 def _decode_picture(content: bytes, format_name: str) -> None:
-    """Decode every pixel, after a look at how many there are. Pillow finds check sums and truncation."""
+    """Decode every pixel, after a look at how many there are."""
     limit = PictureTooLarge(limit_megapixels=MAX_MEGAPIXELS)
     try:
         with Image.open(BytesIO(content), formats=[format_name]) as picture:
             if picture.width * picture.height > MAX_MEGAPIXELS * 1_000_000:
                 raise limit
             picture.verify()
-        with Image.open(BytesIO(content), formats=[format_name]) as picture:
+        source = _Source(content)
+        with Image.open(source, formats=[format_name]) as picture:
             picture.load()
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise limit from None
@@ -80,6 +81,22 @@ def _decode_picture(content: bytes, format_name: str) -> None:
         raise
     except Exception as error:  # the decoders raise whatever the broken bytes lead them to
         raise BrokenFile() from error
+    if source.ran_out:
+        raise BrokenFile()
+
+
+class _Source(BytesIO):
+    """Remembers that a decoder asked for more than there is.
+
+    Pillow refuses truncated pictures unless a flag of the whole process says otherwise, and WeasyPrint sets that flag.
+    """
+
+    ran_out = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        found = super().read(size)
+        self.ran_out = self.ran_out or (not found and size != 0)
+        return found
 
 
 def _parse_pdf(content: bytes) -> None:
