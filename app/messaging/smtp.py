@@ -13,13 +13,13 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import format_datetime, parseaddr
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from email_validator import EmailNotValidError, validate_email
 
 TIMEOUT_S = 10
-#: Submission with TLS from the first byte, and submission that must turn to TLS before the first mail.
-IMPLICIT_TLS_PORT, STARTTLS_PORT = 465, 587
+
+TLS = Literal["none", "starttls", "implicit"]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x80-\x9f\u2028\u2029]+")
 
@@ -75,15 +75,20 @@ def domain_of(sender: str) -> str:
     return parseaddr(sender)[1].partition("@")[2] or "localhost"
 
 
-def transmit(host: str, port: int, message: EmailMessage) -> None:
+def tls_of(port: int) -> TLS:
+    """Port 465 speaks TLS from the first byte (RFC 8314), port 587 must turn to TLS before anything is said (RFC 3207)."""
+    if port == 465:
+        return "implicit"
+    return "starttls" if port == 587 else "none"
+
+
+def transmit(host: str, port: int, message: EmailMessage, *, tls: TLS | None = None) -> None:
     """Hand one message to the server. Raises MailRefused (for good) or MailNotSent (try again later).
 
-    Port 465 speaks TLS at once, port 587 must turn to TLS before anything is said; certificates are verified.
+    `tls` follows the port unless it is given; certificates are verified.
     """
     try:
-        with _connect(host, port) as smtp:
-            if port == STARTTLS_PORT:
-                smtp.starttls(context=ssl.create_default_context())
+        with _connect(host, port, tls or tls_of(port)) as smtp:
             smtp.send_message(message)
     except smtplib.SMTPRecipientsRefused as error:
         raise _judged(error, code=max((code for code, _ in error.recipients.values()), default=0)) from None
@@ -96,10 +101,17 @@ def transmit(host: str, port: int, message: EmailMessage) -> None:
         raise MailNotSent(type(error).__name__) from None
 
 
-def _connect(host: str, port: int) -> smtplib.SMTP:
-    if port == IMPLICIT_TLS_PORT:
+def _connect(host: str, port: int, tls: TLS) -> smtplib.SMTP:
+    if tls == "implicit":
         return smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_S, context=ssl.create_default_context())
-    return smtplib.SMTP(host, port, timeout=TIMEOUT_S)
+    smtp = smtplib.SMTP(host, port, timeout=TIMEOUT_S)
+    if tls == "starttls":
+        try:
+            smtp.starttls(context=ssl.create_default_context())
+        except BaseException:
+            smtp.close()
+            raise
+    return smtp
 
 
 def _judged(error: Exception, *, code: int) -> MailRefused | MailNotSent:
