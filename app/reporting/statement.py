@@ -32,6 +32,7 @@ MOVEMENTS = {
     "withdrawal": N_("Withdrawal"),
     "transfer_to_account": N_("To trading account"),
     "transfer_to_wallet": N_("From trading account"),
+    "migration_opening": N_("Brought over from the former system"),
 }
 REVERSALS = {
     "deposit": N_("Deposit taken back"),
