@@ -61,10 +61,11 @@ def document_card(kind: str) -> ResponseReturnValue:
     """One proof's card for live updates; 204 while the page shows the present state, so that a chosen file stays chosen."""
     if kind not in DOCUMENT_KINDS:
         abort(404)
-    document = compliance.documents_of(db.session(), g.client.id).get(kind)
-    if request.args.get("shown") == state_of(document):
+    proofs = compliance.documents_of(db.session(), g.client.id)
+    if request.args.get("shown") == state_of(proofs.get(kind)):
         return "", 204
-    return render_template("portal/document_card.html", kind=kind, document=document, form=UploadForm(prefix=kind), **_limits())
+    form = UploadForm(prefix=kind)
+    return render_template("portal/document_card.html", kind=kind, document=proofs.get(kind), form=form, **_context(proofs))
 
 
 @portal.get("/documents/<int:document_id>/file")
@@ -88,8 +89,11 @@ def state_of(document: Document | None) -> str:
 def _page(forms: dict[str, UploadForm], status: int = 200) -> ResponseReturnValue:
     proofs = compliance.documents_of(db.session(), g.client.id)
     cards = [(kind, proofs.get(kind), forms.get(kind) or UploadForm(formdata=None, prefix=kind)) for kind in DOCUMENT_KINDS]
-    return render_template("portal/documents.html", cards=cards, **_limits()), status
+    return render_template("portal/documents.html", cards=cards, **_context(proofs)), status
 
 
-def _limits() -> dict[str, object]:
-    return {"accept": ACCEPT, "max_bytes": current_app.extensions["settings"].upload_max_bytes, "state_of": state_of}
+def _context(proofs: dict[str, Document]) -> dict[str, object]:
+    """What every card needs. `urgent` is the first proof missing or rejected: its button is the page's primary one."""
+    urgent = next((kind for kind in DOCUMENT_KINDS if kind not in proofs or proofs[kind].status == "rejected"), None)
+    max_bytes = current_app.extensions["settings"].upload_max_bytes
+    return {"accept": ACCEPT, "max_bytes": max_bytes, "state_of": state_of, "urgent": urgent}

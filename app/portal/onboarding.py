@@ -92,9 +92,7 @@ def verify(secret: str) -> ResponseReturnValue:
             return render_template("portal/verify.html", form=form)
         onboarding.verify_email(db.session(), secret, actor_address=request.remote_addr or "")
     except AppError as error:
-        return render_template(
-            "portal/link_refused.html", error=error, sentence=sentence(error), purpose="verify"
-        ), error.http_status
+        return _refused(error, "verify")
     session.pop(_MAIL, None)
     flash(gettext("Your mail address is confirmed."), "success")
     return redirect(url_for("portal.home" if g.client else "portal.sign_in"))
@@ -173,9 +171,7 @@ def reset(secret: str) -> ResponseReturnValue:
     except InvalidInput as error:
         problems = show_problems(form, error)
     except AppError as error:
-        return render_template(
-            "portal/link_refused.html", error=error, sentence=sentence(error), purpose="reset"
-        ), error.http_status
+        return _refused(error, "reset")
     return render_template("portal/reset.html", form=form, problems=problems), 422 if form.is_submitted() else 200
 
 

@@ -189,6 +189,8 @@ def test_opening_the_link_does_not_use_it_and_pressing_the_button_does(visitor, 
     for again in (visitor.get(path), visitor.bare_post(path, {"csrf_token": visitor.token("/portal/sign-in")})):
         assert again.status_code == 410
         assert "This link was used already" in again.text
+        assert "If it was you, your mail address is confirmed." in again.text
+        assert 'href="/portal/sign-in"' in again.text
 
 
 def test_who_is_signed_in_already_goes_on_to_the_start_page(visitor, database, make_client):
