@@ -13,8 +13,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, ScalarSelect, case, func, or_, select, true
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, case, exists, func, or_, select, true
+from sqlalchemy.orm import Session, aliased
 
 from app.core.errors import N_
 from app.core.money import Money
@@ -22,7 +22,7 @@ from app.ledger import chart
 from app.metatrader.codes import DealAction, DealEntry
 from app.metatrader.mirror import CREDIT_ACTIONS
 from app.models.ledger import Account, Entry, Transaction
-from app.models.metatrader import Deal, TradingAccount
+from app.models.metatrader import BalanceOperation, Deal, TradingAccount
 from app.models.payments import Transfer
 from app.reporting.positions import OpenPosition, align_prices, open_positions
 
@@ -122,7 +122,7 @@ def account_statements(
         .where(
             TradingAccount.client_id == client_id,
             TradingAccount.login.is_not(None),
-            TradingAccount.opened_at < period.end,
+            func.coalesce(TradingAccount.opened_at, TradingAccount.requested_at) < period.end,
             TradingAccount.product.has(is_demo=False),
         )
         .order_by(TradingAccount.server_id, TradingAccount.login)
@@ -215,19 +215,30 @@ def _mirrored(account: TradingAccount, end: datetime) -> ScalarSelect[Decimal]:
     return _sum(
         select(Deal.ticket, _result())
         .join(Transaction, Transaction.id == Deal.ledger_txn_id)
-        .where(Deal.trading_account_id == account.id, Deal.is_ours.is_(False), Transaction.effective_at < end)
+        .where(Deal.trading_account_id == account.id, Transaction.effective_at < end)
         .distinct(Deal.ticket)
         .order_by(Deal.ticket, Deal.revision.desc())
     )
 
 
 def _transferred(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
-    """What transfers booked before `end` brought in, less what they took out, in minor units."""
+    """What transfers booked before `end` brought in, less what they took out, in minor units.
+
+    Only those whose deal at the server no transaction carries yet: the others are among the mirrored deals.
+    """
+    posted_for_deal = aliased(Transaction)
+    is_mirrored = exists().where(
+        Deal.server_id == BalanceOperation.server_id,
+        Deal.ticket == BalanceOperation.deal_ticket,
+        Deal.ledger_txn_id == posted_for_deal.id,
+        posted_for_deal.effective_at < end,
+    )
     amount = case((Transfer.direction == "to_account", Transfer.amount_minor), else_=-Transfer.amount_minor)
     return (
         select(func.coalesce(func.sum(amount), 0))
         .join(Transaction, Transaction.id == Transfer.ledger_txn_id)
-        .where(Transfer.trading_account_id == account.id, Transaction.effective_at < end)
+        .join(BalanceOperation, BalanceOperation.id == Transfer.operation_id)
+        .where(Transfer.trading_account_id == account.id, Transaction.effective_at < end, ~is_mirrored)
         .scalar_subquery()
     )
 
