@@ -36,8 +36,6 @@ AM_ROOT = os.getuid() == 0
 INSTALLED_WITHIN_S = 420
 READY_WITHIN_S = 90
 STOPPED_WITHIN_S = 10
-#: The promise: from installed to the first page served, on two cores that nobody else uses.
-PROMISED_S = 15.0
 
 pytestmark = pytest.mark.slow
 
@@ -254,4 +252,3 @@ def test_make_run(place: Place, request: pytest.FixtureRequest) -> None:
     assert "died (" not in place.output
     report = request.config.get_terminal_writer()
     report.line(f" {request.node.callspec.id}: ready after {took_s} s, again after {again_s} s")
-    assert took_s < PROMISED_S
