@@ -9,6 +9,7 @@ from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import select
 from wtforms import IntegerField, RadioField
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import InputRequired
 
 from app.core.actor import Actor
@@ -43,7 +44,7 @@ def open_account() -> ResponseReturnValue:
     """Choose a product and a leverage; the account is opened by a job."""
     products = db.session.scalars(select(Product).where(Product.is_open).order_by(Product.is_demo, Product.id)).all()
     form = OpenAccountForm()
-    form.product.choices = [(product.id, product.name) for product in products]
+    form.product.choices = [SelectChoice(product.id, product.name) for product in products]
     problem = ""
     if form.validate_on_submit():
         try:

@@ -7,6 +7,7 @@ from flask.typing import ResponseReturnValue
 from flask_wtf import FlaskForm
 from flask_wtf.file import FileField
 from wtforms import BooleanField, EmailField, PasswordField, RadioField, SelectField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice
 
 from app.portal.guards import portal
 
@@ -16,10 +17,10 @@ class GalleryForm(FlaskForm):
 
     email = EmailField("Mail address")
     password = PasswordField("Password")
-    country = SelectField("Country", choices=[("DE", "Germany"), ("AE", "United Arab Emirates")])
+    country = SelectField("Country", choices=[SelectChoice("DE", "Germany"), SelectChoice("AE", "United Arab Emirates")])
     amount = StringField("Amount")
     note = TextAreaField("Note")
-    product = RadioField("Account type", choices=[("std", "Standard"), ("ecn", "ECN")])
+    product = RadioField("Account type", choices=[SelectChoice("std", "Standard"), SelectChoice("ecn", "ECN")])
     document = FileField("Document")
     agree = BooleanField("I agree")
 

@@ -13,6 +13,7 @@ from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import select
 from wtforms import HiddenField, RadioField, SelectField, StringField
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import UUID, InputRequired, Length
 
 from app.core.actor import Actor
@@ -74,20 +75,23 @@ ARABIC_DIGITS = str.maketrans("٠١٢٣٤٥٦٧٨٩٫٬", "0123456789.,")
 
 
 class DepositForm(AmountForm):
-    currency = SelectField(_l("Currency"), choices=[(code, code) for code in CURRENCIES])
+    currency = SelectField(_l("Currency"), choices=[SelectChoice(code, code) for code in CURRENCIES])
 
 
 class TransferForm(AmountForm):
     direction = RadioField(
         _l("Direction"),
-        choices=[("to_account", _l("From the wallet to the account")), ("to_wallet", _l("From the account to the wallet"))],
+        choices=[
+            SelectChoice("to_account", _l("From the wallet to the account")),
+            SelectChoice("to_wallet", _l("From the account to the wallet")),
+        ],
         default="to_account",
     )
     account = SelectField(_l("Trading account"), coerce=int)
 
 
 class WithdrawalForm(AmountForm):
-    currency = SelectField(_l("Currency"), choices=[(code, code) for code in CURRENCIES])
+    currency = SelectField(_l("Currency"), choices=[SelectChoice(code, code) for code in CURRENCIES])
 
 
 @blueprint.get("/")
@@ -152,7 +156,7 @@ def transfer() -> ResponseReturnValue:
     """Between the wallet and one of the client's live accounts."""
     accounts = live_accounts()
     form = TransferForm(account=request.args.get("account", type=int))
-    form.account.choices = [(account.id, f"{account.login} · {account.currency}") for account in accounts]
+    form.account.choices = [SelectChoice(account.id, f"{account.login} · {account.currency}") for account in accounts]
     problem = ""
     if form.validate_on_submit():
         chosen = next(account for account in accounts if account.id == form.account.data)

@@ -9,7 +9,8 @@ from flask import Flask, g, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_wtf.csrf import CSRFError
-from werkzeug.exceptions import HTTPException
+from sqlalchemy.exc import DataError
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.core.errors import N_, AppError
 
@@ -45,16 +46,17 @@ def init_app(app: Flask) -> None:
     app.register_error_handler(AppError, handle_app_error)
     app.register_error_handler(CSRFError, handle_csrf_error)
     app.register_error_handler(HTTPException, handle_http_error)
+    app.register_error_handler(DataError, handle_data_error)
     app.register_error_handler(Exception, handle_unexpected)
 
 
 def handle_app_error(error: AppError) -> ResponseReturnValue:
-    log.info("refused code=%s path=%s", error.code, request.path)
+    log.info("refused code=%s endpoint=%s", error.code, request.endpoint)
     return answer(error.http_status, sentence(error), error.code)
 
 
 def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
-    log.info("csrf refused path=%s", request.path)
+    log.info("csrf refused endpoint=%s", request.endpoint)
     return answer(
         400,
         gettext(
@@ -72,9 +74,15 @@ def handle_http_error(error: HTTPException) -> ResponseReturnValue:
     return answer(status, gettext(SENTENCES.get(status, SENTENCES[400 if status < 500 else 500])), f"http.{status}")
 
 
+def handle_data_error(error: DataError) -> ResponseReturnValue:
+    """A value that no column holds, such as an id of thirty digits or a zero character in a filter, finds nothing."""
+    log.warning("refused sqlstate=%s endpoint=%s", getattr(error.orig, "sqlstate", None), request.endpoint)
+    return handle_http_error(BadRequest())
+
+
 def handle_unexpected(error: Exception) -> ResponseReturnValue:
     reference = uuid.uuid4().hex[:12]
-    log.error("unexpected reference=%s path=%s", reference, request.path, exc_info=error)
+    log.error("unexpected reference=%s endpoint=%s", reference, request.endpoint, exc_info=error)
     return answer(500, gettext(SENTENCES[500]), "app.unexpected", reference)
 
 

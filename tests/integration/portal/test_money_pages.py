@@ -1,0 +1,153 @@
+"""The pages for accounts, money and partners: what a client sees is the client's own, and bad input loses nothing."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.clients.passwords import hash_password
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.money import Money
+from app.core.uow import unit_of_work
+from app.ledger import chart, posting
+from app.models.clients import Client
+from app.models.payments import Deposit, Transfer, Withdrawal
+from tests.integration.payments.conftest import add_account, add_client
+
+PASSWORD = "harbour-violet-lantern"
+
+
+@pytest.fixture
+def house(database) -> dict[str, int]:
+    """Two clients; the first has an account and 500 USD in the wallet."""
+    with database.session() as session:
+        ids = {"elena": add_client(session, "elena@example.com"), "marek": add_client(session, "marek@example.com")}
+        ids["account"] = add_account(session, ids["elena"])
+        with unit_of_work(session, Actor.system("test")):
+            for mail in ("elena", "marek"):
+                session.get_one(Client, ids[mail]).password_hash = hash_password(PASSWORD)
+            bank, wallet = chart.bank_client_money("test", "USD"), chart.client_wallet(ids["elena"], "USD")
+            chart.open_accounts(session, bank, wallet)
+            posting.post(
+                session,
+                key="opening",
+                kind="migration_opening",
+                effective_at=now(),
+                actor=Actor.system("test"),
+                legs=[posting.debit(bank, Money(50_000, "USD")), posting.credit(wallet, Money(50_000, "USD"))],
+            )
+    return ids
+
+
+def signed_in(app: Flask, who: str) -> FlaskClient:
+    browser = app.test_client()
+    token = form_token(browser, "/portal/sign-in")
+    answer = browser.post(
+        "/portal/sign-in", data={"email": f"{who}@example.com", "password": PASSWORD, "csrf_token": token, "next": ""}
+    )
+    assert answer.status_code == 302
+    return browser
+
+
+def form_token(browser: FlaskClient, path: str) -> str:
+    return re.search(r'name="csrf_token"[^>]*value="([^"]+)"', browser.get(path).text).group(1)
+
+
+def form_key(browser: FlaskClient, path: str) -> str:
+    return re.search(r'name="key"[^>]*value="([^"]+)"', browser.get(path).text).group(1)
+
+
+def test_own_money_and_account(app, house):
+    browser = signed_in(app, "elena")
+    assert "500.00 USD" in browser.get("/portal/money/").text
+    page = browser.get(f"/portal/accounts/{house['account']}")
+    assert page.status_code == 200
+    assert "5001" in page.text
+
+
+def test_another_clients_things_do_not_exist(app, house, path):
+    assert signed_in(app, "marek").get(path.format(**house)).status_code == 404
+
+
+def test_another_clients_password_and_withdrawal_do_not_exist(app, house):
+    browser = signed_in(app, "marek")
+    token = form_token(browser, "/portal/money/withdraw")
+    for path in (f"/portal/accounts/{house['account']}/password", "/portal/money/withdrawals/1/cancel"):
+        assert browser.post(path, data={"csrf_token": token}).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["accounts/", "money/", "money/deposit", "money/transfer", "partner/"])
+def test_visitors_are_sent_to_sign_in(app, house, path):
+    answer = app.test_client().get(f"/portal/{path}")
+    assert answer.status_code == 302
+    assert "/portal/sign-in" in answer.headers["Location"]
+
+
+@pytest.mark.parametrize("amount", ["", "abc", "-5", "0", "1,5", "1e9", "NaN", "9" * 29, "1.001"])
+def test_bad_amounts_keep_the_input_and_change_nothing(app, house, database, amount):
+    browser = signed_in(app, "elena")
+    for path, more in (
+        ("/portal/money/transfer", {"direction": "to_account", "account": str(house["account"])}),
+        ("/portal/money/withdraw", {"currency": "USD"}),
+    ):
+        token, key = form_token(browser, path), form_key(browser, path)
+        answer = browser.post(path, data={"csrf_token": token, "key": key, "amount": amount, **more})
+        assert answer.status_code == 422, path
+        assert f'value="{amount}"' in answer.text
+        assert "Traceback" not in answer.text
+    with database.session() as session:
+        assert session.query(Transfer).count() == session.query(Withdrawal).count() == session.query(Deposit).count() == 0
+
+
+def test_forms_refuse_requests_without_their_token(app, house, database):
+    browser = signed_in(app, "elena")
+    answer = browser.post(
+        "/portal/money/transfer",
+        data={
+            "key": "7f4f3c9e-6a75-4a1a-9a46-8f7d3d8c2b11",
+            "amount": "10",
+            "direction": "to_account",
+            "account": str(house["account"]),
+        },
+    )
+    assert answer.status_code == 400
+    with database.session() as session:
+        assert session.query(Transfer).count() == 0
+
+
+def test_pressing_twice_moves_once(app, house, database):
+    browser = signed_in(app, "elena")
+    path = "/portal/money/transfer"
+    data = {
+        "csrf_token": form_token(browser, path),
+        "key": form_key(browser, path),
+        "amount": "100",
+        "direction": "to_account",
+        "account": str(house["account"]),
+    }
+    for _ in range(2):
+        assert browser.post(path, data=data).status_code == 302
+    with database.session() as session:
+        assert session.query(Transfer).count() == 1
+    assert "400.00 USD" in browser.get("/portal/money/").text
+
+
+def test_more_than_there_is(app, house):
+    browser = signed_in(app, "elena")
+    path = "/portal/money/transfer"
+    answer = browser.post(
+        path,
+        data={
+            "csrf_token": form_token(browser, path),
+            "key": form_key(browser, path),
+            "amount": "500.01",
+            "direction": "to_account",
+            "account": str(house["account"]),
+        },
+    )
+    assert answer.status_code == 422
+    assert 'value="500.01"' in answer.text
