@@ -15,10 +15,13 @@ from app.core.uow import unit_of_work
 
 LIMIT = 5_000
 
+#: Always to be ordered by the table's xact, which is a number, not by the text of that name.
 _ENTRIES = (
     "SELECT id, xact::text AS xact, at, actor, address, action, target, reason, before, after FROM audit_entry"
     " WHERE (xact, id) > (CAST(:xact AS xid8), :id)"
 )
+_SETTLED = " AND xact < pg_snapshot_xmin(pg_current_snapshot())"
+_IN_ORDER = " ORDER BY audit_entry.xact, audit_entry.id"
 
 
 def _digest(previous: bytes, rows: list) -> bytes:  # type: ignore[type-arg]  # rows are SQLAlchemy Rows
@@ -48,7 +51,7 @@ def seal(session: Session) -> int:
             text("SELECT through_xact::text AS xact, through_id, hash FROM audit_seal ORDER BY id DESC LIMIT 1")
         ).first()
         rows = session.execute(
-            text(_ENTRIES + " AND xact < pg_snapshot_xmin(pg_current_snapshot()) ORDER BY xact, id LIMIT :limit"),
+            text(_ENTRIES + _SETTLED + _IN_ORDER + " LIMIT :limit"),
             {"xact": last.xact if last else "0", "id": last.through_id if last else 0, "limit": LIMIT},
         ).all()
         if not rows:
@@ -72,7 +75,7 @@ def broken_seals(session: Session) -> list[int]:
         text("SELECT id, through_xact::text AS xact, through_id, hash, entries FROM audit_seal ORDER BY id")
     ).all():
         rows = session.execute(
-            text(_ENTRIES + " AND (xact, id) <= (CAST(:to_xact AS xid8), :to_id) ORDER BY xact, id"),
+            text(_ENTRIES + " AND (xact, id) <= (CAST(:to_xact AS xid8), :to_id)" + _IN_ORDER),
             {"xact": xact, "id": entry_id, "to_xact": sealed.xact, "to_id": sealed.through_id},
         ).all()
         if _digest(previous, list(rows)) != sealed.hash or len(rows) != sealed.entries:

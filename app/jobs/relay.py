@@ -95,7 +95,7 @@ def relay_new(session: Session, redis: Redis) -> bool:
             text(
                 "SELECT id, xact::text AS xact, type, subject_id, client_id FROM event"
                 " WHERE (xact, id) > (CAST(:xact AS xid8), :id) AND xact < pg_snapshot_xmin(pg_current_snapshot())"
-                " ORDER BY xact, id LIMIT :limit"
+                " ORDER BY event.xact, event.id LIMIT :limit"  # not by the text that is also called xact
             ),
             {"xact": cursor.xact, "id": cursor.event_id, "limit": READ_LIMIT},
         ).all()
