@@ -78,7 +78,9 @@ def test_deleting_is_for_this_page_alone(mailbox, http):
     assert http.get("/messages.json").json() == []
 
 
-@pytest.mark.parametrize("path", ["/messages/1", "/messages/1.json", "/messages/1/body.html", "/messages/..%2f..%2fsecrets.json", "/x"])
+@pytest.mark.parametrize(
+    "path", ["/messages/1", "/messages/1.json", "/messages/1/body.html", "/messages/..%2f..%2fsecrets.json", "/x"]
+)
 def test_what_is_not_there_is_not_found(http, path):
     answer = http.get(path)
     assert answer.status_code == 404

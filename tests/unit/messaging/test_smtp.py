@@ -21,7 +21,9 @@ HEADERS = [
 ]  # fmt: skip
 
 
-def made(*, name: str = "Layla", address: str = "layla@example.com", subject: str = "Hello", text: str = "Text\n") -> EmailMessage:
+def made(
+    *, name: str = "Layla", address: str = "layla@example.com", subject: str = "Hello", text: str = "Text\n"
+) -> EmailMessage:
     """A mail as it arrives: composed, written out and read again."""
     message = compose(
         sender=SENDER, name=name, address=address, rendered=Rendered(subject, text, f"<p>{text}</p>"),
