@@ -38,6 +38,7 @@ def main() -> None:
         run([sys.executable, "-m", "venv", str(VENV)])
         (VENV / "made-by").write_text(maker(), encoding="utf-8")
     install(lock)
+    run([str(PYTHON), "-m", "compileall", "-q", "config.py", "app", "migrations"])
     for name in LOCKS[: LOCKS.index(lock) + 1]:
         stamp(name).write_text(digest(name), encoding="utf-8")
 
@@ -129,7 +130,7 @@ def show_bar(done: int, total: int, elapsed_s: float) -> None:
 
 
 def run(command: list[str], environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, env=environment, check=False)
+    done = subprocess.run(command, cwd=ROOT, env=environment, check=False)
     if done.returncode != 0:
         sys.exit(f"{command[0]} failed with exit code {done.returncode}.")
 
