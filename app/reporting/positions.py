@@ -64,7 +64,7 @@ def _left_open(ticket: int, trades: list[Trade]) -> OpenPosition | None:
         volume = after
     if volume == 0:
         return None
-    digits = max(_digits(trade.price) for trade in trades)
+    digits = 2 + max(_digits(trade.price) for trade in trades)  # an average lies between the prices
     return OpenPosition(
         ticket=ticket,
         what=N_("Buy") if volume > 0 else N_("Sell"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -25,6 +26,7 @@ from babel.support import Translations
 from jinja2 import FileSystemLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from weasyprint import HTML
+from weasyprint.logger import LOGGER
 from weasyprint.text.fonts import FontConfiguration
 from weasyprint.urls import FatalURLFetchingError, URLFetcher, URLFetcherResponse
 
@@ -38,6 +40,8 @@ REPORTS = ROOT / "reports"
 TRANSLATIONS = ROOT / "translations"
 SOURCE_LANGUAGE = "en"
 LOT_UNITS = Decimal(100_000_000)
+
+log = logging.getLogger("lotwise.reports")
 
 #: What a report may load, by file name.
 MEDIA_TYPES = {".css": "text/css", ".ttf": "font/ttf", ".svg": "image/svg+xml", ".png": "image/png"}
@@ -158,6 +162,17 @@ def filters(locale: Locale) -> dict[str, Any]:
 
     functions = (figure, money, price, lots, day, moment, country)
     return {function.__name__: function for function in functions}
+
+
+def _without_names(record: logging.LogRecord) -> bool:
+    """Let WeasyPrint's own complaints through, but not those that quote a person's name."""
+    if ".notdef" in str(record.msg):
+        log.warning("a letter has no glyph in the fonts of the reports nor in those of this machine")
+        return False
+    return True
+
+
+LOGGER.addFilter(_without_names)
 
 
 class ReportFiles(URLFetcher):
