@@ -1,0 +1,3 @@
+from tests.integration.trading.house import house
+
+__all__ = ["house"]
