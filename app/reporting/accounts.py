@@ -14,6 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import ColumnElement, ScalarSelect, case, exists, func, or_, select, true
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session, aliased
 
 from app.core.errors import N_
@@ -216,7 +217,7 @@ def _mirrored(account: TradingAccount, end: datetime) -> ScalarSelect[Decimal]:
         select(Deal.ticket, _result())
         .join(Transaction, Transaction.id == Deal.ledger_txn_id)
         .where(Deal.trading_account_id == account.id, Transaction.effective_at < end)
-        .distinct(Deal.ticket)
+        .ext(distinct_on(Deal.ticket))
         .order_by(Deal.ticket, Deal.revision.desc())
     )
 
