@@ -21,9 +21,11 @@ from typing import IO, Protocol, TextIO
 from app import processes
 from app.server_home import EmbeddedError
 
-#: Stages in order of start, and how long each may take to stop before it is killed; together below 10 s.
+#: Stages in order of start.
 SERVERS, HELPERS, APPLICATION = range(3)
-GRACE_S = (2.5, 1.0, 4.5)
+#: Seconds after the wish to stop until what is left of a stage is killed. Time that one stage leaves is the next one's:
+#: the database, last to leave, may have much to write.
+KILLED_AFTER_S = (9.0, 5.5, 4.5)
 
 FIRST_DELAY_S = 0.5
 LONGEST_DELAY_S = 30.0
@@ -130,12 +132,13 @@ class Supervisor:
     def stop(self) -> None:
         """Stop stage by stage, the highest first. Nothing of any part is left running."""
         self.stopping = True
+        began = time.monotonic()
         for stage in sorted({part.stage for part in self.parts}, reverse=True):
             running = [part for part in reversed(self.parts) if part.stage == stage and part.process is not None]
             for part in running:
                 if part.process is not None:
                     part.process.send_signal(part.stop_signal)
-            deadline = time.monotonic() + GRACE_S[stage]
+            deadline = began + KILLED_AFTER_S[stage]
             while any(part.process for part in running) and time.monotonic() < deadline and not self._hurry:
                 self._tick()
             for part in running:

@@ -20,7 +20,6 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -179,29 +178,15 @@ def still_running(processes: dict[int, str]) -> list[str]:
     return alive
 
 
-def strangers_at_work(process: subprocess.Popen[str]) -> int:
-    """How many processes that are not ours compete for a core at this moment."""
-    ours = {os.getpid(), process.pid, *descendants(process.pid)}
-    count = 0
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit() and int(entry.name) not in ours:
-            with suppress(OSError):
-                count += (entry / "stat").read_text().rpartition(")")[2].split()[0] == "R"
-    return count
-
-
-def wait_until_ready(place: Place, process: subprocess.Popen[str], within_s: float) -> tuple[float, float]:
-    """Wait for the welcome. The seconds that it names, and how many times slower other work on this machine made us."""
+def wait_until_ready(place: Place, process: subprocess.Popen[str], within_s: float) -> float:
+    """Wait for the welcome; the seconds that it names."""
     deadline = time.monotonic() + within_s
     before = place.output.count("Lotwise is ready after")
-    samples: deque[int] = deque([0], maxlen=60)
     while place.output.count("Lotwise is ready after") == before:
         assert process.poll() is None, place.output
         assert time.monotonic() < deadline, place.output
-        samples.append(strangers_at_work(process))
-        time.sleep(0.2)
-    cores = os.cpu_count() or 1
-    return float(re.findall(r"Lotwise is ready after ([\d.]+) s", place.output)[-1]), 1 + sum(samples) / len(samples) / cores
+        time.sleep(0.1)
+    return float(re.findall(r"Lotwise is ready after ([\d.]+) s", place.output)[-1])
 
 
 def check_pages(place: Place) -> None:
@@ -244,14 +229,14 @@ def test_make_run(place: Place, request: pytest.FixtureRequest) -> None:
 
     process = place.start()
     try:
-        took_s, slower = wait_until_ready(place, process, INSTALLED_WITHIN_S)
+        took_s = wait_until_ready(place, process, INSTALLED_WITHIN_S)
         check_pages(place)
         assert place.output.count("the demo brokerage is loaded") == 1
         secret = (place.checkout / "var" / "secrets.json").read_bytes()
         stop(place, process, signal.SIGTERM)
 
         process = place.start()
-        again_s, _ = wait_until_ready(place, process, READY_WITHIN_S)
+        again_s = wait_until_ready(place, process, READY_WITHIN_S)
         check_pages(place)
         assert place.output.count("the demo brokerage is loaded") == 1, "the data of the first start was not found"
         assert place.output.count("Making .venv") == 1
