@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Check = Callable[[], str]
 
 CHROMIUM = ("chromium", "chromium-browser")
-FONTS = ("noto-sans-ttf/NotoSans-Regular.ttf", "noto-sans-arabic-ttf/NotoSansArabic-Regular.ttf")
+FONTS = ("NotoSans-Regular.ttf", "NotoNaskhArabic-Regular.ttf")
 
 
 class Absent(Exception):
@@ -67,9 +67,9 @@ def pango() -> str:
 
 def fonts() -> str:
     """Statements bring their own fonts, so that Arabic names print on any machine."""
-    missing = [name for name in FONTS if not (ROOT / "app" / "static" / "vendor" / name).exists()]
+    missing = [name for name in FONTS if not (ROOT / "reports" / "fonts" / name).exists()]
     if missing:
-        raise StartError(f"app/static/vendor/{missing[0]} is missing: `git checkout -- app/static/vendor`.")
+        raise StartError(f"reports/fonts/{missing[0]} is missing: `git checkout -- reports/fonts`.")
     return "Latin and Arabic"
 
 
