@@ -33,23 +33,6 @@ const libraries = {
     licence: "LICENSE",
     files: fontFiles("noto-sans-arabic", ["arabic"]),
   },
-  // TrueType for PDFs: WeasyPrint loads these by file address.
-  "noto-sans-ttf": {
-    package: "@expo-google-fonts/noto-sans",
-    licence: "LICENSE_FONT",
-    files: {
-      "400Regular/NotoSans_400Regular.ttf": "NotoSans-Regular.ttf",
-      "600SemiBold/NotoSans_600SemiBold.ttf": "NotoSans-SemiBold.ttf",
-    },
-  },
-  "noto-sans-arabic-ttf": {
-    package: "@expo-google-fonts/noto-sans-arabic",
-    licence: "LICENSE_FONT",
-    files: {
-      "400Regular/NotoSansArabic_400Regular.ttf": "NotoSansArabic-Regular.ttf",
-      "600SemiBold/NotoSansArabic_600SemiBold.ttf": "NotoSansArabic-SemiBold.ttf",
-    },
-  },
   // The package carries no licence file; licences/tabler.txt is the one of its repository.
   tabler: { package: "@tabler/core", licence: join(here, "licences/tabler.txt"), build: buildTabler },
   "tabler-icons": { package: "@tabler/icons", licence: "LICENSE", build: buildIcons },
