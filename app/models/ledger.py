@@ -66,16 +66,6 @@ class Currency(Model):
     code: Mapped[str] = mapped_column(String(8), primary_key=True)
     exponent: Mapped[int] = mapped_column(SmallInteger)
 
-    @property
-    def posted(self) -> Money:
-        """What the entries say."""
-        return Money(self.balance, self.currency)
-
-    @property
-    def set_aside(self) -> Money:
-        """The part of it that holds keep."""
-        return Money(self.held, self.currency)
-
     def __repr__(self) -> str:
         return self.code
 
@@ -106,6 +96,16 @@ class Account(Model):
     held: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="sum of unresolved holds, minor units")
     version: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="number of entries")
     balance: Mapped[int] = mapped_column(BigInteger, Computed(_BALANCE, persisted=True))
+
+    @property
+    def posted(self) -> Money:
+        """What the entries say."""
+        return Money(self.balance, self.currency)
+
+    @property
+    def set_aside(self) -> Money:
+        """The part of it that holds keep."""
+        return Money(self.held, self.currency)
 
     def __repr__(self) -> str:
         return self.code
