@@ -18,7 +18,7 @@ from app.ledger import chart, posting
 from app.models.clients import Client
 from app.models.payments import Deposit
 from app.payments.connector import Connector, DepositRequest, Failed, Outcome, Settled
-from app.payments.errors import ClientNotApproved
+from app.payments.errors import ClientNotApproved, check_same
 from app.payments.state import DEPOSIT, advance, event_of
 
 FIRST_ASK_AFTER = timedelta(minutes=1)
@@ -47,11 +47,11 @@ def start_deposit(
     """Write the attempt down, then ask the provider for its payment page.
 
     The same `key` of the same client is the same attempt: pressing twice makes one. `return_url` and `cancel_url` may hold
-    "{deposit}", which becomes the attempt's id. Raises ClientNotApproved, UnsupportedAmount.
+    "{deposit}", which becomes the attempt's id. Raises ClientNotApproved, UnsupportedAmount, KeyReused.
     """
     connector.capabilities.check(amount)
     with unit_of_work(session, actor) as unit:
-        client = session.get_one(Client, client_id)
+        client = session.get_one(Client, client_id, with_for_update={"key_share": True})  # one request of a client at a time
         if client.status != "approved":
             raise ClientNotApproved()
         deposit = _attempt(unit, connector.name, client_id, amount, key)
@@ -191,6 +191,7 @@ def _attempt(unit: UnitOfWork, connector: str, client_id: int, amount: Money, ke
         select(Deposit).where(Deposit.client_id == client_id, Deposit.idempotency_key == key).with_for_update()
     ).one_or_none()
     if found is not None:
+        check_same(found, amount_minor=amount.amount_minor, currency=amount.currency)
         return found
     deposit = Deposit(
         public_id=uuid.uuid4(),

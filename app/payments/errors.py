@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app.core.errors import N_, Conflict, InvalidInput
 
 
@@ -34,6 +36,16 @@ class ClientNotApproved(Conflict):
     message = N_("Please have your documents approved first. Nothing was changed.")
 
 
+class KeyReused(Conflict):
+    """The key of an earlier request came with other content: that one stands, and this one is not it."""
+
+    code = "payments.key_reused"
+    message = N_(
+        "You have sent this form before with other values, and that request stands. "
+        "If you want this one as well, please press the button again."
+    )
+
+
 class AccountNotReady(Conflict):
     code = "payments.account_not_ready"
     message = N_("This trading account is not open yet. Nothing was changed.")
@@ -52,3 +64,9 @@ class NotEnoughOnAccount(InvalidInput):
 class ReasonMissing(InvalidInput):
     code = "payments.reason_missing"
     message = N_("Please write a reason that the client can understand.")
+
+
+def check_same(known: Any, **wanted: Any) -> None:
+    """Whether a request that was found by its key is the one that is asked for now. Raises KeyReused."""
+    if any(getattr(known, name) != value for name, value in wanted.items()):
+        raise KeyReused()

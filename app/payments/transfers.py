@@ -17,9 +17,10 @@ from app.core.money import Money
 from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import chart, holds, posting
 from app.metatrader.commands import create_operation
+from app.models.clients import Client
 from app.models.metatrader import BalanceOperation, TradingAccount
 from app.models.payments import Transfer
-from app.payments.errors import AccountNotReady, NotEnoughOnAccount, WrongCurrency
+from app.payments.errors import AccountNotReady, NotEnoughOnAccount, WrongCurrency, check_same
 from app.payments.state import TRANSFER, advance
 
 #: What a transfer has seen when its operation stands so; moves that are not possible from its state are news it has had.
@@ -37,15 +38,18 @@ def request_transfer(
 ) -> Transfer:
     """Write the transfer, hold the money where it comes from the wallet, and order the operation at the server.
 
-    The same key is the same transfer. Raises AccountNotReady, WrongCurrency, InsufficientFunds, NotEnoughOnAccount.
+    The same key is the same transfer. Raises AccountNotReady, WrongCurrency, InsufficientFunds, NotEnoughOnAccount, KeyReused.
     """
     if amount.amount_minor <= 0:
         raise InvalidInput({"amount": N_("Please enter an amount above zero.")})
     with unit_of_work(session, actor) as unit:
+        session.get_one(Client, client_id, with_for_update={"key_share": True})  # one request of a client at a time
         known = session.scalars(
             select(Transfer).where(Transfer.client_id == client_id, Transfer.idempotency_key == key)
         ).one_or_none()
         if known is not None:
+            wanted = {"trading_account_id": trading_account_id, "direction": direction}
+            check_same(known, amount_minor=amount.amount_minor, currency=amount.currency, **wanted)
             return known
         account = _own_account(session, client_id, trading_account_id, amount.currency)
         to_account = direction == "to_account"

@@ -28,6 +28,7 @@ from app.payments.errors import (
     NotRefundable,
     OwnRequest,
     ReasonMissing,
+    check_same,
 )
 from app.payments.state import DEPOSIT, WITHDRAWAL, advance, event_of
 
@@ -38,17 +39,19 @@ LOST_AFTER = timedelta(minutes=2)
 def request_withdrawal(session: Session, *, client_id: int, amount: Money, key: str, actor: Actor) -> Withdrawal:
     """Reserve the amount in the wallet and put the request into the queue. The same key is the same request.
 
-    Raises ClientNotApproved, InsufficientFunds, NoPaymentToRefund, NotRefundable.
+    Raises ClientNotApproved, InsufficientFunds, NoPaymentToRefund, NotRefundable, KeyReused.
     """
     if amount.amount_minor <= 0:
         raise InvalidInput({"amount": N_("Please enter an amount above zero.")})
     with unit_of_work(session, actor) as unit:
+        client = session.get_one(Client, client_id, with_for_update={"key_share": True})  # one request of a client at a time
         known = session.scalars(
             select(Withdrawal).where(Withdrawal.client_id == client_id, Withdrawal.idempotency_key == key)
         ).one_or_none()
         if known is not None:
+            check_same(known, amount_minor=amount.amount_minor, currency=amount.currency)
             return known
-        if session.get_one(Client, client_id).status != "approved":
+        if client.status != "approved":
             raise ClientNotApproved()
         deposit = _refundable_deposit(session, client_id, amount)
         deposit.refunded_minor += amount.amount_minor

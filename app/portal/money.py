@@ -25,6 +25,7 @@ from app.ledger import queries
 from app.models.metatrader import TradingAccount
 from app.models.payments import Deposit, Transfer, Withdrawal
 from app.payments import deposits, janitor, transfers, withdrawals
+from app.payments.errors import KeyReused
 from app.portal.guards import client_required
 from app.surfaces.errors import sentence
 
@@ -61,6 +62,12 @@ class AmountForm(FlaskForm):
         super().__init__(*args, **kwargs)
         if not self.key.data:
             self.key.data = str(uuid.uuid4())
+
+    def refused(self, error: AppError) -> str:
+        """Why, in words. Where the key is spent, the next try is a request of its own."""
+        if isinstance(error, KeyReused):
+            self.key.data = str(uuid.uuid4())
+        return sentence(error)
 
     def money(self, currency: str) -> Money:
         """The amount typed, with grouping taken out. Raises InvalidMoney."""
@@ -130,7 +137,7 @@ def deposit() -> ResponseReturnValue:
                 return redirect(started.redirect_url, 303)
             problem = gettext("The payment page did not answer. Nothing was charged. Please press the button again.")
         except AppError as error:
-            problem = sentence(error)
+            problem = form.refused(error)
     if request.args.get("cancelled"):
         flash(gettext("You left the payment page. Nothing was charged."), "info")
     return render_template("portal/deposit.html", form=form, problem=problem), 422 if request.method == "POST" else 200
@@ -173,7 +180,7 @@ def transfer() -> ResponseReturnValue:
             flash(gettext("Your transfer is on its way. It usually takes a few seconds."), "success")
             return redirect(url_for("portal_money.index"))
         except AppError as error:
-            problem = sentence(error)
+            problem = form.refused(error)
     status = 422 if request.method == "POST" else 200
     return render_template("portal/transfer.html", form=form, accounts=accounts, balances=balances(), problem=problem), status
 
@@ -193,7 +200,7 @@ def withdraw() -> ResponseReturnValue:
             flash(gettext("We have your request. The amount is reserved until we have looked at it."), "success")
             return redirect(url_for("portal_money.index"))
         except AppError as error:
-            problem = sentence(error)
+            problem = form.refused(error)
     status = 422 if request.method == "POST" else 200
     return render_template("portal/withdraw.html", form=form, balances=balances(), problem=problem), status
 
