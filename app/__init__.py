@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask
+from werkzeug.routing import IntegerConverter
 
 if TYPE_CHECKING:
     from config import Settings
@@ -20,9 +21,17 @@ LANGUAGES = {
 }
 
 
+class RowNumber(IntegerConverter):
+    """<int:…> in an address: what a bigint column holds. A larger number leads nowhere."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"max": 2**63 - 1, **kwargs})
+
+
 def create_app(settings: Settings) -> Flask:
     """The web application: back office, portal, API and provider callbacks over one database."""
     app = Flask(__name__, static_folder="static", static_url_path="/assets")
+    app.url_map.converters["int"] = RowNumber
     app.extensions["settings"] = settings
     init_config(app, settings)
     init_extensions(app, settings)
@@ -36,7 +45,7 @@ def init_config(app: Flask, settings: Settings) -> None:
         APP_NAME="Lotwise",
         SECRET_KEY=settings.secret_key,
         SQLALCHEMY_DATABASE_URI=settings.database_url,
-        SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 10, "max_overflow": 30, "pool_pre_ping": True},
+        SQLALCHEMY_ENGINE_OPTIONS={"pool_size": 10, "max_overflow": 30, "pool_pre_ping": True, "hide_parameters": True},
         SESSION_COOKIE_NAME="lotwise_session",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

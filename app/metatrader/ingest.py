@@ -42,7 +42,7 @@ def run(settings: Settings) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    engine = create_engine(settings.database_url, pool_pre_ping=True)
+    engine = create_engine(settings.database_url, pool_pre_ping=True, hide_parameters=True)
     redis = Redis.from_url(settings.redis_url, socket_timeout=30)
     while not stop.is_set():
         try:

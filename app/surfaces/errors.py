@@ -13,6 +13,7 @@ from sqlalchemy.exc import DataError
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.core.errors import N_, AppError
+from app.extensions import db
 
 log = logging.getLogger("lotwise.errors")
 
@@ -31,8 +32,7 @@ SENTENCES = {
 }
 
 STALE_FORM = N_(
-    "This page was open for too long, or the form came from elsewhere. Nothing was changed. "
-    "Please reload and try again."
+    "This page was open for too long, or the form came from elsewhere. Nothing was changed. Please reload and try again."
 )
 
 
@@ -61,7 +61,7 @@ def handle_csrf_error(error: CSRFError) -> ResponseReturnValue:
         400,
         gettext(
             "This page was open for too long, or the form came from elsewhere. Nothing was changed. "
-    "Please reload and try again."
+            "Please reload and try again."
         ),
         "csrf",
     )
@@ -77,12 +77,14 @@ def handle_http_error(error: HTTPException) -> ResponseReturnValue:
 def handle_data_error(error: DataError) -> ResponseReturnValue:
     """A value that no column holds, such as an id of thirty digits or a zero character in a filter, finds nothing."""
     log.warning("refused sqlstate=%s endpoint=%s", getattr(error.orig, "sqlstate", None), request.endpoint)
+    db.session.rollback()  # the error page reads from the database, too
     return handle_http_error(BadRequest())
 
 
 def handle_unexpected(error: Exception) -> ResponseReturnValue:
     reference = uuid.uuid4().hex[:12]
     log.error("unexpected reference=%s endpoint=%s", reference, request.endpoint, exc_info=error)
+    db.session.rollback()
     return answer(500, gettext(SENTENCES[500]), "app.unexpected", reference)
 
 
