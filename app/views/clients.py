@@ -48,7 +48,7 @@ class ClientView(ReadOnlyView):
     @has_access
     def show(self, pk: str) -> ResponseReturnValue:
         session = db.session()
-        client = session.get(Client, int(pk)) if pk.isdigit() else None
+        client = self.datamodel.get(pk)
         if client is None:
             abort(404)
         with unit_of_work(session, staff_actor()) as unit:

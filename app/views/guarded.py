@@ -12,13 +12,13 @@ from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_appbuilder import BaseView, ModelView
+from flask_appbuilder import BaseView, ModelView, expose
 from flask_appbuilder.baseviews import BaseModelView
 from flask_appbuilder.models.sqla.interface import SQLAInterface
 from flask_babel import gettext
 from flask_login import current_user
 from sqlalchemy import inspect
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from app.core.actor import Actor
 from app.core.errors import N_, AppError, Conflict, InvalidInput
@@ -77,6 +77,14 @@ def _audited_lists(item: Any) -> list[str]:
 class AuditedInterface(SQLAInterface):
     """Flask-AppBuilder's data interface with our unit of work: every change is audited, every error is a typed one."""
 
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        """The row, or None also for a key that is none: text for a number, or a number that no column holds."""
+        try:
+            return super().get(*args, **kwargs)
+        except DataError:
+            self.session.rollback()
+            return None
+
     def add(self, item: Any, commit: bool = True) -> None:  # noqa: FBT001, FBT002  the library's signature
         self._change("add", item)
 
@@ -122,6 +130,7 @@ class ReadOnlyView(ModelView):
     """A list and a page per row, no way to change anything: for money, trading data, events, the audit trail."""
 
     base_permissions = ["can_list", "can_show"]
+    include_route_methods = {"list", "show"}
     page_size = LIST_PAGE_SIZE
     base_order: tuple[str, str] | None = ("id", "desc")
 
@@ -133,6 +142,8 @@ class ReadOnlyView(ModelView):
 class BackOfficeView(ModelView):
     """Reference data that staff edit. A refused form keeps what was typed and says what is wrong."""
 
+    #: No row has a file, and Flask-AppBuilder would look for one in a folder that is not set.
+    exclude_route_methods = {"download"}
     page_size = LIST_PAGE_SIZE
 
     def _add(self) -> Any:
@@ -184,6 +195,26 @@ class BackOfficeView(ModelView):
         return redirect(url_for(f"{self.endpoint}.list"))
 
     post_edit_redirect = post_add_redirect
+
+    @expose("/action/<string:name>/<pk>", methods=["POST"])
+    def action(self, name: str, pk: str) -> ResponseReturnValue:
+        """One row's action. The library asks for the right to it, but not whether there is such an action or row."""
+        self._check_action(name, [pk])
+        return super().action(name, pk)
+
+    @expose("/action_post", methods=["POST"])
+    def action_post(self) -> ResponseReturnValue:
+        """The same for the rows chosen in a list."""
+        self._check_action(request.form.get("action", ""), request.form.getlist("rowid"))
+        return super().action_post()
+
+    def _check_action(self, name: str, pks: list[str]) -> None:
+        """404 for what does not exist; whoever may not do this learns nothing about rows."""
+        if name not in self.actions:
+            abort(404)
+        may = self.appbuilder.sm.has_access(self.get_action_permission_name(name), self.class_permission_name)
+        if may and not all(self.datamodel.get(pk) for pk in pks):
+            abort(404)
 
     def check(self, item: Any) -> None:
         """Rules beyond the form's own; raise InvalidInput. Override per view."""
