@@ -6,6 +6,8 @@ it has one. Only the relay and the cron process enqueue.
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis import Redis
 from rq import Queue
 from rq.job import Job, Retry
@@ -17,8 +19,17 @@ NAMES = ("money", "default", "bulk")
 RETRY_INTERVALS_S = [1, 5, 30, 120, 600]
 
 
+class JSONQueue(Queue):
+    """A queue of JSON jobs, also where RQ itself makes one and names no serializer, as its worker pool does: the worker
+    that finds the jobs of a dead one would stumble over them.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{**options, "serializer": JSONSerializer})
+
+
 def queue(connection: Redis, name: str) -> Queue:
-    return Queue(name, connection=connection, serializer=JSONSerializer)
+    return JSONQueue(name, connection=connection)
 
 
 def enqueue(

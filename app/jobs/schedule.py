@@ -39,7 +39,6 @@ PLAN = (
     Planned("accrue_waiting", "bulk", 60, tasks.accrue_waiting),
     Planned("settle_commissions", "money", 300, tasks.settle_commissions),
     Planned("sweep_deals", "bulk", 300, tasks.sweep_deals),
-    Planned("judge_waiting", "bulk", 300, tasks.judge_waiting),
     Planned("expire_holds", "money", 600, tasks.expire_holds),
     Planned("seal_audit", "bulk", 60, tasks.seal_audit),
     Planned("clean_up", "bulk", 3600, tasks.clean_up),

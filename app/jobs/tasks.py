@@ -107,11 +107,6 @@ def sweep_deals(session: Session, settings: Settings) -> None:
             )
 
 
-def judge_waiting(session: Session, settings: Settings) -> None:
-    """Judge again deals that could not be priced yet."""
-    accrual.accrue_waiting(session)
-
-
 def expire_holds(session: Session, settings: Settings) -> None:
     actor = Actor.system("expire_holds")
     due = holds.due_holds(session)

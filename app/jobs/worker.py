@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lotwise.jobs")
 
+#: How often a worker looks for what dead ones left: their jobs, and the duty to enqueue retries. RQ's ten minutes would
+#: let every retry wait so long after a power cut.
+MAINTENANCE_EVERY_S = 30
+
 
 class HorseKilled(Exception):
     """The process that ran a job was killed: by the kernel, for its time, or for its memory."""
@@ -33,6 +37,11 @@ class DatabaseWorker(Worker):
 
     #: Set before the pool forks, so that every child finds it loaded.
     application: Flask
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        # RQ waits for a job for 15 s less than the worker's time to live, then looks.
+        rhythm = {"maintenance_interval": MAINTENANCE_EVERY_S, "worker_ttl": MAINTENANCE_EVERY_S + 15}
+        super().__init__(*arguments, **{**options, **rhythm})
 
     def main_work_horse(self, job: Job, queue: Any) -> None:
         from app.extensions import db
@@ -93,6 +102,7 @@ def run(settings: Settings) -> None:
         num_workers=settings.workers,
         worker_class=DatabaseWorker,
         serializer=JSONSerializer,
+        queue_class=queues.JSONQueue,
         exception_handlers=[record_failure],
     )
     pool.start(logging_level="WARNING")

@@ -40,20 +40,20 @@ TEST_HANDLERS = {
 }
 
 
-def explode(number: int) -> None:
-    _redis().incr(TRIES)
-    raise ZeroDivisionError(f"try of job {number}")
+def explode(name: str) -> None:
+    _redis().hincrby(TRIES, name)
+    raise ZeroDivisionError
 
 
-def be_killed(times: int) -> None:
+def be_killed(name: str, times: int) -> None:
     """Die like a process that ran out of memory, so many times."""
-    if _redis().incr(TRIES) <= times:
+    if _redis().hincrby(TRIES, name) <= times:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def wait_for_go() -> None:
+def wait_for_go(name: str) -> None:
     redis = _redis()
-    redis.incr(TRIES)
+    redis.hincrby(TRIES, name)
     deadline = time.monotonic() + 60
     while not redis.exists(GO) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -76,6 +76,7 @@ def _run_worker(settings: Settings) -> None:
             _redis().set(PARENT_PID, db.session.execute(text("SELECT pg_backend_pid()")).scalar_one())
         real(self, **options)
 
+    worker.MAINTENANCE_EVERY_S = 2
     worker.DatabaseWorkerPool.start = start  # type: ignore[method-assign]
     worker.run(settings)
 
