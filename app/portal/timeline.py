@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
-
-from flask_babel import gettext
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.errors import N_
-from app.core.money import Money
 from app.core.tables import Event
-from app.surfaces.formats import money
+from app.surfaces.facts import Moment, Words, moment, types_of
 
-#: Type of a fact, with a colon and its detail where the words depend on it → sentence, kind of mark.
-WORDS: dict[str, tuple[str, str]] = {
+#: See app/surfaces/facts.py.
+WORDS: Words = {
     "client.registered": (N_("You registered"), "neutral"),
     "client.imported": (N_("Your account was taken over from our former system"), "neutral"),
     "client.verified": (N_("Mail address confirmed"), "success"),
@@ -48,17 +42,7 @@ WORDS: dict[str, tuple[str, str]] = {
     "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
 }
 
-_TYPES = {key.partition(":")[0] for key in WORDS}
-
-
-@dataclass(frozen=True)
-class Moment:
-    """One line of the timeline; `text` is what somebody wrote to the client."""
-
-    at: datetime
-    title: str
-    text: str
-    kind: str
+_TYPES = types_of(WORDS)
 
 
 def recent(session: Session, client_id: int, limit: int) -> list[Moment]:
@@ -66,23 +50,4 @@ def recent(session: Session, client_id: int, limit: int) -> list[Moment]:
     rows = session.scalars(
         select(Event).where(Event.client_id == client_id, Event.type.in_(_TYPES)).order_by(Event.id.desc()).limit(limit)
     )
-    return [moment for row in rows if (moment := _moment(row)) is not None]
-
-
-def _moment(event: Event) -> Moment | None:
-    payload = event.payload
-    detail = payload.get("kind") or payload.get("direction")
-    words = WORDS.get(f"{event.type}:{detail}") or WORDS.get(event.type)
-    if words is None:
-        return None
-    message, kind = words
-    title = gettext(message)
-    if "%(" in title:
-        title %= _values(payload)
-    return Moment(event.occurred_at, title, str(payload.get("reason") or ""), kind)
-
-
-def _values(payload: dict[str, Any]) -> dict[str, str]:
-    """What sentences may name; the direction of figures is kept in right-to-left text (U+2066 … U+2069)."""
-    amount = money(Money(payload["amount_minor"], payload["currency"])) if "amount_minor" in payload else "—"
-    return {"amount": f"\u2066{amount}\u2069", "login": f"\u2066{payload.get('login') or '—'}\u2069"}
+    return [line for row in rows if (line := moment(row, WORDS)) is not None]

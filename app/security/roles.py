@@ -8,19 +8,30 @@ def read(*views: str) -> list[tuple[str, str]]:
     return [(permission, view) for view in views for permission in ("can_list", "can_show")]
 
 
+#: What everybody has: to see the own profile and change the own password.
+OWN = [
+    ("can_userinfo", "Staff"),
+    ("resetmypassword", "Staff"),
+    ("can_this_form_get", "ResetMyPasswordView"),
+    ("can_this_form_post", "ResetMyPasswordView"),
+]
+
 ROLES: dict[str, list[tuple[str, str]]] = {
     "KYC reviewer": [
+        *OWN,
         *read("Clients"),
         ("can_list", "Documents"),
         ("can_review", "Documents"),
     ],
     "Payments officer": [
+        *OWN,
         *read("Clients", "Deposits", "Transfers", "Callbacks"),
         *read("All withdrawals"),
         ("can_list", "Withdrawals"),
         ("can_decide", "Withdrawals"),
     ],
     "Compliance officer": [
+        *OWN,
         *read(
             "Clients",
             "Deposits",
@@ -40,9 +51,11 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_pdf", "Statements"),
     ],
     "Partner manager": [
+        *OWN,
         *read("Clients", "Introducing brokers", "IB links", "Attributions", "Plans", "Accruals", "Settlements"),
     ],
     "Operator": [
+        *OWN,
         *read("Servers", "Products", "Trading accounts", "Deals", "Positions", "Unknown operations", "Dead letters"),
         *read("Events", "Mails", "Failed jobs"),
         *[(permission, view) for view in ("Servers", "Products") for permission in ("can_add", "can_edit")],

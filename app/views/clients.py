@@ -12,7 +12,6 @@ from sqlalchemy import select
 
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput
-from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.extensions import db
 from app.models.clients import Client
@@ -20,6 +19,7 @@ from app.models.compliance import Document
 from app.models.metatrader import TradingAccount
 from app.models.partners import Attribution
 from app.reporting import rendering, statement
+from app.views import timeline
 from app.views.columns import formatters
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
 
@@ -65,9 +65,7 @@ class ClientView(ReadOnlyView):
             attribution=session.scalars(
                 select(Attribution).where(Attribution.client_id == client.id, Attribution.valid_to.is_(None))
             ).one_or_none(),
-            timeline=session.scalars(
-                select(Event).where(Event.client_id == client.id).order_by(Event.id.desc()).limit(TIMELINE)
-            ).all(),
+            timeline=timeline.recent(session, client.id, TIMELINE),
             month=now().strftime("%Y-%m"),
         )
 

@@ -17,13 +17,15 @@ from flask_appbuilder.baseviews import BaseModelView
 from flask_appbuilder.models.sqla.interface import SQLAInterface
 from flask_babel import gettext
 from flask_login import current_user
-from sqlalchemy import inspect
+from sqlalchemy import Boolean, Column, inspect
 from sqlalchemy.exc import DataError, SQLAlchemyError
 
 from app.core.actor import Actor
 from app.core.errors import N_, AppError, Conflict, InvalidInput
 from app.core.uow import unit_of_work
 from app.surfaces.errors import sentence
+from app.views.columns import person
+from app.views.labels import LABELS
 
 LIST_PAGE_SIZE = 25
 
@@ -85,6 +87,13 @@ class AuditedInterface(SQLAInterface):
             self.session.rollback()
             return None
 
+    def is_nullable(self, col_name: str) -> bool:
+        """Whether a form may leave the column empty: a box without its tick says no, and a default stands for nothing."""
+        column = self.list_columns.get(col_name)
+        if isinstance(column, Column) and (isinstance(column.type, Boolean) or column.server_default is not None):
+            return True
+        return bool(super().is_nullable(col_name))
+
     def add(self, item: Any, commit: bool = True) -> None:  # noqa: FBT001, FBT002  the library's signature
         self._change("add", item)
 
@@ -126,12 +135,26 @@ def refused(error: SQLAlchemyError) -> AppError:
     return AppError(N_("The database refused this. Nothing was saved."))
 
 
-class ReadOnlyView(ModelView):
+class GeneratedScreen(ModelView):
+    """What all generated screens share: names of columns, rows a page, and no lists of other screens inside a page."""
+
+    label_columns: dict[str, Any] | None
+    page_size = LIST_PAGE_SIZE
+
+    def _init_properties(self) -> None:
+        self.label_columns = LABELS | (self.label_columns or {})
+        super()._init_properties()
+
+    def get_uninit_inner_views(self) -> list[Any]:
+        """None: rows of another screen have rights of their own, which the library does not ask for inside a page."""
+        return []
+
+
+class ReadOnlyView(GeneratedScreen):
     """A list and a page per row, no way to change anything: for money, trading data, events, the audit trail."""
 
     base_permissions = ["can_list", "can_show"]
     include_route_methods = {"list", "show"}
-    page_size = LIST_PAGE_SIZE
     base_order: tuple[str, str] | None = ("id", "desc")
 
     def _init_forms(self) -> None:
@@ -139,12 +162,11 @@ class ReadOnlyView(ModelView):
         BaseModelView._init_forms(self)  # noqa: SLF001  the parent's own step, without the one between
 
 
-class BackOfficeView(ModelView):
+class BackOfficeView(GeneratedScreen):
     """Reference data that staff edit. A refused form keeps what was typed and says what is wrong."""
 
     #: No row has a file, and Flask-AppBuilder would look for one in a folder that is not set.
     exclude_route_methods = {"download"}
-    page_size = LIST_PAGE_SIZE
 
     def _add(self) -> Any:
         form = self.add_form.refresh()
@@ -178,9 +200,11 @@ class BackOfficeView(ModelView):
     def _save(self, form: Any, item: Any) -> bool:
         """Fill, check and save; on refusal undo everything and say why beside the kept input."""
         try:
-            form.populate_obj(item)
-            self.check(item)
-            self.datamodel.add(item) if item.id is None else self.datamodel.edit(item)
+            # A flush on the way, such as when a list of roles is read, would lose what the row was before.
+            with self.datamodel.session.no_autoflush:
+                form.populate_obj(item)
+                self.check(item)
+                self.datamodel.add(item) if item.id is None else self.datamodel.edit(item)
         except AppError as error:
             self.datamodel.session.rollback()
             for name, problem in getattr(error, "problems", {}).items():
@@ -219,11 +243,15 @@ class BackOfficeView(ModelView):
     def check(self, item: Any) -> None:
         """Rules beyond the form's own; raise InvalidInput. Override per view."""
 
+    def check_delete(self, item: Any) -> None:
+        """Why a row must stay; raise Conflict. Override per view."""
+
     def _delete(self, pk: Any) -> None:
         item = self.datamodel.get(pk, self._base_filters)
         if not item:
             abort(404)
         try:
+            self.check_delete(item)
             self.datamodel.delete(item)
             flash(gettext("Deleted."), "success")
         except AppError as error:
@@ -235,3 +263,4 @@ class DeskPage(BaseView):
     """Base of the pages that are not generated: queues, previews, editors with a use case behind them."""
 
     default_view = "index"
+    extra_args = {"person": person}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import redirect, request, url_for
+from flask import g, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_appbuilder import IndexView, expose
 from flask_login import current_user
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.extensions import appbuilder, db
 
@@ -32,10 +33,16 @@ def queue_counts() -> dict[str, int]:
 
 
 def navigation() -> dict[str, Any]:
-    """Template context of the back office's frame."""
-    if request.path.startswith("/portal") or not current_user or not current_user.is_authenticated:
+    """Template context of the back office's frame, which error pages have, too, also when the database is the error."""
+    if request.path.startswith("/portal"):
         return {"queue_counts": {}}
-    return {"queue_counts": queue_counts()}
+    try:
+        if current_user and current_user.is_authenticated:
+            g.setdefault("user", current_user)  # Flask-AppBuilder sets it late, after the check of the CSRF token
+            return {"queue_counts": queue_counts(), "appbuilder": appbuilder}
+    except SQLAlchemyError:
+        db.session.rollback()
+    return {"queue_counts": {}}
 
 
 class HomeView(IndexView):

@@ -3,31 +3,45 @@
 from __future__ import annotations
 
 from typing import Any
+from zoneinfo import available_timezones
 
 from flask_appbuilder import AppBuilder
 from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
-from wtforms import Field
-from wtforms.validators import DataRequired
+from wtforms import Field, StringField
+from wtforms.validators import DataRequired, InputRequired, Regexp
 
 from app.core.errors import N_, AppError, InvalidInput
 from app.core.money import exponent
 from app.models.metatrader import BalanceOperation, DeadLetter, Deal, Position, Product, Server, TradingAccount
-from app.surfaces import formats
-from app.views.columns import client_link, formatters, identifier
+from app.views.columns import action, client_link, decimals, entry, exact, formatters, identifier, lots, moment
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
 
 
 class ServerView(BackOfficeView):
     class_permission_name = "Servers"
     datamodel = AuditedInterface(Server)
-    list_title = _l("Trading servers")
+    list_title, add_title, edit_title, show_title = _l("Trading servers"), _l("New server"), _l("Server"), _l("Server")
     list_columns = ["code", "name", "platform", "url", "time_zone", "is_active"]
     edit_columns = ["name", "url", "manager_login", "time_zone", "is_active"]
     add_columns = ["code", "name", "platform", "url", "manager_login", "time_zone", "is_active"]
     search_columns = ["code", "name", "platform", "is_active"]
+    show_columns = ["code", "name", "platform", "url", "manager_login", "time_zone", "is_active"]
     description_columns = {"time_zone": _l("The zone of the server's clock, such as EET."), "url": _l("Begins with https://.")}
+    add_form_extra_fields = {
+        "url": StringField(
+            _l("Address"),
+            description=description_columns["url"],
+            validators=[InputRequired(), Regexp(r"^https://", message=_l("The address must begin with https://."))],
+            widget=BS3TextFieldWidget(),
+        )
+    }
+    edit_form_extra_fields = add_form_extra_fields
+
+    def check(self, item: Any) -> None:
+        if item.time_zone not in available_timezones():
+            raise InvalidInput({"time_zone": N_("This time zone is not known.")})
 
 
 class LeveragesField(Field):
@@ -35,8 +49,10 @@ class LeveragesField(Field):
 
     widget = BS3TextFieldWidget()
 
+    data: list[int] | str | None
+
     def _value(self) -> str:
-        return ", ".join(str(value) for value in self.data) if isinstance(self.data, list) else str(self.data or "")
+        return ", ".join(map(str, self.data)) if isinstance(self.data, list) else self.data or ""
 
     def process_formdata(self, valuelist: list[str]) -> None:
         text = valuelist[0] if valuelist else ""
@@ -50,17 +66,22 @@ class LeveragesField(Field):
 class ProductView(BackOfficeView):
     class_permission_name = "Products"
     datamodel = AuditedInterface(Product)
-    list_title = _l("Products")
+    list_title, add_title, edit_title, show_title = _l("Products"), _l("New product"), _l("Product"), _l("Product")
     list_columns = ["code", "name", "server", "group", "currency", "is_demo", "is_open"]
     add_columns = ["code", "name", "description", "server", "group", "currency", "leverages", "is_demo", "is_open"]
     edit_columns = ["name", "description", "group", "leverages", "is_open"]
+    show_columns = ["code", "name", "description", "server", "group", "currency", "leverages", "is_demo", "is_open"]
     search_columns = ["code", "name", "server", "currency", "is_demo", "is_open"]
-    add_form_extra_fields = {"leverages": LeveragesField(_l("Leverages"), validators=[DataRequired()])}
-    edit_form_extra_fields = add_form_extra_fields
+    formatters_columns = {"leverages": lambda values: ", ".join(map(str, values))}
     description_columns = {
+        "group": _l("The group on the trading server, such as real\\standard\\usd."),
         "leverages": _l("Choices for the client, such as 30, 100, 200."),
         "is_open": _l("Offered to clients now."),
     }
+    add_form_extra_fields = {
+        "leverages": LeveragesField(_l("Leverages"), description=description_columns["leverages"], validators=[DataRequired()])
+    }
+    edit_form_extra_fields = add_form_extra_fields
 
     def check(self, item: Any) -> None:
         problems = {}
@@ -77,7 +98,7 @@ class ProductView(BackOfficeView):
 class TradingAccountView(ReadOnlyView):
     class_permission_name = "Trading accounts"
     datamodel = AuditedInterface(TradingAccount)
-    list_title = _l("Trading accounts")
+    list_title, show_title = _l("Trading accounts"), _l("Trading account")
     list_columns = ["login", "client", "product", "currency", "leverage", "balance", "equity", "status", "opened_at"]
     show_columns = [
         "id",
@@ -98,16 +119,15 @@ class TradingAccountView(ReadOnlyView):
         "opened_at",
     ]
     search_columns = ["login", "client", "product", "server", "status", "currency"]
-    formatters_columns = formatters(login=identifier, client=client_link, balance=formats.decimals, equity=formats.decimals)
+    formatters_columns = formatters(client=client_link, balance=decimals, credit=decimals, equity=decimals, requested_at=moment)
 
 
 class DealView(ReadOnlyView):
     class_permission_name = "Deals"
     datamodel = AuditedInterface(Deal)
-    list_title = _l("Deals")
+    list_title, show_title = _l("Deals"), _l("Deal")
     list_columns = [
         "ticket",
-        "revision",
         "login",
         "symbol",
         "action",
@@ -119,48 +139,106 @@ class DealView(ReadOnlyView):
         "commission",
         "done_at",
     ]
-    show_exclude_columns = ["fingerprint"]
+    show_columns = [
+        "ticket",
+        "revision",
+        "is_current",
+        "is_void",
+        "login",
+        "trading_account",
+        "action",
+        "entry",
+        "symbol",
+        "volume",
+        "volume_closed",
+        "price",
+        "market_bid",
+        "market_ask",
+        "contract_size",
+        "profit",
+        "swap",
+        "commission",
+        "fee",
+        "rate_profit",
+        "order_ticket",
+        "position_ticket",
+        "comment",
+        "done_at",
+        "server_time_ms",
+        "utc_offset_min",
+        "booked_at",
+        "is_ours",
+        "ledger_txn_id",
+    ]
     search_columns = ["ticket", "login", "symbol", "action", "entry", "done_at", "is_void", "is_current"]
     formatters_columns = formatters(
         ticket=identifier,
-        login=identifier,
-        volume=formats.lots,
-        price=formats.exact,
-        profit=formats.decimals,
-        swap=formats.decimals,
-        commission=formats.decimals,
+        action=action,
+        entry=entry,
+        volume=lots,
+        volume_closed=lots,
+        **dict.fromkeys(("price", "market_bid", "market_ask", "contract_size", "rate_profit"), exact),
+        **dict.fromkeys(("profit", "swap", "commission", "fee"), decimals),
+        **dict.fromkeys(("done_at", "booked_at"), moment),
+        ledger_txn_id=identifier,
     )
-    label_columns = {"volume": _l("Lots")}
+    label_columns = {"action": _l("Type"), "done_at": _l("Done")}
 
 
 class PositionView(ReadOnlyView):
     class_permission_name = "Positions"
     datamodel = AuditedInterface(Position)
-    list_title = _l("Open positions")
+    list_title, show_title = _l("Open positions"), _l("Open position")
     list_columns = ["ticket", "login", "symbol", "action", "volume", "price_open", "price_current", "profit", "opened_at"]
     search_columns = ["ticket", "login", "symbol"]
+    show_columns = [*list_columns[:-1], "swap", "opened_at"]
     formatters_columns = formatters(
-        ticket=identifier, volume=formats.lots, profit=formats.decimals, price_open=formats.exact, price_current=formats.exact
+        ticket=identifier,
+        action=action,
+        volume=lots,
+        price_open=exact,
+        price_current=exact,
+        profit=decimals,
+        swap=decimals,
     )
-    label_columns = {"volume": _l("Lots")}
+    label_columns = {"action": _l("Type")}
 
 
 class OperationView(ReadOnlyView):
     class_permission_name = "Unknown operations"
     datamodel = AuditedInterface(BalanceOperation)
-    list_title = _l("Balance operations")
+    list_title, show_title = _l("Balance operations"), _l("Balance operation")
     list_columns = ["id", "server", "login", "token", "amount", "status", "deal_ticket", "created_at"]
+    show_columns = [
+        "id",
+        "server",
+        "login",
+        "token",
+        "amount",
+        "status",
+        "deal_ticket",
+        "error",
+        "sends",
+        "looks",
+        "created_at",
+        "sent_at",
+        "looked_at",
+        "finished_at",
+    ]
     search_columns = ["login", "token", "status", "deal_ticket", "created_at"]
-    formatters_columns = formatters(token=identifier, login=identifier)
+    formatters_columns = formatters(deal_ticket=identifier, created_at=moment)
+    label_columns = {"sends": _l("Times sent"), "looks": _l("Times looked for")}
 
 
 class DeadLetterView(ReadOnlyView):
     class_permission_name = "Dead letters"
     datamodel = AuditedInterface(DeadLetter)
-    list_title = _l("Dead letters")
-    list_columns = ["id", "stream", "entry_id", "reason", "received_at", "replayed_at"]
+    list_title, show_title = _l("Dead letters"), _l("Dead letter")
+    list_columns = ["received_at", "reason", "stream", "entry_id", "replayed_at"]
+    show_columns = ["reason", "received_at", "replayed_at", "stream", "entry_id", "fields"]
     search_columns = ["stream", "reason", "received_at"]
-    formatters_columns = formatters()
+    formatters_columns = formatters(stream=identifier, entry_id=identifier)
+    label_columns = {"entry_id": _l("Stream entry"), "fields": _l("What came")}
 
 
 def register(appbuilder: AppBuilder) -> None:

@@ -7,16 +7,16 @@ from flask_babel import lazy_gettext as _l
 
 from app.models.commissions import Accrual, PlanVersion, Settlement
 from app.models.partners import Attribution, IBLink, IntroducingBroker
-from app.surfaces import formats
-from app.views.columns import client_link, formatters, identifier
+from app.views.columns import client_link, exact, formatters, identifier
 from app.views.guarded import AuditedInterface, ReadOnlyView
 
 
 class IBView(ReadOnlyView):
     class_permission_name = "Introducing brokers"
     datamodel = AuditedInterface(IntroducingBroker)
-    list_title = _l("Introducing brokers")
+    list_title, show_title = _l("Introducing brokers"), _l("Introducing broker")
     list_columns = ["id", "client", "currency", "is_active", "created_at"]
+    show_columns = list_columns
     search_columns = ["client", "currency", "is_active"]
     formatters_columns = formatters(client=client_link)
 
@@ -24,7 +24,7 @@ class IBView(ReadOnlyView):
 class IBLinkView(ReadOnlyView):
     class_permission_name = "IB links"
     datamodel = AuditedInterface(IBLink)
-    list_title = _l("IB links")
+    list_title, show_title = _l("IB links"), _l("IB link")
     list_columns = ["code", "ib", "name", "visits", "is_active", "created_at"]
     search_columns = ["code", "ib", "is_active"]
     formatters_columns = formatters(code=identifier)
@@ -33,25 +33,26 @@ class IBLinkView(ReadOnlyView):
 class AttributionView(ReadOnlyView):
     class_permission_name = "Attributions"
     datamodel = AuditedInterface(Attribution)
-    list_title = _l("Whose client is whose")
+    list_title, show_title = _l("Whose client is whose"), _l("Attribution")
     list_columns = ["client", "ib", "source", "valid_from", "valid_to"]
     search_columns = ["client", "ib", "source", "valid_from"]
-    formatters_columns = formatters(client=client_link, valid_from=formats.when, valid_to=formats.when)
+    formatters_columns = formatters(client=client_link)
 
 
 class PlanVersionView(ReadOnlyView):
     class_permission_name = "Plans"
     datamodel = AuditedInterface(PlanVersion)
-    list_title = _l("Commission plans")
+    list_title, show_title = _l("Commission plans"), _l("Commission plan")
     list_columns = ["plan", "version", "valid_from", "created_at"]
+    show_columns = [*list_columns, "rules"]
     search_columns = ["plan", "version", "valid_from"]
-    formatters_columns = formatters(valid_from=formats.when)
+    formatters_columns = formatters()
 
 
 class AccrualView(ReadOnlyView):
     class_permission_name = "Accruals"
     datamodel = AuditedInterface(Accrual)
-    list_title = _l("Accruals")
+    list_title, show_title = _l("Accruals"), _l("Accrual")
     list_columns = [
         "id",
         "ib",
@@ -66,17 +67,19 @@ class AccrualView(ReadOnlyView):
         "settlement_id",
         "accrued_at",
     ]
+    show_columns = [name for name in list_columns if name != "id"]
     search_columns = ["ib", "deal_id", "rule", "kind", "accrued_at"]
-    formatters_columns = formatters(amount=formats.exact, lots=formats.exact, rate=formats.exact)
+    formatters_columns = formatters(amount=exact, lots=exact, rate=exact)
 
 
 class SettlementView(ReadOnlyView):
     class_permission_name = "Settlements"
     datamodel = AuditedInterface(Settlement)
-    list_title = _l("Settlements")
+    list_title, show_title = _l("Settlements"), _l("Settlement")
     list_columns = ["id", "ib", "period", "accrued", "carried_in", "posted", "carried_out", "settled_at"]
+    show_columns = [*list_columns[1:], "ledger_txn_id"]
     search_columns = ["ib", "period", "currency", "settled_at"]
-    formatters_columns = formatters(accrued=formats.exact, carried_in=formats.exact, carried_out=formats.exact)
+    formatters_columns = formatters(accrued=exact, carried_in=exact, carried_out=exact)
 
 
 def register(appbuilder: AppBuilder) -> None:

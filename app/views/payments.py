@@ -16,7 +16,7 @@ from app.ledger import chart, queries
 from app.models.payments import Callback, Deposit, Transfer, Withdrawal
 from app.payments import withdrawals
 from app.surfaces.errors import sentence
-from app.views.columns import client_link, formatters
+from app.views.columns import client_link, formatters, identifier
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
 
 
@@ -83,42 +83,82 @@ class WithdrawalQueue(DeskPage):
         return redirect(url_for("WithdrawalQueue.show", withdrawal_id=withdrawal_id))
 
 
+def direction(value: str) -> str:
+    """Where a transfer went."""
+    return gettext("To the account") if value == "to_account" else gettext("To the wallet")
+
+
 class DepositView(ReadOnlyView):
     class_permission_name = "Deposits"
     datamodel = AuditedInterface(Deposit)
-    list_title = _l("Deposits")
+    list_title, show_title = _l("Deposits"), _l("Deposit")
     list_columns = ["id", "client", "connector", "amount", "state", "created_at", "settled_at"]
+    show_columns = [
+        *list_columns[:5],
+        "failure",
+        "provider_reference",
+        "payment_reference",
+        "asks",
+        "created_at",
+        "settled_at",
+        "ledger_txn_id",
+    ]
     search_columns = ["id", "client", "connector", "currency", "state", "provider_reference", "created_at"]
-    formatters_columns = formatters(client=client_link)
-    label_columns = {"created_at": _l("Started"), "settled_at": _l("Settled")}
+    formatters_columns = formatters(client=client_link, ledger_txn_id=identifier)
+    label_columns = {"created_at": _l("Started"), "asks": _l("Times the provider was asked")}
 
 
 class WithdrawalView(ReadOnlyView):
     class_permission_name = "All withdrawals"
     datamodel = AuditedInterface(Withdrawal)
-    list_title = _l("All withdrawals")
+    list_title, show_title = _l("All withdrawals"), _l("Withdrawal")
     list_columns = ["id", "client", "amount", "state", "approved_by", "created_at", "finished_at"]
+    show_columns = [
+        *list_columns[:4],
+        "reason",
+        "requested_by",
+        "approved_by",
+        "approved_at",
+        "connector",
+        "provider_reference",
+        "asks",
+        "created_at",
+        "finished_at",
+        "hold_id",
+        "capture_txn_id",
+        "final_txn_id",
+    ]
     search_columns = ["id", "client", "currency", "state", "provider_reference", "created_at"]
-    formatters_columns = formatters(client=client_link)
+    formatters_columns = formatters(
+        client=client_link, **dict.fromkeys(("hold_id", "capture_txn_id", "final_txn_id"), identifier)
+    )
+    label_columns = {"asks": _l("Times the provider was asked")}
 
 
 class TransferView(ReadOnlyView):
     class_permission_name = "Transfers"
     datamodel = AuditedInterface(Transfer)
-    list_title = _l("Transfers")
+    list_title, show_title = _l("Transfers"), _l("Transfer")
     list_columns = ["id", "client", "trading_account", "direction", "amount", "state", "created_at"]
+    show_columns = [*list_columns, "failure", "finished_at", "idempotency_key", "hold_id", "ledger_txn_id"]
     search_columns = ["id", "client", "trading_account", "direction", "state", "created_at"]
-    formatters_columns = formatters(client=client_link)
+    formatters_columns = formatters(
+        client=client_link,
+        direction=direction,
+        trading_account=identifier,
+        hold_id=identifier,
+        ledger_txn_id=identifier,
+    )
 
 
 class CallbackView(ReadOnlyView):
     class_permission_name = "Callbacks"
     datamodel = AuditedInterface(Callback)
-    list_title = _l("Provider callbacks")
+    list_title, show_title = _l("Provider callbacks"), _l("Provider callback")
     list_columns = ["id", "connector", "event_id", "type", "is_ignored", "received_at", "processed_at"]
     show_columns = ["id", "connector", "event_id", "type", "is_ignored", "address", "received_at", "processed_at"]
     search_columns = ["connector", "event_id", "type", "is_ignored", "received_at"]
-    formatters_columns = formatters()
+    formatters_columns = formatters(event_id=identifier)
 
 
 def register(appbuilder: AppBuilder) -> None:

@@ -8,9 +8,11 @@ from flask_appbuilder import AppBuilder
 from flask_appbuilder.security.api import SecurityApi
 from flask_appbuilder.security.views import RoleModelView, UserDBModelView, UserGroupModelView
 from flask_babel import lazy_gettext as _l
+from flask_login import current_user
 
-from app.core.errors import N_, InvalidInput, NotFound
+from app.core.errors import N_, Conflict, InvalidInput, NotFound
 from app.core.uow import unit_of_work
+from app.security.roles import ROLES
 from app.security.staff import StaffSecurityManager
 from app.views.guarded import AuditedInterface, BackOfficeView, staff_actor
 
@@ -26,6 +28,13 @@ class StaffRoleView(BackOfficeView, RoleModelView):
         if not (item.name or "").strip():
             raise InvalidInput({"name": N_("A role needs a name.")})
 
+    def check_delete(self, item: Any) -> None:
+        manager = self.appbuilder.sm
+        if item.name in (manager.auth_role_admin, manager.auth_role_public, *ROLES):
+            raise Conflict(N_("This role is built in. Nothing was deleted."))
+        if item.user:
+            raise Conflict(N_("This role still has members. Give them another one first. Nothing was deleted."))
+
 
 class StaffUserView(BackOfficeView, UserDBModelView):
     """Staff and their roles. Passwords are hashed before anything is saved, and never stand in the audit trail."""
@@ -39,6 +48,10 @@ class StaffUserView(BackOfficeView, UserDBModelView):
         else:
             self.pre_update(item)
 
+    def check_delete(self, item: Any) -> None:
+        if item.id == current_user.id:
+            raise Conflict(N_("You cannot delete yourself. Nothing was deleted."))
+
 
 class StaffGroupView(BackOfficeView, UserGroupModelView):
     """Groups give their roles to all their members, so they are audited like roles."""
@@ -49,6 +62,10 @@ class StaffGroupView(BackOfficeView, UserGroupModelView):
     def check(self, item: Any) -> None:
         if not (item.name or "").strip():
             raise InvalidInput({"name": N_("A group needs a name.")})
+
+    def check_delete(self, item: Any) -> None:
+        if item.users:
+            raise Conflict(N_("This group still has members. Nothing was deleted."))
 
 
 class ClosedSecurityAPI(SecurityApi):

@@ -1,0 +1,55 @@
+"""Facts of the event table as lines of a timeline. Each surface has words of its own: clients are addressed, staff informed.
+
+Words are a table: type of a fact, with a colon and its detail where the words depend on it → sentence, kind of mark. A
+sentence may name %(amount)s, %(login)s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from flask_babel import gettext
+
+from app.core.money import Money
+from app.core.tables import Event
+from app.surfaces.formats import money
+
+Words = dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One line of a timeline; `text` is what somebody wrote to the client, `actor` who did it, on screens for staff."""
+
+    at: datetime
+    title: str
+    text: str
+    kind: str
+    actor: str = ""
+
+
+def types_of(words: Words) -> set[str]:
+    """The types of facts that these words can say."""
+    return {key.partition(":")[0] for key in words}
+
+
+def moment(event: Event, words: Words) -> Moment | None:
+    """The line for a fact in the reader's language, or None when the words do not cover it."""
+    payload = event.payload
+    detail = payload.get("kind") or payload.get("direction")
+    found = words.get(f"{event.type}:{detail}") or words.get(event.type)
+    if found is None:
+        return None
+    message, kind = found
+    title = gettext(message)
+    if "%(" in title:
+        title %= _values(payload)
+    return Moment(event.occurred_at, title, str(payload.get("reason") or ""), kind)
+
+
+def _values(payload: dict[str, Any]) -> dict[str, str]:
+    """What sentences may name; the direction of figures is kept in right-to-left text (U+2066 … U+2069)."""
+    amount = money(Money(payload["amount_minor"], payload["currency"])) if "amount_minor" in payload else "—"
+    return {"amount": f"\u2066{amount}\u2069", "login": f"\u2066{payload.get('login') or '—'}\u2069"}

@@ -1,0 +1,65 @@
+"""What happened to a client, in words for staff: every fact that concerns the client, newest first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.core.errors import N_
+from app.core.tables import Event
+from app.surfaces.facts import Moment, Words, moment
+from app.views.columns import person
+
+WORDS: Words = {
+    "client.registered": (N_("Registered"), "neutral"),
+    "client.imported": (N_("Taken over from the former system"), "neutral"),
+    "client.verified": (N_("Mail address confirmed"), "success"),
+    "client.approved": (N_("Approved: documents complete"), "success"),
+    "client.attributed": (N_("Came through an introducing broker"), "neutral"),
+    "client.password_changed": (N_("Password changed"), "warning"),
+    "client.password_reset_requested": (N_("Link for a new password asked for"), "neutral"),
+    "client.profile_changed": (N_("Profile changed"), "neutral"),
+    "client.register_repeated": (N_("Somebody tried to register with this mail address again"), "warning"),
+    "client.verification_requested": (N_("New link to confirm the mail address asked for"), "neutral"),
+    "session.revoked": (N_("Signed out on one device"), "neutral"),
+    "document.uploaded:identity": (N_("Proof of identity sent"), "neutral"),
+    "document.uploaded:address": (N_("Proof of address sent"), "neutral"),
+    "document.approved:identity": (N_("Proof of identity approved"), "success"),
+    "document.approved:address": (N_("Proof of address approved"), "success"),
+    "document.rejected:identity": (N_("Proof of identity not accepted"), "danger"),
+    "document.rejected:address": (N_("Proof of address not accepted"), "danger"),
+    "account.requested": (N_("Trading account asked for"), "neutral"),
+    "account.opened": (N_("Trading account %(login)s opened"), "success"),
+    "account.failed": (N_("A trading account could not be opened"), "danger"),
+    "account.password_shown": (N_("Password of a trading account shown, once"), "neutral"),
+    "deposit.started": (N_("Deposit of %(amount)s started"), "neutral"),
+    "deposit.settled": (N_("Deposit of %(amount)s settled"), "success"),
+    "deposit.failed": (N_("A deposit failed"), "danger"),
+    "deposit.amount_differs": (N_("The provider processed another amount than was asked for"), "warning"),
+    "transfer.requested:to_account": (N_("Transfer of %(amount)s to a trading account asked for"), "neutral"),
+    "transfer.requested:to_wallet": (N_("Transfer of %(amount)s to the wallet asked for"), "neutral"),
+    "transfer.done:to_account": (N_("%(amount)s moved to trading account %(login)s"), "success"),
+    "transfer.done:to_wallet": (N_("%(amount)s moved from trading account %(login)s to the wallet"), "success"),
+    "transfer.failed": (N_("A transfer did not go through"), "danger"),
+    "withdrawal.requested": (N_("Withdrawal of %(amount)s asked for"), "neutral"),
+    "withdrawal.approved": (N_("Withdrawal of %(amount)s approved"), "neutral"),
+    "withdrawal.rejected": (N_("Withdrawal of %(amount)s rejected"), "danger"),
+    "withdrawal.cancelled": (N_("Withdrawal of %(amount)s cancelled by the client"), "neutral"),
+    "withdrawal.paid": (N_("Withdrawal of %(amount)s paid out"), "success"),
+    "withdrawal.failed": (N_("Withdrawal of %(amount)s failed; the money is back in the wallet"), "danger"),
+    "withdrawal.amount_differs": (N_("The provider paid out another amount than was asked for"), "warning"),
+    "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
+}
+
+
+def recent(session: Session, client_id: int, limit: int) -> list[Moment]:
+    """The newest facts about a client. A fact without words stands under its technical name rather than being left out."""
+    rows = session.scalars(select(Event).where(Event.client_id == client_id).order_by(Event.id.desc()).limit(limit))
+    return [replace(moment(row, WORDS) or _unnamed(row), actor=person(row.actor)) for row in rows]
+
+
+def _unnamed(event: Event) -> Moment:
+    words = event.type.replace(".", " ").replace("_", " ").capitalize()
+    return Moment(event.occurred_at, words, "", "neutral")
