@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, current_app, jsonify, request
+from flask import Blueprint, abort, current_app, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from app.extensions import csrf, db, limiter
@@ -19,12 +19,15 @@ MAX_BODY_BYTES = 1_000_000
 @limiter.limit("600 per minute")
 def receive(name: str) -> ResponseReturnValue:
     """200 once the callback is stored, also for repeats; 403 for a wrong signature, 400 for what cannot be read."""
-    request.max_content_length = MAX_BODY_BYTES  # reading more answers 413, whatever length was announced
+    request.max_content_length = MAX_BODY_BYTES + 1  # a body without an announced length is cut there
+    raw_body = request.get_data(cache=False)
+    if len(raw_body) > MAX_BODY_BYTES:
+        abort(413)
     connector = gateways.connector_of(current_app.extensions["settings"], name)
     new = receive_callback(
         db.session(),
         connector,
-        raw_body=request.get_data(cache=False),
+        raw_body=raw_body,
         headers=dict(request.headers),
         address=request.remote_addr or "",
     )
