@@ -89,7 +89,7 @@ def ports(settings: Settings) -> str:
     last = settings.port if settings.is_production else settings.port + max(startup.HELPER_PORTS)
     state = up.health(settings)
     if not state:
-        return f"{settings.port} to {last} are used by Lotwise itself, which is up"
+        return f"{settings.port} to {last} are used by a Lotwise that is up; a second one takes another PORT"
     try:
         startup.check_ports(settings)
     except StartError:
