@@ -150,12 +150,14 @@ def clean_link_code(code: str | None) -> str | None:
 def request_verification(session: Session, *, email: str, actor_address: str) -> None:
     """Ask for another verification mail. An unknown or already verified address changes nothing, and looks the same.
 
-    Emits client.verification_requested.
+    Emits client.verification_requested, or link.not_sent without a word about whom.
     """
     with unit_of_work(session, Actor("system", "registration", actor_address)) as unit:
         client = find_client(session, email)
         if client is not None and client.email_verified_at is None:
             unit.emit("client.verification_requested", subject_id=client.id, client_id=client.id)
+        else:
+            unit.emit("link.not_sent")  # takes as long as the other, so that the time tells nothing
 
 
 def issue_token(session: Session, client_id: int, purpose: str, ttl: timedelta) -> str:
@@ -187,11 +189,16 @@ def verify_email(session: Session, secret: str, *, actor_address: str = "") -> V
 
 
 def request_password_reset(session: Session, *, email: str, actor_address: str) -> None:
-    """Ask for a reset mail. Emits client.password_reset_requested for a known address; an unknown one looks the same."""
+    """Ask for a reset mail. Emits client.password_reset_requested for a known address; an unknown one looks the same.
+
+    Then link.not_sent is emitted, without a word about whom.
+    """
     with unit_of_work(session, Actor("system", "password reset", actor_address)) as unit:
         client = find_client(session, email)
         if client is not None:
             unit.emit("client.password_reset_requested", subject_id=client.id, client_id=client.id)
+        else:
+            unit.emit("link.not_sent")  # takes as long as the other, so that the time tells nothing
 
 
 def reset_password(session: Session, *, secret: str, password: str, actor_address: str) -> int:
