@@ -12,8 +12,8 @@ def read(*views: str) -> list[tuple[str, str]]:
 OWN = [
     ("can_userinfo", "Staff"),
     ("resetmypassword", "Staff"),
-    ("can_this_form_get", "ResetMyPasswordView"),
-    ("can_this_form_post", "ResetMyPasswordView"),
+    ("can_this_form_get", "Own password"),
+    ("can_this_form_post", "Own password"),
 ]
 
 ROLES: dict[str, list[tuple[str, str]]] = {

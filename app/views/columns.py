@@ -76,7 +76,7 @@ def moment(value: datetime | None) -> Markup | str:
 
 
 def identifier(value: Any) -> Markup:
-    return Markup('<span class="mono">{}</span>').format(value) if value not in (None, "") else Markup("—")
+    return Markup('<span class="mono nowrap">{}</span>').format(value) if value not in (None, "") else Markup("—")
 
 
 def action(value: int | None) -> str:
@@ -89,25 +89,32 @@ def entry(value: int | None) -> str:
 
 
 def data(value: Any) -> Markup:
-    """A JSON value, one field a line."""
+    """A JSON value for people: one field a line, what lies deeper in one line each."""
     if value in (None, {}, []):
         return Markup('<span class="muted">—</span>')
     if isinstance(value, list):
-        return Markup('<ul class="value-list">{}</ul>').format(
-            Markup("").join(Markup("<li>{}</li>").format(_short(item)) for item in value)
+        return Markup("").join(
+            data(item) if isinstance(item, dict) else Markup("<div>{}</div>").format(_one_line(item)) for item in value
         )
     if not isinstance(value, dict):
-        return Markup("{}").format(value)
+        return Markup("{}").format(_one_line(value))
     lines = (
-        Markup("<dt>{}</dt><dd>{}</dd>").format(name, data(item) if isinstance(item, list) else _short(item))
+        Markup("<dt>{}</dt><dd>{}</dd>").format(name, data(item) if _is_plain_list(item) else _one_line(item))
         for name, item in value.items()
     )
     return Markup('<dl class="detail-list">{}</dl>').format(Markup("").join(lines))
 
 
-def _short(value: Any) -> Markup | str:
+def _is_plain_list(value: Any) -> bool:
+    """A list of texts, such as permissions, which reads better one below the other."""
+    return isinstance(value, list) and all(isinstance(item, str) and " " in item for item in value)
+
+
+def _one_line(value: Any) -> str:
     if isinstance(value, dict):
-        return data(value)
+        return "; ".join(f"{name}: {_one_line(item)}" for name, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(_one_line(item) for item in value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

@@ -94,6 +94,10 @@ class AuditedInterface(SQLAInterface):
             return True
         return bool(super().is_nullable(col_name))
 
+    def is_text(self, col_name: str) -> bool:
+        """Never: our texts are one line, in forms and filters; where somebody writes several, the form says so."""
+        return False
+
     def add(self, item: Any, commit: bool = True) -> None:  # noqa: FBT001, FBT002  the library's signature
         self._change("add", item)
 

@@ -32,7 +32,7 @@ LABELS = {
     "final_txn_id": _l("Payout transaction"),
     "hold_id": _l("Hold"),
     "account_id": _l("Account"),
-    "account_version": _l("Entry of the account"),
+    "account_version": _l("Entry"),
     "debited": _l("Debit"),
     "credited": _l("Credit"),
     "idempotency_key": _l("Key"),

@@ -6,15 +6,16 @@ from typing import Any
 from zoneinfo import available_timezones
 
 from flask_appbuilder import AppBuilder
-from flask_appbuilder.fieldwidgets import BS3TextFieldWidget
+from flask_appbuilder.fieldwidgets import BS3TextAreaFieldWidget, BS3TextFieldWidget
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
-from wtforms import Field, StringField
-from wtforms.validators import DataRequired, InputRequired, Regexp
+from wtforms import Field, StringField, TextAreaField
+from wtforms.validators import DataRequired, InputRequired, Optional, Regexp
 
 from app.core.errors import N_, AppError, InvalidInput
 from app.core.money import exponent
 from app.models.metatrader import BalanceOperation, DeadLetter, Deal, Position, Product, Server, TradingAccount
+from app.surfaces import formats
 from app.views.columns import action, client_link, decimals, entry, exact, formatters, identifier, lots, moment
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
 
@@ -79,7 +80,8 @@ class ProductView(BackOfficeView):
         "is_open": _l("Offered to clients now."),
     }
     add_form_extra_fields = {
-        "leverages": LeveragesField(_l("Leverages"), description=description_columns["leverages"], validators=[DataRequired()])
+        "leverages": LeveragesField(_l("Leverages"), description=description_columns["leverages"], validators=[DataRequired()]),
+        "description": TextAreaField(_l("Description"), validators=[Optional()], widget=BS3TextAreaFieldWidget()),
     }
     edit_form_extra_fields = add_form_extra_fields
 
@@ -179,10 +181,11 @@ class DealView(ReadOnlyView):
         volume_closed=lots,
         **dict.fromkeys(("price", "market_bid", "market_ask", "contract_size", "rate_profit"), exact),
         **dict.fromkeys(("profit", "swap", "commission", "fee"), decimals),
-        **dict.fromkeys(("done_at", "booked_at"), moment),
+        done_at=formats.when,
+        booked_at=moment,
         ledger_txn_id=identifier,
     )
-    label_columns = {"action": _l("Type"), "done_at": _l("Done")}
+    label_columns = {"action": _l("Type"), "done_at": _l("Done (UTC)")}
 
 
 class PositionView(ReadOnlyView):

@@ -7,7 +7,7 @@ from flask_babel import lazy_gettext as _l
 
 from app.models.commissions import Accrual, PlanVersion, Settlement
 from app.models.partners import Attribution, IBLink, IntroducingBroker
-from app.views.columns import client_link, exact, formatters, identifier
+from app.views.columns import ago, client_link, exact, formatters, identifier
 from app.views.guarded import AuditedInterface, ReadOnlyView
 
 
@@ -69,7 +69,7 @@ class AccrualView(ReadOnlyView):
     ]
     show_columns = [name for name in list_columns if name != "id"]
     search_columns = ["ib", "deal_id", "rule", "kind", "accrued_at"]
-    formatters_columns = formatters(amount=exact, lots=exact, rate=exact)
+    formatters_columns = formatters(amount=exact, lots=exact, rate=exact, accrued_at=ago)
 
 
 class SettlementView(ReadOnlyView):

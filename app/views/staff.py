@@ -6,7 +6,14 @@ from typing import Any
 
 from flask_appbuilder import AppBuilder
 from flask_appbuilder.security.api import SecurityApi
-from flask_appbuilder.security.views import RoleModelView, UserDBModelView, UserGroupModelView
+from flask_appbuilder.security.views import (
+    ResetMyPasswordView,
+    ResetPasswordView,
+    RoleModelView,
+    UserDBModelView,
+    UserGroupModelView,
+    UserInfoEditView,
+)
 from flask_babel import lazy_gettext as _l
 from flask_login import current_user
 
@@ -68,6 +75,22 @@ class StaffGroupView(BackOfficeView, UserGroupModelView):
             raise Conflict(N_("This group still has members. Nothing was deleted."))
 
 
+class OwnPasswordView(ResetMyPasswordView):
+    """Everybody changes the own password here."""
+
+    class_permission_name = "Own password"
+
+
+class StaffPasswordView(ResetPasswordView):
+    """An administrator sets somebody's password."""
+
+    class_permission_name = "Staff passwords"
+
+
+class OwnNameView(UserInfoEditView):
+    class_permission_name = "Own name"
+
+
 class ClosedSecurityAPI(SecurityApi):
     """No sign-in for tokens: nothing of ours takes them, and the limit of tries at the sign-in page does not hold there."""
 
@@ -80,6 +103,9 @@ class OfficeSecurityManager(StaffSecurityManager):
     userdbmodelview = StaffUserView
     rolemodelview = StaffRoleView
     groupmodelview = StaffGroupView
+    resetmypasswordview = OwnPasswordView
+    resetpasswordview = StaffPasswordView
+    userinfoeditview = OwnNameView
     security_api = ClosedSecurityAPI
     userstatschartview = None
 
