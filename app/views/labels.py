@@ -6,7 +6,7 @@ from flask_babel import lazy_gettext as _l
 
 LABELS = {
     "id": _l("No."),
-    "ib": _l("Introducing broker"),
+    "ib": _l("IB"),
     "is_active": _l("Active"),
     "is_current": _l("Newest revision"),
     "is_demo": _l("Demo"),

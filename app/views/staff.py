@@ -79,16 +79,19 @@ class OwnPasswordView(ResetMyPasswordView):
     """Everybody changes the own password here."""
 
     class_permission_name = "Own password"
+    form_title = _l("Your password")
 
 
 class StaffPasswordView(ResetPasswordView):
     """An administrator sets somebody's password."""
 
     class_permission_name = "Staff passwords"
+    form_title = _l("New password")
 
 
 class OwnNameView(UserInfoEditView):
     class_permission_name = "Own name"
+    form_title = _l("Your name")
 
 
 class ClosedSecurityAPI(SecurityApi):
