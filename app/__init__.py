@@ -41,6 +41,8 @@ def create_app(settings: Settings) -> Flask:
 
 def init_config(app: Flask, settings: Settings) -> None:
     """Flask's own configuration, derived from our settings."""
+    from app.security import staff
+
     app.config.update(
         APP_NAME="Lotwise",
         SECRET_KEY=settings.secret_key,
@@ -58,12 +60,14 @@ def init_config(app: Flask, settings: Settings) -> None:
         BABEL_DEFAULT_TIMEZONE="UTC",
         BABEL_TRANSLATION_DIRECTORIES=str(ROOT / "translations"),
         LANGUAGES=LANGUAGES,
-        RATELIMIT_STORAGE_URI=settings.redis_url.replace("unix://", "redis+unix://", 1),
+        RATELIMIT_STORAGE_URI=settings.rate_limit_url,
         RATELIMIT_ENABLED=True,
         RATELIMIT_STRATEGY="fixed-window",
         RATELIMIT_SWALLOW_ERRORS=True,
         AUTH_RATE_LIMITED=True,
         AUTH_RATE_LIMIT="20 per minute",
+        FAB_PASSWORD_COMPLEXITY_ENABLED=True,
+        FAB_PASSWORD_COMPLEXITY_VALIDATOR=staff.check_password,
         FAB_UPDATE_PERMS=False,
         FAB_CREATE_DB=False,
         FAB_INDEX_VIEW="app.views.home.HomeView",
@@ -104,3 +108,5 @@ def init_surfaces(app: Flask) -> None:
     api.init_app(app)
     errors.init_app(app)
     logging.getLogger("flask_appbuilder").setLevel(logging.WARNING)
+    # It warns of every column that cannot be searched, such as JSON; the views name the columns to search by themselves.
+    logging.getLogger("flask_appbuilder.models.filters").setLevel(logging.ERROR)

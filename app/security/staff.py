@@ -7,11 +7,22 @@ to whoever may open the page behind it: a role of two permissions gives exactly 
 from __future__ import annotations
 
 from flask import current_app, g, has_request_context
+from flask_appbuilder.exceptions import PasswordComplexityValidationError
 from flask_appbuilder.menu import MenuItem
 from flask_appbuilder.security.sqla import models
 from flask_appbuilder.security.sqla.manager import SecurityManager
+from flask_babel import gettext
 from flask_login import current_user
 from sqlalchemy import select
+
+from app.clients.passwords import password_problem
+
+
+def check_password(password: str) -> None:
+    """The rules for staff passwords: those that hold for clients. Raises the library's error with a sentence for the form."""
+    problem = password_problem(password or "", "")
+    if problem:
+        raise PasswordComplexityValidationError(gettext(problem))
 
 
 class StaffSecurityManager(SecurityManager):
