@@ -98,6 +98,8 @@ def month_of(text: str) -> tuple[date, date]:
     """The first and last day of a month written as 2026-11; the present month when empty. Raises InvalidInput."""
     try:
         first = date.fromisoformat(f"{text}-01") if text else now().date().replace(day=1)
+        if not 2000 <= first.year <= 2100:
+            raise ValueError(text)
     except ValueError:
         raise InvalidInput(
             {"month": N_("Please give a month such as 2026-11.")}, message=N_("Please give a month such as 2026-11.")

@@ -69,6 +69,15 @@ def test_own_money_and_account(app, house):
     assert "5001" in page.text
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/portal/accounts/{account}",
+        "/portal/accounts/{account}/live",
+        "/portal/partner/live",
+        "/portal/partner/lines/1",
+    ],
+)
 def test_another_clients_things_do_not_exist(app, house, path):
     assert signed_in(app, "marek").get(path.format(**house)).status_code == 404
 
