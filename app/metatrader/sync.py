@@ -13,7 +13,7 @@ from app.core.uow import unit_of_work
 from app.metatrader import booking
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.servertime import server_zone
-from app.models.metatrader import Product, Server, TradingAccount
+from app.models.metatrader import Product, Server
 
 #: Ingest waits while a unit holds the server, and a statement has room for so many parameters.
 DEALS_PER_UNIT = 500
@@ -39,15 +39,3 @@ def sweep(session: Session, platform: TradingPlatform, server_id: int, *, since:
                 booking.lock_server(session, server_id)
                 new += len(booking.book_deals(unit, server_id, reports[start : start + DEALS_PER_UNIT]).deal_ids)
     return new
-
-
-def refresh_account(session: Session, platform: TradingPlatform, account_id: int) -> None:
-    """Ask the server for one account's balance and equity, as a person who presses "refresh" expects."""
-    account = session.get_one(TradingAccount, account_id)
-    server_id, login = account.server_id, account.login
-    session.rollback()
-    if login is None:
-        return
-    state = platform.get_account(login)
-    with unit_of_work(session, Actor.system("refresh_account")):
-        booking.book_account(session, server_id, state, now())

@@ -157,14 +157,6 @@ def test_one_server_that_is_down_stops_no_other(house, login):
     assert house.session.scalars(text("SELECT job FROM cron_slot")).all() == ["swept:sim"]
 
 
-def test_a_person_refreshes_an_account(house, login):
-    account_id = house.session.scalars(text("SELECT id FROM trading_account")).one()
-    sync.refresh_account(house.session, house.platform, account_id)
-    row = house.session.execute(text("SELECT balance, equity, state_at FROM trading_account")).one()
-    assert (row.balance, row.equity) == (5_000, 5_000)
-    assert datetime.now(UTC) - row.state_at < timedelta(minutes=1)
-
-
 def test_a_server_that_moved_gets_a_new_adapter(house):
     before = gateways.platform_of(house.session, house.settings, house.server_id)
     assert gateways.platform_of(house.session, house.settings, house.server_id) is before
