@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, create_engine, text
 
 from app import ROOT
+from app.core import tables
+from app.ledger import definitions
 
 if TYPE_CHECKING:
     from config import Settings
+
+LOCK_KEY = 7_201_05
 
 
 def configuration(owner_url: str) -> Config:
@@ -24,14 +31,48 @@ def configuration(owner_url: str) -> Config:
     return config
 
 
-def upgrade(settings: Settings, revision: str = "head") -> None:
-    """Migrate up to a revision. Two runs at once wait for each other."""
-    command.upgrade(configuration(settings.database_owner_url), revision)
+def upgrade(settings: Settings) -> None:
+    """Migrate to the newest revision, and put the functions, triggers and grants beside the tables.
+
+    Two runs at once wait for each other. A database that has everything is only looked at.
+    """
+    command.upgrade(configuration(settings.database_owner_url), "head")
+    with _owner(settings) as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+        wanted = _fingerprint(settings)
+        if connection.scalar(text("SELECT obj_description('ledger'::regnamespace, 'pg_namespace')")) != wanted:
+            tables.install_guards(connection)
+            definitions.uninstall(connection)
+            definitions.install(connection)
+            # COMMENT takes no parameters; the fingerprint is hexadecimal.
+            connection.execute(text(f"COMMENT ON SCHEMA ledger IS '{wanted}'"))
 
 
 def downgrade(settings: Settings, revision: str) -> None:
-    """Migrate down to a revision; what the revisions above it held is dropped."""
+    """Migrate down to a revision; what the revisions above it held is dropped.
+
+    The ledger's functions and triggers go too: the code of that revision puts its own there when it migrates.
+    """
+    with _owner(settings) as connection:
+        definitions.uninstall(connection)
     command.downgrade(configuration(settings.database_owner_url), revision)
+
+
+@contextmanager
+def _owner(settings: Settings) -> Iterator[Connection]:
+    engine = create_engine(settings.database_owner_url)
+    try:
+        with engine.begin() as connection:
+            yield connection
+    finally:
+        engine.dispose()
+
+
+def _fingerprint(settings: Settings) -> str:
+    """A hash over the newest revision and the SQL beside it, by which a database tells what it has."""
+    head = ScriptDirectory.from_config(configuration(settings.database_owner_url)).get_current_head() or ""
+    files = [tables.GUARDS, *definitions.sql_files(), definitions.drop_file()]
+    return hashlib.sha256(b"".join([head.encode(), *(path.read_bytes() for path in files)])).hexdigest()
 
 
 def revisions(settings: Settings) -> tuple[str | None, str | None]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKey, Index, Integer, LargeBinary, Text, text
+from sqlalchemy import BigInteger, Connection, ForeignKey, Index, Integer, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import Mapped, mapped_column
@@ -20,6 +21,15 @@ class XID8(UserDefinedType[int]):
 
     def get_col_spec(self, **_kw: Any) -> str:
         return "xid8"
+
+
+#: What stands beside the tables of the public schema: append-only guards, and the application's rights.
+GUARDS = Path(__file__).parent / "sql" / "spine.sql"
+
+
+def install_guards(connection: Connection) -> None:
+    """Run GUARDS as the owner; running it again brings new tables under the same rules."""
+    connection.execution_options(no_parameters=True).exec_driver_sql(GUARDS.read_text(encoding="utf-8"))
 
 
 # So that Alembic, when it compares models with a database, knows the type it reads back.

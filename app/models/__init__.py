@@ -1,12 +1,26 @@
 """All tables. Importing this package declares every one of them, which Alembic and the tests rely on."""
 
 from app.core import tables as spine
-from app.models import clients, commissions, compliance, ledger, messaging, metatrader, partners, payments, security
+from app.models import (
+    clients,
+    commissions,
+    compliance,
+    controls,
+    fx,
+    ledger,
+    messaging,
+    metatrader,
+    partners,
+    payments,
+    security,
+)
 
 __all__ = [
     "clients",
     "commissions",
     "compliance",
+    "controls",
+    "fx",
     "ledger",
     "messaging",
     "metatrader",

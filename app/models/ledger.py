@@ -95,6 +95,9 @@ class Account(Model):
     credits: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="sum of all credits, minor units")
     held: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="sum of unresolved holds, minor units")
     version: Mapped[int] = mapped_column(BigInteger, server_default="0", comment="number of entries")
+    effective_through: Mapped[Moment] = mapped_column(
+        server_default=text("'1900-01-01 00:00+00'"), comment="the latest effective moment of its entries"
+    )
     balance: Mapped[int] = mapped_column(BigInteger, Computed(_BALANCE, persisted=True))
 
     @property
@@ -163,6 +166,9 @@ class Entry(Model):
     debits_after: Mapped[int] = mapped_column(BigInteger)
     credits_after: Mapped[int] = mapped_column(BigInteger)
     currency: Mapped[str] = mapped_column(String(8))
+    lateness: Mapped[int] = mapped_column(
+        SmallInteger, server_default="0", comment="0 in order of effective moments, 1 minutes behind, 2 further (queries.py)"
+    )
 
     txn: Mapped[Transaction] = relationship(back_populates="entries", viewonly=True)
     account: Mapped[Account] = relationship(viewonly=True)
@@ -228,3 +234,18 @@ class PeriodClose(Model):
     closed_through: Mapped[Moment] = mapped_column(primary_key=True)
     closed_at: Mapped[CreatedAt]
     actor: Mapped[str] = mapped_column(Text)
+
+
+class Seal(Model):
+    """The hash over all transactions up to and including (xact, seq) with their entries, chained to the seal before it."""
+
+    __tablename__ = "seal"
+    __table_args__ = {"schema": SCHEMA}
+
+    id: Mapped[BigKey]
+    through_xact: Mapped[int] = mapped_column(XID8)
+    through_seq: Mapped[int] = mapped_column(BigInteger)
+    txns: Mapped[int] = mapped_column(BigInteger)
+    entries: Mapped[int] = mapped_column(BigInteger)
+    hash: Mapped[bytes] = mapped_column(LargeBinary)
+    sealed_at: Mapped[CreatedAt]

@@ -6,9 +6,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-from app import ROOT
 from app.core.tables import XID8
-from app.ledger import definitions
 
 revision = "0001"
 down_revision = None
@@ -975,13 +973,9 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("reason IN ('no_account', 'opening_unknown', 'plan_invalid', 'beyond_limits')"),
     )
-    spine = (ROOT / "app" / "core" / "sql" / "spine.sql").read_text(encoding="utf-8")
-    op.get_bind().execution_options(no_parameters=True).exec_driver_sql(spine)
-    definitions.install(op.get_bind())
 
 
 def downgrade() -> None:
-    definitions.uninstall(op.get_bind())
     op.drop_index(
         "ix_deal_outcome_waiting",
         table_name="deal_outcome",

@@ -5,14 +5,14 @@
 CREATE OR REPLACE FUNCTION ledger.refuse_change() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    RAISE EXCEPTION 'ledger.% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'LG006';
+    RAISE EXCEPTION '% is append-only: % refused', TG_TABLE_NAME, TG_OP USING ERRCODE = 'LG006';
 END $$;
 
 DO $$
 DECLARE
     v_table text;
 BEGIN
-    FOREACH v_table IN ARRAY ARRAY['currency', 'txn', 'entry', 'hold', 'hold_resolution', 'period_close'] LOOP
+    FOREACH v_table IN ARRAY ARRAY['currency', 'txn', 'entry', 'hold', 'hold_resolution', 'period_close', 'seal'] LOOP
         EXECUTE format(
             'CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger.%I
                 FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change()', v_table);
@@ -21,6 +21,12 @@ BEGIN
                 FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change()', v_table);
     END LOOP;
 END $$;
+
+-- Rates that converted money stay as they were.
+CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE ON public.fx_rate
+    FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
+CREATE OR REPLACE TRIGGER no_truncate BEFORE TRUNCATE ON public.fx_rate
+    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 -- An account's counters move; what it is does not.
 CREATE OR REPLACE TRIGGER identity_stays BEFORE UPDATE OF id, code, kind, currency ON ledger.account

@@ -6,8 +6,8 @@ DECLARE
 BEGIN
     FOR v_trigger IN
         SELECT t.tgname AS name, t.tgrelid::regclass AS on_table FROM pg_trigger t
-          JOIN pg_class c ON c.oid = t.tgrelid
-         WHERE c.relnamespace = 'ledger'::regnamespace AND NOT t.tgisinternal
+          JOIN pg_proc p ON p.oid = t.tgfoid
+         WHERE p.pronamespace = 'ledger'::regnamespace AND NOT t.tgisinternal
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', v_trigger.name, v_trigger.on_table);
     END LOOP;

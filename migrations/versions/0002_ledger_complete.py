@@ -1,0 +1,329 @@
+"""The ledger complete: rates and quotes, four-eyes requests, proofs and alerts, seals, statements of the outside world."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+from app.core.tables import XID8
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.create_table(
+        "alert",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("code", sa.String(length=60), nullable=False, comment="what is wrong, such as ledger.proof_failed"),
+        sa.Column("subject", sa.String(length=200), nullable=False, comment="with what, such as P6"),
+        sa.Column("data", postgresql.JSONB(astext_type=sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column("raised_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column(
+            "seen_at",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("now()"),
+            nullable=False,
+            comment="when it was found last",
+        ),
+        sa.Column("acknowledged_by", sa.Text(), nullable=True),
+        sa.Column("acknowledged_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("(acknowledged_by IS NULL) = (acknowledged_at IS NULL)", name=op.f("ck_alert_acknowledged")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_alert")),
+    )
+    op.create_index("uq_alert_open", "alert", ["code", "subject"], unique=True, postgresql_where=sa.text("closed_at IS NULL"))
+    op.create_table(
+        "external_statement",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column(
+            "account_code", sa.String(length=120), nullable=False, comment="the account of ours that it is compared with"
+        ),
+        sa.Column("file_name", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("imported_by", sa.Text(), nullable=False),
+        sa.Column("imported_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_external_statement")),
+        sa.UniqueConstraint("sha256", name=op.f("uq_external_statement_sha256")),
+    )
+    op.create_index(op.f("ix_external_statement_account_code"), "external_statement", ["account_code"], unique=False)
+    op.create_table(
+        "fx_pair",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("base", sa.String(length=8), nullable=False, comment="the currency that comes first in the alphabet"),
+        sa.Column("quote", sa.String(length=8), nullable=False),
+        sa.Column("spread_bp", sa.Integer(), nullable=False, comment="hundredths of a percent of the amount given"),
+        sa.CheckConstraint("base < quote", name=op.f("ck_fx_pair_order")),
+        sa.CheckConstraint("spread_bp BETWEEN 0 AND 2000", name=op.f("ck_fx_pair_spread")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fx_pair")),
+        sa.UniqueConstraint("base", "quote", name=op.f("uq_fx_pair_base_quote")),
+    )
+    op.create_table(
+        "fx_source",
+        sa.Column("code", sa.String(length=20), nullable=False, comment="manual, mt or ecb"),
+        sa.Column("rank", sa.Integer(), nullable=False),
+        sa.Column("max_age_s", sa.Integer(), nullable=False, comment="an older rate is stale and converts nothing"),
+        sa.CheckConstraint("max_age_s > 0", name=op.f("ck_fx_source_age")),
+        sa.PrimaryKeyConstraint("code", name=op.f("pk_fx_source")),
+        sa.UniqueConstraint("rank", name=op.f("uq_fx_source_rank")),
+    )
+    op.create_table(
+        "seal",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("through_xact", XID8(), nullable=False),
+        sa.Column("through_seq", sa.BigInteger(), nullable=False),
+        sa.Column("txns", sa.BigInteger(), nullable=False),
+        sa.Column("entries", sa.BigInteger(), nullable=False),
+        sa.Column("hash", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_seal")),
+        schema="ledger",
+    )
+    op.create_table(
+        "ledger_request",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("status", sa.String(length=12), server_default="proposed", nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("legs", postgresql.JSONB(none_as_null=True, astext_type=sa.Text()), nullable=True),
+        sa.Column("reverses", sa.UUID(), nullable=True),
+        sa.Column("closed_through", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("effective_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("evidence_key", sa.String(length=64), nullable=True, comment="the sealed file in the document storage"),
+        sa.Column("evidence_name", sa.Text(), server_default="", nullable=False),
+        sa.Column("evidence_type", sa.Text(), server_default="", nullable=False, comment="media type"),
+        sa.Column("idempotency_key", sa.String(length=64), nullable=False),
+        sa.Column("proposed_by", sa.Text(), nullable=False),
+        sa.Column("proposed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("decision_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("txn_id", sa.UUID(), nullable=True, comment="the transaction it became"),
+        sa.CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name=op.f("ck_ledger_request_decided")),
+        sa.CheckConstraint(
+            "CASE kind WHEN 'adjustment' THEN legs IS NOT NULL AND effective_at IS NOT NULL WHEN 'reversal' THEN reverses IS NOT NULL AND effective_at IS NOT NULL ELSE closed_through IS NOT NULL END",
+            name=op.f("ck_ledger_request_content"),
+        ),
+        sa.CheckConstraint("kind IN ('adjustment', 'reversal', 'period_close')", name=op.f("ck_ledger_request_kind")),
+        sa.CheckConstraint(
+            "status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by", name=op.f("ck_ledger_request_four_eyes")
+        ),
+        sa.CheckConstraint(
+            "status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name=op.f("ck_ledger_request_status")
+        ),
+        sa.CheckConstraint("length(reason) > 0", name=op.f("ck_ledger_request_reason")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_ledger_request")),
+        sa.UniqueConstraint("proposed_by", "idempotency_key", name=op.f("uq_ledger_request_proposed_by_idempotency_key")),
+        sa.UniqueConstraint("txn_id", name=op.f("uq_ledger_request_txn_id")),
+    )
+    op.create_index(op.f("ix_ledger_request_reverses"), "ledger_request", ["reverses"], unique=False)
+    op.create_index(op.f("ix_ledger_request_status"), "ledger_request", ["status"], unique=False)
+    op.create_table(
+        "proof_run",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("started_by", sa.Text(), nullable=False),
+        sa.Column("holds", sa.Boolean(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_proof_run")),
+    )
+    op.create_table(
+        "external_line",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("statement_id", sa.BigInteger(), nullable=False),
+        sa.Column("line", sa.Integer(), nullable=False),
+        sa.Column("booked_on", sa.Date(), nullable=False),
+        sa.Column("reference", sa.Text(), nullable=False, comment="the provider's, such as the payment's id"),
+        sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("currency", sa.String(length=8), nullable=False),
+        sa.Column("description", sa.Text(), server_default="", nullable=False),
+        sa.Column("account_id", sa.BigInteger(), nullable=True, comment="with account_version: the entry it was matched with"),
+        sa.Column("account_version", sa.BigInteger(), nullable=True),
+        sa.Column("matched_by", sa.Text(), server_default="", nullable=False),
+        sa.Column("matched_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint("(account_id IS NULL) = (account_version IS NULL)", name=op.f("ck_external_line_entry")),
+        sa.CheckConstraint("(matched_at IS NULL) = (account_id IS NULL)", name=op.f("ck_external_line_matched")),
+        sa.CheckConstraint("amount_minor <> 0", name=op.f("ck_external_line_amount")),
+        sa.ForeignKeyConstraint(["statement_id"], ["external_statement.id"], name=op.f("fk_external_line_statement_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_external_line")),
+        sa.UniqueConstraint("account_id", "account_version", name=op.f("uq_external_line_account_id_account_version")),
+        sa.UniqueConstraint("statement_id", "line", name=op.f("uq_external_line_statement_id_line")),
+    )
+    op.create_index(
+        "ix_external_line_open", "external_line", ["booked_on"], unique=False, postgresql_where=sa.text("matched_at IS NULL")
+    )
+    op.create_table(
+        "fx_quote",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("public_id", sa.UUID(), server_default=sa.text("uuidv7()"), nullable=False),
+        sa.Column("client_id", sa.BigInteger(), nullable=False),
+        sa.Column("sell_currency", sa.String(length=8), nullable=False),
+        sa.Column("sell_minor", sa.BigInteger(), nullable=False, comment="what leaves the wallet, spread included"),
+        sa.Column("spread_minor", sa.BigInteger(), nullable=False, comment="of it, in the same currency"),
+        sa.Column("buy_currency", sa.String(length=8), nullable=False),
+        sa.Column("buy_minor", sa.BigInteger(), nullable=False),
+        sa.Column(
+            "rate",
+            sa.Numeric(precision=20, scale=10),
+            nullable=False,
+            comment="1 unit of the sold currency in the bought one, without spread",
+        ),
+        sa.Column("sources", postgresql.JSONB(astext_type=sa.Text()), nullable=False, comment="the rates it was made of"),
+        sa.Column("quoted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("converted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("txn_id", sa.UUID(), nullable=True),
+        sa.CheckConstraint("(txn_id IS NULL) = (converted_at IS NULL)", name=op.f("ck_fx_quote_converted")),
+        sa.CheckConstraint("sell_currency <> buy_currency", name=op.f("ck_fx_quote_two_currencies")),
+        sa.CheckConstraint(
+            "sell_minor > spread_minor AND spread_minor >= 0 AND buy_minor > 0", name=op.f("ck_fx_quote_positive")
+        ),
+        sa.ForeignKeyConstraint(["client_id"], ["client.id"], name=op.f("fk_fx_quote_client_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fx_quote")),
+        sa.UniqueConstraint("public_id", name=op.f("uq_fx_quote_public_id")),
+        sa.UniqueConstraint("txn_id", name=op.f("uq_fx_quote_txn_id")),
+    )
+    op.create_index(op.f("ix_fx_quote_client_id"), "fx_quote", ["client_id"], unique=False)
+    op.create_table(
+        "fx_rate",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("source", sa.String(length=20), nullable=False),
+        sa.Column("base", sa.String(length=8), nullable=False),
+        sa.Column("quote", sa.String(length=8), nullable=False),
+        sa.Column("rate", sa.Numeric(precision=20, scale=10), nullable=False),
+        sa.Column("observed_at", sa.DateTime(timezone=True), nullable=False, comment="from when on it is the rate"),
+        sa.Column(
+            "reference", sa.Text(), server_default="", nullable=False, comment="the file, deal or proposal it comes from"
+        ),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("base <> quote", name=op.f("ck_fx_rate_two_currencies")),
+        sa.CheckConstraint("rate > 0", name=op.f("ck_fx_rate_positive")),
+        sa.ForeignKeyConstraint(["source"], ["fx_source.code"], name=op.f("fk_fx_rate_source")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fx_rate")),
+        sa.UniqueConstraint("source", "base", "quote", "observed_at", name=op.f("uq_fx_rate_source_base_quote_observed_at")),
+    )
+    op.create_index("ix_fx_rate_newest", "fx_rate", ["base", "quote", sa.literal_column("observed_at DESC")], unique=False)
+    op.create_table(
+        "proof_result",
+        sa.Column("run_id", sa.BigInteger(), nullable=False),
+        sa.Column("name", sa.String(length=8), nullable=False, comment="P1 to P9"),
+        sa.Column("compared", sa.BigInteger(), nullable=False),
+        sa.Column("break_count", sa.BigInteger(), nullable=False),
+        sa.Column("breaks", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["run_id"], ["proof_run.id"], name=op.f("fk_proof_result_run_id")),
+        sa.PrimaryKeyConstraint("run_id", "name", name=op.f("pk_proof_result")),
+    )
+    op.create_table(
+        "fx_rate_proposal",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("base", sa.String(length=8), nullable=False),
+        sa.Column("quote", sa.String(length=8), nullable=False),
+        sa.Column("rate", sa.Numeric(precision=20, scale=10), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("status", sa.String(length=12), server_default="proposed", nullable=False),
+        sa.Column("proposed_by", sa.Text(), nullable=False),
+        sa.Column("proposed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("decided_by", sa.Text(), nullable=True),
+        sa.Column("decided_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("decision_reason", sa.Text(), server_default="", nullable=False),
+        sa.Column("rate_id", sa.BigInteger(), nullable=True),
+        sa.CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name=op.f("ck_fx_rate_proposal_decided")),
+        sa.CheckConstraint(
+            "status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by",
+            name=op.f("ck_fx_rate_proposal_four_eyes"),
+        ),
+        sa.CheckConstraint(
+            "status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name=op.f("ck_fx_rate_proposal_status")
+        ),
+        sa.CheckConstraint("base <> quote", name=op.f("ck_fx_rate_proposal_two_currencies")),
+        sa.CheckConstraint("rate > 0", name=op.f("ck_fx_rate_proposal_positive")),
+        sa.ForeignKeyConstraint(["rate_id"], ["fx_rate.id"], name=op.f("fk_fx_rate_proposal_rate_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_fx_rate_proposal")),
+    )
+    op.create_index(op.f("ix_fx_rate_proposal_status"), "fx_rate_proposal", ["status"], unique=False)
+    op.add_column(
+        "account",
+        sa.Column(
+            "effective_through",
+            sa.DateTime(timezone=True),
+            server_default=sa.text("'1900-01-01 00:00+00'"),
+            nullable=False,
+            comment="the latest effective moment of its entries",
+        ),
+        schema="ledger",
+    )
+    op.add_column(
+        "entry",
+        sa.Column(
+            "lateness",
+            sa.SmallInteger(),
+            server_default="0",
+            nullable=False,
+            comment="0 in order of effective moments, 1 minutes behind, 2 further (queries.py)",
+        ),
+        schema="ledger",
+    )
+    order_what_is_there()
+    op.bulk_insert(
+        sa.table("fx_source", sa.column("code"), sa.column("rank"), sa.column("max_age_s")),
+        [
+            # What two people decided counts for a day; a deal's rate for an hour; a reference rate over a long weekend.
+            {"code": "manual", "rank": 1, "max_age_s": 24 * 3600},
+            {"code": "mt", "rank": 2, "max_age_s": 3600},
+            {"code": "ecb", "rank": 3, "max_age_s": 5 * 24 * 3600},
+        ],
+    )
+
+
+def order_what_is_there() -> None:
+    """Give the entries written before this revision their lateness, and accounts their latest moment."""
+    op.execute("ALTER TABLE ledger.entry DISABLE TRIGGER USER")
+    op.execute(
+        """
+        UPDATE ledger.entry e
+           SET lateness = CASE WHEN e.effective_at >= o.before THEN 0
+                               WHEN e.effective_at >= o.before - interval '5 minutes' THEN 1 ELSE 2 END
+          FROM (SELECT account_id, account_version,
+                       coalesce(max(effective_at) OVER (PARTITION BY account_id ORDER BY account_version
+                                ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), '-infinity') AS before
+                  FROM ledger.entry) AS o
+         WHERE o.account_id = e.account_id AND o.account_version = e.account_version AND e.effective_at < o.before
+        """
+    )
+    op.execute("ALTER TABLE ledger.entry ENABLE TRIGGER USER")
+    op.execute(
+        """
+        UPDATE ledger.account a SET effective_through = e.latest
+          FROM (SELECT account_id, max(effective_at) AS latest FROM ledger.entry GROUP BY account_id) AS e
+         WHERE e.account_id = a.id
+        """
+    )
+
+
+def downgrade() -> None:
+    op.drop_column("entry", "lateness", schema="ledger")
+    op.drop_column("account", "effective_through", schema="ledger")
+    op.drop_index(op.f("ix_fx_rate_proposal_status"), table_name="fx_rate_proposal")
+    op.drop_table("fx_rate_proposal")
+    op.drop_table("proof_result")
+    op.drop_index("ix_fx_rate_newest", table_name="fx_rate")
+    op.drop_table("fx_rate")
+    op.drop_index(op.f("ix_fx_quote_client_id"), table_name="fx_quote")
+    op.drop_table("fx_quote")
+    op.drop_index("ix_external_line_open", table_name="external_line", postgresql_where=sa.text("matched_at IS NULL"))
+    op.drop_table("external_line")
+    op.drop_table("proof_run")
+    op.drop_index(op.f("ix_ledger_request_status"), table_name="ledger_request")
+    op.drop_index(op.f("ix_ledger_request_reverses"), table_name="ledger_request")
+    op.drop_table("ledger_request")
+    op.drop_table("seal", schema="ledger")
+    op.drop_table("fx_source")
+    op.drop_table("fx_pair")
+    op.drop_index(op.f("ix_external_statement_account_code"), table_name="external_statement")
+    op.drop_table("external_statement")
+    op.drop_index("uq_alert_open", table_name="alert", postgresql_where=sa.text("closed_at IS NULL"))
+    op.drop_table("alert")
