@@ -50,6 +50,13 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Ledger entries"),
         ("can_pdf", "Statements"),
     ],
+    "Finance officer": [
+        *OWN,
+        *read("Clients", "Deposits", "Transfers", "Trading accounts", "Deals", "Settlements"),
+        *read("All withdrawals"),
+        *read("Ledger accounts", "Ledger transactions"),
+        ("can_list", "Ledger entries"),
+    ],
     "Partner manager": [
         *OWN,
         *read("Clients", "Introducing brokers", "IB links", "Attributions", "Plans", "Accruals", "Settlements"),
