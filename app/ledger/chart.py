@@ -8,13 +8,14 @@ by the database; accounts that mirror the outside world (a trading server, a ban
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.core.money import exponent
+from app.core.money import InvalidMoney, exponent
 from app.ledger.errors import AccountMismatch, typed_errors
 from app.models.ledger import Account, Currency
 
@@ -128,6 +129,56 @@ def suspense(source: str, currency: str) -> AccountSpec:
 def migration_opening(currency: str) -> AccountSpec:
     """The other side of balances brought over from an earlier system."""
     return _account("equity", currency, "migration", "opening", may_go_negative=True)
+
+
+def spec_of(code: str) -> AccountSpec | None:
+    """The account that the chart has under this code; None for a code that no function above makes."""
+    try:
+        made = _made_from(code.split(":"))
+    except (ValueError, InvalidMoney):
+        return None
+    return made if made is not None and made.code == code else None
+
+
+def _made_from(parts: list[str]) -> AccountSpec | None:
+    match parts:
+        case ["client", number, "wallet", currency]:
+            return client_wallet(int(number), currency)
+        case ["client", number, "bonus", currency]:
+            return client_bonus(int(number), currency)
+        case ["client", number, "receivable", currency]:
+            return client_receivable(int(number), currency)
+        case ["ib", number, "commission", currency]:
+            return ib_commission(int(number), currency)
+        case ["mt", server, login, "balance", currency]:
+            return mt_balance(server, int(login), currency)
+        case ["income", "trading", server, currency]:
+            return mt_trading_counter(server, currency)
+        case ["psp", name, "clearing", currency]:
+            return psp_clearing(name, currency)
+        case ["psp", name, "payouts", currency]:
+            return psp_payouts(name, currency)
+        case ["expense", "psp_fees", name, currency]:
+            return psp_fees(name, currency)
+        case ["bank", name, "client_money", currency]:
+            return bank_client_money(name, currency)
+        case ["bank", name, "own_money", currency]:
+            return bank_own_money(name, currency)
+        case ["suspense", source, currency]:
+            return suspense(source, currency)
+    houses_own = _HOUSE.get(tuple(parts[:-1]))
+    return houses_own(parts[-1]) if houses_own else None
+
+
+_HOUSE: dict[tuple[str, ...], Callable[[str], AccountSpec]] = {
+    ("fx", "position"): fx_position,
+    ("income", "fx_spread"): fx_spread,
+    ("income", "fees"): fees,
+    ("expense", "commission"): commission_expense,
+    ("expense", "bonus"): bonus_expense,
+    ("expense", "negative_balance"): negative_balance_expense,
+    ("migration", "opening"): migration_opening,
+}
 
 
 def open_account(session: Session, spec: AccountSpec) -> int:

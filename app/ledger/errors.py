@@ -6,12 +6,12 @@ After any of these the database transaction is spent: let the error leave the un
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError
 
-from app.core.errors import N_, AppError, map_constraint, map_sqlstate, typed
+from app.core.errors import N_, AppError, InvalidInput, map_constraint, map_sqlstate, typed
 
 
 class LedgerError(AppError):
@@ -145,6 +145,51 @@ class JournalSealed(LedgerError):
     message = N_("What is in the ledger stays as it is. Correct it by a reversal.")
 
 
+class OwnRequest(LedgerError):
+    """Four eyes: who asked for something in the ledger does not decide it."""
+
+    code = "ledger.own_request"
+    http_status = 403
+    message = N_("You proposed this yourself, so somebody else must decide it. Nothing was changed.")
+
+
+class NotYourRequest(LedgerError):
+    code = "ledger.not_your_request"
+    http_status = 403
+    message = N_("Only who proposed a request can withdraw it. Nothing was changed.")
+
+
+class RequestDecided(LedgerError):
+    """Somebody came first. `data` has by and at."""
+
+    code = "ledger.request_decided"
+    message = N_("%(by)s decided this request before you, at %(at)s UTC. Nothing was changed by you.")
+    messages = {
+        "approved": N_("%(by)s approved this request before you, at %(at)s UTC. Nothing was changed by you."),
+        "rejected": N_("%(by)s rejected this request before you, at %(at)s UTC. Nothing was changed by you."),
+        "withdrawn": N_("%(by)s withdrew this request, at %(at)s UTC. Nothing was changed by you."),
+    }
+
+
+class RefusedRequest(InvalidInput):
+    """All that is wrong with a request. `faults` has the errors by field, such as "reason" or "legs-0-amount"."""
+
+    code = "ledger.request_refused"
+    message = N_("Please check the marked fields. Nothing was stored, nothing was posted.")
+
+    def __init__(self, faults: Mapping[str, Sequence[AppError]]) -> None:
+        super().__init__({field: " ".join(map(str, errors)) for field, errors in faults.items() if errors})
+        self.faults = {field: list(errors) for field, errors in faults.items() if errors}
+
+
+class NotPostable(RefusedRequest):
+    """A request that was in order once cannot be carried out now; it stays as it is."""
+
+    code = "ledger.not_postable"
+    http_status = 409
+    message = N_("This cannot be carried out now. Nothing was posted, the request still waits.")
+
+
 _SQLSTATES: dict[str, type[AppError]] = {
     "LG001": InvalidPosting,
     "LG002": IdempotencyConflict,
@@ -172,6 +217,7 @@ _CONSTRAINTS: dict[str, type[AppError]] = {
     "ck_hold_idempotency_key": InvalidPosting,
     "ck_hold_positive": InvalidPosting,
     "ck_period_close_past": PeriodNotOver,
+    "ck_ledger_request_four_eyes": OwnRequest,
 }
 for _sqlstate, _error in _SQLSTATES.items():
     map_sqlstate(_sqlstate, _error)
