@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
@@ -149,13 +150,11 @@ class OwnRequest(LedgerError):
     """Four eyes: who asked for something in the ledger does not decide it."""
 
     code = "ledger.own_request"
-    http_status = 403
     message = N_("You proposed this yourself, so somebody else must decide it. Nothing was changed.")
 
 
 class NotYourRequest(LedgerError):
     code = "ledger.not_your_request"
-    http_status = 403
     message = N_("Only who proposed a request can withdraw it. Nothing was changed.")
 
 
@@ -190,6 +189,65 @@ class NotPostable(RefusedRequest):
     message = N_("This cannot be carried out now. Nothing was posted, the request still waits.")
 
 
+class StatementRefused(LedgerError):
+    """A file of a bank or provider that cannot be taken. `problems` are app.ledger.external_formats.Problem, first ones first."""
+
+    code = "ledger.statement_refused"
+    http_status = 422
+    message = N_("This file was not imported. What is wrong with it stands below; nothing was stored.")
+
+    def __init__(self, problems: Sequence[Any] = (), *, problem_count: int = 0, message: str | None = None) -> None:
+        super().__init__(message)
+        self.problems, self.problem_count = tuple(problems), problem_count
+
+
+class StatementKnown(LedgerError):
+    """The same file was imported before, as statement `statement_id` (None when that happened at this moment)."""
+
+    code = "ledger.statement_known"
+    message = N_("This very file was imported before. Nothing was stored again.")
+
+    def __init__(self, statement_id: int | None = None) -> None:
+        super().__init__()
+        self.statement_id = statement_id
+
+
+class LineMatched(LedgerError):
+    """Somebody came first. `data` has by."""
+
+    code = "ledger.line_matched"
+    message = N_("%(by)s matched this line before you. Nothing was changed by you.")
+
+
+class LineNotMatched(LedgerError):
+    code = "ledger.line_not_matched"
+    message = N_("This line is not matched any more. Nothing was changed by you.")
+
+
+class EntryMatched(LedgerError):
+    code = "ledger.entry_matched"
+    message = N_("This entry was matched with another line before you. Nothing was changed by you.")
+
+
+class EntryDiffers(LedgerError):
+    code = "ledger.entry_differs"
+    http_status = 422
+    message = N_("A line and its entry must have the same account, amount and direction. Nothing was changed.")
+
+
+class NotAReceipt(LedgerError):
+    code = "ledger.not_a_receipt"
+    http_status = 422
+    message = N_("Only money that came in can be put into suspense. Money that left needs an adjustment request.")
+
+
+class SuspenseStands(LedgerError):
+    """What put the receipt into suspense is in the books; undoing the match alone would let it be booked again."""
+
+    code = "ledger.suspense_stands"
+    message = N_("This receipt is booked in suspense. Ask for the reversal of that transaction first.")
+
+
 _SQLSTATES: dict[str, type[AppError]] = {
     "LG001": InvalidPosting,
     "LG002": IdempotencyConflict,
@@ -217,6 +275,8 @@ _CONSTRAINTS: dict[str, type[AppError]] = {
     "ck_hold_idempotency_key": InvalidPosting,
     "ck_hold_positive": InvalidPosting,
     "ck_period_close_past": PeriodNotOver,
+    "uq_external_statement_sha256": StatementKnown,
+    "uq_external_line_account_id_account_version": EntryMatched,
     "ck_ledger_request_four_eyes": OwnRequest,
 }
 for _sqlstate, _error in _SQLSTATES.items():
