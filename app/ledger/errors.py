@@ -190,7 +190,7 @@ class NotPostable(RefusedRequest):
 
 
 class StatementRefused(LedgerError):
-    """A file of a bank or provider that cannot be taken. `problems` are app.ledger.external_formats.Problem, first ones first."""
+    """A file of a bank or provider that cannot be taken. `problems` are those of app.ledger.external_formats."""
 
     code = "ledger.statement_refused"
     http_status = 422
