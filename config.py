@@ -15,12 +15,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from app.core.money import ExtraCurrency
 
 ROOT = Path(__file__).resolve().parent
 ENVIRONMENTS = ("development", "test", "production")
 DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg")
 SHORTEST_SECRET_KEY = 32
+ECB_DAILY = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
 
 
 class StartError(Exception):
@@ -55,6 +60,9 @@ class Settings:
     stripe_api_base: str
     mt5_password: str
     mt5_ca_file: str
+    reporting_currency: str
+    extra_currencies: tuple[ExtraCurrency, ...]
+    ecb_url: str
     web_threads: int
     workers: int
     trusted_proxies: int
@@ -109,6 +117,10 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     owner_url = _url(env, "DATABASE_OWNER_URL", DATABASE_SCHEMES) if env.get("DATABASE_OWNER_URL") else database_url
     base_url = by_environment("BASE_URL", f"http://{local}:{port}").rstrip("/")
     _check_scheme("BASE_URL", base_url, ("http", "https"))
+    extra_currencies, reporting_currency = _currencies(env)
+    ecb_url = env.get("ECB_URL", ECB_DAILY if environment == "production" else "")
+    if ecb_url:
+        _check_scheme("ECB_URL", ecb_url, ("http", "https"))
     document_key = secret("DOCUMENT_KEY")
     if not re.fullmatch(r"[0-9a-fA-F]{64}", document_key):
         raise ConfigError("DOCUMENT_KEY must be 64 hexadecimal digits (32 bytes): `openssl rand -hex 32` makes one.")
@@ -136,6 +148,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         stripe_api_base=env.get("STRIPE_API_BASE", "" if environment == "production" else f"http://{local}:{port + 2}"),
         mt5_password=secret("MT5_PASSWORD"),
         mt5_ca_file=env.get("MT5_CA_FILE", "") or str(var_dir / "simulator" / "ca.pem"),
+        reporting_currency=reporting_currency,
+        extra_currencies=extra_currencies,
+        ecb_url=ecb_url,
         web_threads=_integer(env, "WEB_THREADS", 32, 2, 512),
         workers=_integer(env, "WORKERS", 2, 1, 64),
         trusted_proxies=_integer(env, "TRUSTED_PROXIES", 0, 0, 8),
@@ -158,6 +173,20 @@ def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: in
     if not low <= value <= high:
         raise ConfigError(f"{name} is {value}; it must lie between {low} and {high}.")
     return value
+
+
+def _currencies(env: Mapping[str, str]) -> tuple[tuple[ExtraCurrency, ...], str]:
+    """The units beside ISO 4217's, and the currency of reports, which must be one that has a value of its own."""
+    from app.core import money
+
+    try:
+        extra = money.parse_extra_currencies(env.get("EXTRA_CURRENCIES") or money.DEFAULT_EXTRA_CURRENCIES)
+    except ValueError as error:
+        raise ConfigError(f"EXTRA_CURRENCIES: {error}.") from None
+    reporting = env.get("REPORTING_CURRENCY") or money.DEFAULT_REPORTING_CURRENCY
+    if not money.has_own_value(reporting, extra):
+        raise ConfigError(f"REPORTING_CURRENCY is {reporting!r}; it must be a code of ISO 4217, such as USD.")
+    return extra, reporting
 
 
 def _url(env: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:

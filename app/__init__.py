@@ -30,6 +30,9 @@ class RowNumber(IntegerConverter):
 
 def create_app(settings: Settings) -> Flask:
     """The web application: back office, portal, API and provider callbacks over one database."""
+    from app.core import money
+
+    money.configure(settings.extra_currencies, settings.reporting_currency)
     app = Flask(__name__, static_folder="static", static_url_path="/assets")
     app.url_map.converters["int"] = RowNumber
     app.extensions["settings"] = settings

@@ -44,6 +44,7 @@ def opened(environ: Mapping[str, str] | None = None, *, exclusive: bool = False)
     env = dict(os.environ if environ is None else environ)
     private = missing_servers(env)
     settings = load_settings({**env, **private})
+    make_known(settings)
     check_folders(settings)
     if "DATABASE_URL" not in private:
         check_database(settings)
@@ -67,7 +68,16 @@ def opened(environ: Mapping[str, str] | None = None, *, exclusive: bool = False)
 def draft_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """The settings with a placeholder for the address of each private server; nothing is started or reached."""
     env = os.environ if environ is None else environ
-    return load_settings({**env, **missing_servers(env)})
+    settings = load_settings({**env, **missing_servers(env)})
+    make_known(settings)
+    return settings
+
+
+def make_known(settings: Settings) -> None:
+    """Tell the process of the currencies that the house uses."""
+    from app.core import money
+
+    money.configure(settings.extra_currencies, settings.reporting_currency)
 
 
 def missing_servers(env: Mapping[str, str]) -> dict[str, str]:

@@ -1,12 +1,14 @@
 """Money as whole minor units with a currency; no floats, no silent rounding.
 
-The exponent (digits after the point) of a currency is fixed: ISO 4217's, or the one given here for the few units that
-brokers hold beside it.
+The exponent (digits after the point) of a currency is fixed: ISO 4217's, or the configured one of the few units that
+brokers hold beside it, crypto and cents of a currency. A process is told of them once, by `configure`, before it counts
+any money.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal, Inexact, localcontext
 from functools import cache
@@ -15,8 +17,10 @@ import iso4217
 
 from app.core.errors import N_, InvalidInput
 
-#: Units that ISO 4217 does not list: cent account currencies (1 USC = 0.01 USD) and crypto at eight digits or fewer.
-EXTRA_EXPONENTS = {"USC": 2, "EUC": 2, "BTC": 8, "ETH": 8, "USDT": 6, "USDC": 6}
+#: What brokers hold beside ISO 4217's currencies: cent accounts' units (100 USC are 1 USD) and crypto.
+DEFAULT_EXTRA_CURRENCIES = "USC:2=USD/100,EUC:2=EUR/100,BTC:8,ETH:8,USDT:6,USDC:6"
+DEFAULT_REPORTING_CURRENCY = "USD"
+MAX_EXPONENT = 8
 
 #: The largest amount a bigint column holds.
 MAX_AMOUNT_MINOR = 2**63 - 1
@@ -31,18 +35,100 @@ class InvalidMoney(InvalidInput):
     message = N_("This is not a valid amount.")
 
 
+@dataclass(frozen=True)
+class ExtraCurrency:
+    """A unit that ISO 4217 does not list. A cent currency has a parent, of which one unit makes `factor` of it."""
+
+    code: str
+    exponent: int
+    parent: str | None = None
+    factor: int = 1
+
+
+_EXTRA = re.compile(r"([A-Z][A-Z0-9]{2,7}):([0-9])(?:=([A-Z][A-Z0-9]{2,7})/(10+))?")
+
+
+def parse_extra_currencies(text: str) -> tuple[ExtraCurrency, ...]:
+    """The units in a text such as "BTC:8,USC:2=USD/100": code, exponent and, for a cent currency, parent and factor.
+
+    The factor is a power of ten, so that the rate to the parent is exact both ways. Raises ValueError with one line for
+    the first that cannot be meant.
+    """
+    found: dict[str, ExtraCurrency] = {}
+    for item in filter(None, (part.strip() for part in text.split(","))):
+        match = _EXTRA.fullmatch(item)
+        if match is None:
+            raise ValueError(f"{item!r} is not like BTC:8 or USC:2=USD/100 (the factor a power of ten)")
+        code, digits, parent, factor = match[1], int(match[2]), match[3], int(match[4] or 1)
+        if digits > MAX_EXPONENT:
+            raise ValueError(f"{code} has {digits} decimals; {MAX_EXPONENT} is the most")
+        if code in found or _iso_exponent(code) is not None:
+            raise ValueError(f"{code} is {'named twice' if code in found else 'a currency of ISO 4217'}")
+        found[code] = ExtraCurrency(code, digits, parent, factor)
+    for extra in found.values():
+        if extra.parent and not has_own_value(extra.parent, found.values()):
+            raise ValueError(f"{extra.parent}, the parent of {extra.code}, is no currency with a value of its own")
+    return tuple(found.values())
+
+
+def has_own_value(code: str, extra: Iterable[ExtraCurrency]) -> bool:
+    """Whether the code is a currency of ISO 4217, or one of `extra` that follows no parent."""
+    listed = {currency.code: currency for currency in extra}
+    return listed[code].parent is None if code in listed else _iso_exponent(code) is not None
+
+
+_extra: dict[str, ExtraCurrency] = {}
+_reporting = [DEFAULT_REPORTING_CURRENCY]
+
+
+def configure(extra: Iterable[ExtraCurrency], reporting: str = DEFAULT_REPORTING_CURRENCY) -> None:
+    """Tell this process which units there are beside ISO 4217's, and in which currency the house keeps its reports.
+
+    Called once, where the settings become known. Raises InvalidMoney for a reporting currency nobody knows.
+    """
+    known = {currency.code: currency for currency in extra}
+    _extra.clear()
+    _extra.update(known)
+    exponent.cache_clear()
+    exponent(reporting)
+    _reporting[0] = reporting
+
+
+def reporting_currency() -> str:
+    """The currency in which the house adds up what it has in many."""
+    return _reporting[0]
+
+
+def parent(currency: str) -> tuple[str, int]:
+    """The currency whose value this one follows, and how many units of this one make one of it.
+
+    A cent currency has its parent, such as ("USD", 100) for USC; any other is its own: ("EUR", 1) for EUR.
+    """
+    extra = _extra.get(currency)
+    return (extra.parent, extra.factor) if extra and extra.parent else (currency, 1)
+
+
 @cache
 def exponent(currency: str) -> int:
     """Digits after the decimal point of a currency, 0 to 8. Raises InvalidMoney for a code nobody knows."""
-    if currency in EXTRA_EXPONENTS:
-        return EXTRA_EXPONENTS[currency]
+    if currency in _extra:
+        return _extra[currency].exponent
+    digits = _iso_exponent(currency)
+    if digits is None:
+        raise InvalidMoney(message=N_("Unknown currency %(currency)s."), currency=str(currency)[:12])
+    return digits
+
+
+def _iso_exponent(currency: str) -> int | None:
+    """ISO 4217's; None for a code it does not list, and for what it lists without minor units, such as gold."""
     try:
         digits = iso4217.Currency(currency).exponent
     except ValueError:
-        raise InvalidMoney(message=N_("Unknown currency %(currency)s."), currency=str(currency)[:12]) from None
-    if digits is None:
-        raise InvalidMoney(message=N_("Unknown currency %(currency)s."), currency=currency)
-    return int(digits)
+        return None
+    return None if digits is None else int(digits)
+
+
+configure(parse_extra_currencies(DEFAULT_EXTRA_CURRENCIES))
 
 
 @dataclass(frozen=True, order=False)
