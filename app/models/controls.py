@@ -49,6 +49,7 @@ class LedgerRequest(Model):
             " ELSE closed_through IS NOT NULL END",
             name="content",
         ),
+        Index("uq_ledger_request_reverses_open", "reverses", unique=True, postgresql_where=text("status = 'proposed'")),
     )
 
     id: Mapped[BigKey]

@@ -121,6 +121,13 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_ledger_request_reverses"), "ledger_request", ["reverses"], unique=False)
     op.create_index(op.f("ix_ledger_request_status"), "ledger_request", ["status"], unique=False)
+    op.create_index(
+        "uq_ledger_request_reverses_open",
+        "ledger_request",
+        ["reverses"],
+        unique=True,
+        postgresql_where=sa.text("status = 'proposed'"),
+    )
     op.create_table(
         "proof_run",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
@@ -317,6 +324,7 @@ def downgrade() -> None:
     op.drop_index("ix_external_line_open", table_name="external_line", postgresql_where=sa.text("matched_at IS NULL"))
     op.drop_table("external_line")
     op.drop_table("proof_run")
+    op.drop_index("uq_ledger_request_reverses_open", table_name="ledger_request", postgresql_where=sa.text("status = 'proposed'"))
     op.drop_index(op.f("ix_ledger_request_status"), table_name="ledger_request")
     op.drop_index(op.f("ix_ledger_request_reverses"), table_name="ledger_request")
     op.drop_table("ledger_request")
