@@ -170,6 +170,11 @@ class RequestDecided(LedgerError):
     }
 
 
+class ReversalRequested(LedgerError):
+    code = "ledger.reversal_requested"
+    message = N_("Somebody has asked already to reverse this transaction, and the request waits for a decision.")
+
+
 class RefusedRequest(InvalidInput):
     """All that is wrong with a request. `faults` has the errors by field, such as "reason" or "legs-0-amount"."""
 
@@ -278,6 +283,7 @@ _CONSTRAINTS: dict[str, type[AppError]] = {
     "uq_external_statement_sha256": StatementKnown,
     "uq_external_line_account_id_account_version": EntryMatched,
     "ck_ledger_request_four_eyes": OwnRequest,
+    "uq_ledger_request_reverses_open": ReversalRequested,
 }
 for _sqlstate, _error in _SQLSTATES.items():
     map_sqlstate(_sqlstate, _error)
