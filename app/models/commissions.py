@@ -127,7 +127,7 @@ class Settlement(Model):
     carried_in: Mapped[Decimal] = mapped_column(Numeric(24, 10), comment="remainder of the settlement before")
     amount_minor: Mapped[int] = mapped_column(BigInteger, comment="posted")
     carried_out: Mapped[Decimal] = mapped_column(Numeric(24, 10))
-    ledger_txn_id: Mapped[Any | None] = mapped_column(UUID, comment="none when nothing was left after rounding")
+    ledger_txn_id: Mapped[Any | None] = mapped_column(UUID, unique=True, comment="none when nothing was left after rounding")
     settled_at: Mapped[CreatedAt]
     period: Mapped[str] = mapped_column(Text, comment="key of the settlement run")
 

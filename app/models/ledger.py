@@ -121,6 +121,8 @@ class Transaction(Model):
     __table_args__ = (
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 200", name="idempotency_key"),
         Index("uq_txn_reverses", "reverses", unique=True, postgresql_where=text("reverses IS NOT NULL")),
+        # For sealing what is new. Written in this order anyway, so ranges of pages are enough and cost postings nothing.
+        Index("ix_txn_xact", text("(xact::text::bigint)"), postgresql_using="brin"),
         {"schema": SCHEMA},
     )
 
@@ -237,14 +239,21 @@ class PeriodClose(Model):
 
 
 class Seal(Model):
-    """The hash over all transactions up to and including (xact, seq) with their entries, chained to the seal before it."""
+    """A hash over transactions with their entries, chained to the seal before it.
+
+    It covers the transactions with database ids above the last seal's and up to `through_xact`, and with `seq` above
+    `after_seq`: database ids begin anew in a database that was restored into another server, sequences go on.
+    """
 
     __tablename__ = "seal"
-    __table_args__ = {"schema": SCHEMA}
+    __table_args__ = (UniqueConstraint("after_seq", "through_xact"), {"schema": SCHEMA})
 
     id: Mapped[BigKey]
     through_xact: Mapped[int] = mapped_column(XID8)
-    through_seq: Mapped[int] = mapped_column(BigInteger)
+    through_seq: Mapped[int] = mapped_column(BigInteger, comment="the highest seq so far")
+    after_seq: Mapped[int] = mapped_column(
+        BigInteger, server_default="0", comment="through_seq when the database ids began anew"
+    )
     txns: Mapped[int] = mapped_column(BigInteger)
     entries: Mapped[int] = mapped_column(BigInteger)
     hash: Mapped[bytes] = mapped_column(LargeBinary)

@@ -114,6 +114,7 @@ class Deal(Model):
         Index("ix_deal_account_time", "trading_account_id", "done_at", "id"),
         Index("ix_deal_position", "server_id", "position_ticket"),
         Index("ix_deal_unmirrored", "id", postgresql_where=text("ledger_txn_id IS NULL")),
+        Index("ix_deal_ledger_txn_id", "ledger_txn_id", postgresql_where=text("ledger_txn_id IS NOT NULL")),
     )
 
     id: Mapped[BigKey]

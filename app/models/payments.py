@@ -44,7 +44,7 @@ class Deposit(Model):
     next_ask_at: Mapped[Moment | None]
     created_at: Mapped[CreatedAt]
     settled_at: Mapped[Moment | None]
-    ledger_txn_id: Mapped[Any | None] = mapped_column(UUID)
+    ledger_txn_id: Mapped[Any | None] = mapped_column(UUID, unique=True)
 
     client: Mapped[Client] = relationship()
 
@@ -74,8 +74,8 @@ class Withdrawal(Model):
     state: Mapped[str] = mapped_column(String(20), server_default="requested", index=True)
     idempotency_key: Mapped[str] = mapped_column(String(64))
     hold_id: Mapped[Any] = mapped_column(UUID)
-    capture_txn_id: Mapped[Any | None] = mapped_column(UUID)
-    final_txn_id: Mapped[Any | None] = mapped_column(UUID)
+    capture_txn_id: Mapped[Any | None] = mapped_column(UUID, unique=True)
+    final_txn_id: Mapped[Any | None] = mapped_column(UUID, unique=True)
     provider_reference: Mapped[str | None] = mapped_column(Text, comment="refund")
     requested_by: Mapped[str] = mapped_column(Text)
     approved_by: Mapped[str | None] = mapped_column(Text)
@@ -115,7 +115,7 @@ class Transfer(Model):
     idempotency_key: Mapped[str] = mapped_column(String(64))
     hold_id: Mapped[Any | None] = mapped_column(UUID)
     operation_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("balance_operation.id"), unique=True)
-    ledger_txn_id: Mapped[Any | None] = mapped_column(UUID)
+    ledger_txn_id: Mapped[Any | None] = mapped_column(UUID, unique=True)
     failure: Mapped[str] = mapped_column(Text, server_default="")
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[Moment | None]

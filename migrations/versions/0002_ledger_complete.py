@@ -14,6 +14,16 @@ branch_labels = None
 depends_on = None
 
 
+#: Columns that name the transaction of a row: no two rows name the same one.
+TXN_OF_A_ROW = (
+    ("deposit", "ledger_txn_id"),
+    ("withdrawal", "capture_txn_id"),
+    ("withdrawal", "final_txn_id"),
+    ("transfer", "ledger_txn_id"),
+    ("settlement", "ledger_txn_id"),
+)
+
+
 def upgrade() -> None:
     op.create_table(
         "alert",
@@ -74,12 +84,20 @@ def upgrade() -> None:
         "seal",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("through_xact", XID8(), nullable=False),
-        sa.Column("through_seq", sa.BigInteger(), nullable=False),
+        sa.Column("through_seq", sa.BigInteger(), nullable=False, comment="the highest seq so far"),
+        sa.Column(
+            "after_seq",
+            sa.BigInteger(),
+            server_default="0",
+            nullable=False,
+            comment="through_seq when the database ids began anew",
+        ),
         sa.Column("txns", sa.BigInteger(), nullable=False),
         sa.Column("entries", sa.BigInteger(), nullable=False),
         sa.Column("hash", sa.LargeBinary(), nullable=False),
         sa.Column("sealed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_seal")),
+        sa.UniqueConstraint("after_seq", "through_xact", name=op.f("uq_seal_after_seq_through_xact")),
         schema="ledger",
     )
     op.create_table(
@@ -275,6 +293,10 @@ def upgrade() -> None:
         schema="ledger",
     )
     order_what_is_there()
+    op.create_index("ix_txn_xact", "txn", [sa.literal_column("(xact::text::bigint)")], schema="ledger", postgresql_using="brin")
+    for table, column in TXN_OF_A_ROW:
+        op.create_unique_constraint(op.f(f"uq_{table}_{column}"), table, [column])
+    op.create_index("ix_deal_ledger_txn_id", "deal", ["ledger_txn_id"], postgresql_where=sa.text("ledger_txn_id IS NOT NULL"))
     op.bulk_insert(
         sa.table("fx_source", sa.column("code"), sa.column("rank"), sa.column("max_age_s")),
         [
@@ -312,6 +334,10 @@ def order_what_is_there() -> None:
 
 
 def downgrade() -> None:
+    op.drop_index("ix_deal_ledger_txn_id", table_name="deal", postgresql_where=sa.text("ledger_txn_id IS NOT NULL"))
+    for table, column in TXN_OF_A_ROW:
+        op.drop_constraint(op.f(f"uq_{table}_{column}"), table)
+    op.drop_index("ix_txn_xact", table_name="txn", schema="ledger")
     op.drop_column("entry", "lateness", schema="ledger")
     op.drop_column("account", "effective_through", schema="ledger")
     op.drop_index(op.f("ix_fx_rate_proposal_status"), table_name="fx_rate_proposal")
@@ -324,7 +350,9 @@ def downgrade() -> None:
     op.drop_index("ix_external_line_open", table_name="external_line", postgresql_where=sa.text("matched_at IS NULL"))
     op.drop_table("external_line")
     op.drop_table("proof_run")
-    op.drop_index("uq_ledger_request_reverses_open", table_name="ledger_request", postgresql_where=sa.text("status = 'proposed'"))
+    op.drop_index(
+        "uq_ledger_request_reverses_open", table_name="ledger_request", postgresql_where=sa.text("status = 'proposed'")
+    )
     op.drop_index(op.f("ix_ledger_request_status"), table_name="ledger_request")
     op.drop_index(op.f("ix_ledger_request_reverses"), table_name="ledger_request")
     op.drop_table("ledger_request")

@@ -1,0 +1,227 @@
+"""What caused each transaction: from its kind to the row that stands behind it, and back.
+
+Every kind that the code posts is one line of `SOURCES`. A row knows its transaction by a column that holds the
+transaction's id, or by the business key under which it was posted. `due` says from which states on a row must have its
+transaction; proof P7 compares both ways with the same lines that the money desk follows from a transaction to its cause.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, SQLColumnExpression, String, and_, case, cast, func, select, true
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from app.core.errors import N_
+from app.core.orm import Model
+from app.models.commissions import Settlement
+from app.models.controls import LedgerRequest
+from app.models.fx import FXQuote
+from app.models.ledger import Account, Transaction
+from app.models.metatrader import Deal
+from app.models.payments import Deposit, Transfer, Withdrawal
+
+_FIELD = re.compile(r"\{(\w+)\}")
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a row's transaction must have done to one account: code of the account, and minor units credited (or debited)."""
+
+    account: ColumnElement[str]
+    credit_minor: SQLColumnExpression[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of one table that cause transactions, and how each knows its own.
+
+    `txn`: the id of the transaction; or `key`: its business key, with columns of the row in braces. `due`: the rows that
+    must have their transaction. `only`: the rows meant at all. `moved`: what the transaction must have done. `shared`: one
+    transaction may carry several rows. `also`: kinds of transactions that the rows name without being their cause.
+    """
+
+    model: type[Model]
+    txn: InstrumentedAttribute[Any] | None = None
+    key: str | None = None
+    due: ColumnElement[bool] | None = None
+    only: ColumnElement[bool] | None = None
+    moved: tuple[Moved, ...] = ()
+    shared: bool = False
+    also: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The table's name, by which screens find the page of a row."""
+        return str(self.model.__tablename__)
+
+    def key_of_row(self) -> ColumnElement[str]:
+        """The key of a row's transaction, as an expression over its columns."""
+        parts = _FIELD.split(self.key or "")
+        return func.concat(*(cast(getattr(self.model, part), String) if at % 2 else part for at, part in enumerate(parts)))
+
+    def of(self, txn: Transaction) -> ColumnElement[bool] | None:
+        """The condition on rows that caused this transaction; None when its key shows that none of them did."""
+        if self.txn is not None:
+            return and_(self.txn == txn.id)
+        parts = _FIELD.split(self.key or "")
+        looks = (f"({_looks(part)})" if at % 2 else re.escape(part) for at, part in enumerate(parts))
+        found = re.fullmatch("".join(looks), txn.idempotency_key)
+        if found is None:
+            return None
+        columns = [getattr(self.model, name) for name in parts[1::2]]
+        wanted = [column == column.type.python_type(value) for column, value in zip(columns, found.groups(), strict=True)]
+        return and_(true() if self.only is None else self.only, *wanted)
+
+
+class Source:
+    """A kind of transaction in words, and the rows that may have caused one."""
+
+    def __init__(self, label: str, *rows: Rows) -> None:
+        self.label = label
+        self.rows = rows
+
+
+@dataclass(frozen=True)
+class Cause:
+    """The row behind a transaction: its table, its id, and in words (a message id) what kind of transaction it caused."""
+
+    subject: str
+    id: int
+    label: str
+
+
+def _looks(column: str) -> str:
+    """How the values of a column look inside a key."""
+    return _UUID if column == "public_id" else "[0-9]{1,18}" if column.endswith("id") else "[^:]+"
+
+
+def _code(owner: str, whose: Any, purpose: str, currency: Any) -> ColumnElement[str]:
+    return func.concat(owner, ":", whose, f":{purpose}:", currency)
+
+
+def _wallet(model: Any, currency: Any) -> ColumnElement[str]:
+    return _code("client", model.client_id, "wallet", currency)
+
+
+_DONE = ("done", "compensated")
+_GIVEN_BACK = ("failed", "returned")
+
+_TRANSFERS = Rows(
+    Transfer,
+    txn=Transfer.ledger_txn_id,
+    due=Transfer.state.in_(_DONE),
+    moved=(
+        Moved(
+            _wallet(Transfer, Transfer.currency),
+            case((Transfer.direction == "to_account", -Transfer.amount_minor), else_=Transfer.amount_minor),
+        ),
+    ),
+)
+_DEALS = Rows(
+    Deal,
+    txn=Deal.ledger_txn_id,
+    shared=True,
+    also=("transfer_to_account", "transfer_to_wallet"),
+)
+_REQUESTS = Rows(
+    LedgerRequest,
+    txn=LedgerRequest.txn_id,
+    due=(LedgerRequest.status == "approved") & LedgerRequest.kind.in_(("adjustment", "reversal")),
+)
+
+#: Every kind that the code posts.
+SOURCES: dict[str, Source] = {
+    "deposit": Source(
+        N_("Deposit"),
+        Rows(
+            Deposit,
+            txn=Deposit.ledger_txn_id,
+            due=Deposit.state.in_(("settled", "refunded_part", "refunded", "charged_back")),
+            moved=(Moved(_wallet(Deposit, Deposit.currency), Deposit.settled_minor),),
+        ),
+    ),
+    "psp_fee": Source(
+        N_("Payment provider's fee"),
+        Rows(Deposit, key="deposit-fee:{connector}:{public_id}", due=Deposit.fee_minor > 0),
+    ),
+    "withdrawal": Source(
+        N_("Withdrawal"),
+        Rows(
+            Withdrawal,
+            txn=Withdrawal.capture_txn_id,
+            due=Withdrawal.state.in_(("approved", "submitting", "unknown", "pending", "paid", *_GIVEN_BACK)),
+            moved=(Moved(_wallet(Withdrawal, Withdrawal.currency), -Withdrawal.amount_minor),),
+        ),
+    ),
+    "payout": Source(
+        N_("Payout"),
+        Rows(
+            Withdrawal,
+            txn=Withdrawal.final_txn_id,
+            due=Withdrawal.state.in_(("paid", "returned")),
+            moved=(Moved(_code("psp", Withdrawal.connector, "payouts", Withdrawal.currency), -Withdrawal.amount_minor),),
+        ),
+    ),
+    "reversal": Source(
+        N_("Reversal"),
+        Rows(Withdrawal, key="withdrawal:{public_id}:failed", due=Withdrawal.state.in_(_GIVEN_BACK)),
+        Rows(Withdrawal, key="withdrawal:{public_id}:returned", due=Withdrawal.state == "returned"),
+        _REQUESTS,
+    ),
+    "transfer_to_account": Source(N_("Transfer to a trading account"), _TRANSFERS),
+    "transfer_to_wallet": Source(N_("Transfer to the wallet"), _TRANSFERS),
+    "deal_results": Source(N_("Trading results"), _DEALS),
+    "unmatched_balance_operation": Source(N_("Balance operation at the server"), _DEALS),
+    "commission_settlement": Source(
+        N_("Commission settlement"),
+        Rows(
+            Settlement,
+            txn=Settlement.ledger_txn_id,
+            due=Settlement.amount_minor > 0,
+            moved=(Moved(_code("ib", Settlement.ib_id, "commission", Settlement.currency), Settlement.amount_minor),),
+        ),
+    ),
+    "conversion": Source(
+        N_("Conversion"),
+        Rows(
+            FXQuote,
+            txn=FXQuote.txn_id,
+            due=FXQuote.converted_at.is_not(None),
+            moved=(
+                Moved(_wallet(FXQuote, FXQuote.sell_currency), -FXQuote.sell_minor),
+                Moved(_wallet(FXQuote, FXQuote.buy_currency), FXQuote.buy_minor),
+            ),
+        ),
+    ),
+    "adjustment": Source(N_("Adjustment"), _REQUESTS),
+    "migration_opening": Source(
+        N_("Opening balance"),
+        Rows(Account, key="migration:{client_id}:{currency}", only=Account.code.like("client:%:wallet:%")),
+    ),
+}
+
+
+def cause_of(session: Session, txn: Transaction) -> Cause | None:
+    """The row that caused a transaction; the first one where several share it. None where there is none (P7 names it)."""
+    source = SOURCES.get(txn.kind)
+    for rows in source.rows if source else ():
+        condition = rows.of(txn)
+        if source is not None and condition is not None:
+            key = rows.model.__table__.c.id
+            found = session.scalar(select(key).where(condition).order_by(key).limit(1))
+            if found is not None:
+                return Cause(rows.subject, int(found), source.label)
+    return None
+
+
+def all_rows() -> dict[Rows, tuple[str, ...]]:
+    """Each kind of rows once, with the kinds of transactions that they may name."""
+    named: dict[Rows, tuple[str, ...]] = {}
+    for kind, source in SOURCES.items():
+        for rows in source.rows:
+            named[rows] = (*named.get(rows, rows.also), kind)
+    return named
