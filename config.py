@@ -61,6 +61,7 @@ class Settings:
     mt5_password: str
     mt5_ca_file: str
     reporting_currency: str
+    client_bank: str
     extra_currencies: tuple[ExtraCurrency, ...]
     ecb_url: str
     web_threads: int
@@ -149,6 +150,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         mt5_password=secret("MT5_PASSWORD"),
         mt5_ca_file=env.get("MT5_CA_FILE", "") or str(var_dir / "simulator" / "ca.pem"),
         reporting_currency=reporting_currency,
+        client_bank=_account_name(env, "CLIENT_BANK", "house"),
         extra_currencies=extra_currencies,
         ecb_url=ecb_url,
         web_threads=_integer(env, "WEB_THREADS", 32, 2, 512),
@@ -187,6 +189,13 @@ def _currencies(env: Mapping[str, str]) -> tuple[tuple[ExtraCurrency, ...], str]
     if not money.has_own_value(reporting, extra):
         raise ConfigError(f"REPORTING_CURRENCY is {reporting!r}; it must be a code of ISO 4217, such as USD.")
     return extra, reporting
+
+
+def _account_name(env: Mapping[str, str], name: str, default: str) -> str:
+    value = env.get(name) or default
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,39}", value):
+        raise ConfigError(f"{name} is {value!r}; it must be a short word as account codes hold it, such as {default}.")
+    return value
 
 
 def _url(env: Mapping[str, str], name: str, schemes: tuple[str, ...]) -> str:

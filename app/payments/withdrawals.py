@@ -1,13 +1,15 @@
 """Withdrawals: the client asks, the money is reserved, an officer decides, the provider pays, the wallet is debited once.
 
 The reservation is a hold. Approval captures it into "payouts in flight" in the same transaction that records the decision
-and the order to pay; the provider's final word moves it on, or back.
+and the order to pay; what the client takes beyond the money that was brought, the house adds from its own (funding.py). The
+provider's final word moves it on, or back.
 """
 
 from __future__ import annotations
 
 import uuid
-from datetime import timedelta
+from datetime import datetime, timedelta
+from uuid import UUID
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -19,7 +21,9 @@ from app.core.money import Money
 from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import chart, holds, posting
 from app.models.clients import Client
+from app.models.ledger import Transaction
 from app.models.payments import Deposit, Withdrawal
+from app.payments import funding
 from app.payments.connector import Connector, Outcome, RefundRequest, Refunds, Settled
 from app.payments.errors import (
     AlreadyDecided,
@@ -82,16 +86,23 @@ def request_withdrawal(session: Session, *, client_id: int, amount: Money, key: 
         return withdrawal
 
 
-def approve_withdrawal(session: Session, withdrawal_id: int, actor: Actor) -> Withdrawal:
+def approve_withdrawal(session: Session, withdrawal_id: int, actor: Actor, *, client_bank: str = funding.BANK) -> Withdrawal:
     """An officer says yes: the reserved money moves to "payouts in flight" and the payout is ordered, in one transaction.
 
+    The transaction has a funding leg at `client_bank` when the client takes out profits that the house owes.
     Raises AlreadyDecided when somebody else was first, OwnRequest for the one who asked.
     """
     with unit_of_work(session, actor) as unit:
+        client_id = session.scalar(select(Withdrawal.client_id).where(Withdrawal.id == withdrawal_id))
+        if client_id is None:
+            raise NotFound()
+        session.get_one(Client, client_id, with_for_update={"key_share": True})  # what was brought is counted on once
         withdrawal = _decide(unit, withdrawal_id, "approve", actor)
-        amount = Money(withdrawal.amount_minor, withdrawal.currency)
+        amount = withdrawal.amount
+        funded = funding.of_withdrawal(session, withdrawal)
+        funding_legs = funded.legs(client_bank)
         payouts = chart.psp_payouts(withdrawal.connector, amount.currency)
-        chart.open_account(session, payouts)
+        chart.open_accounts(session, payouts, *(funding.accounts(client_bank, amount.currency) if funding_legs else ()))
         withdrawal.approved_by = str(actor)
         withdrawal.approved_at = now()
         withdrawal.capture_txn_id = holds.capture_hold(
@@ -107,14 +118,15 @@ def approve_withdrawal(session: Session, withdrawal_id: int, actor: Actor) -> Wi
                     amount,
                 ),
                 posting.credit(payouts, amount),
+                *funding_legs,
             ],
-            metadata={"withdrawal_id": withdrawal.id},
+            metadata={"withdrawal_id": withdrawal.id, "funding": funded.explained()},
         )
         unit.audit(
             "withdrawal.approve",
             f"withdrawal:{withdrawal.id}",
             before={"state": "requested"},
-            after={"state": "approved"},
+            after={"state": "approved", "paid_by_house": str(funded.of_house)},
         )
         _tell(unit, withdrawal, "withdrawal.approved")
         return withdrawal
@@ -237,32 +249,33 @@ def _pay(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
 
 
 def _give_back(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
-    """The provider refused, or sent the money back: reverse what was posted, so that the wallet has it again."""
-    at = now()
-    assert withdrawal.capture_txn_id is not None
+    """The provider refused, or sent the money back: reverse what was posted, so that the wallet has it again.
+
+    The house has its own part back, too: its legs are in the transaction that is reversed.
+    """
+    at, key = now(), f"withdrawal:{withdrawal.public_id}"
+    taken_back = [_reversal(unit, withdrawal.capture_txn_id, f"{key}:failed", "payout refused by the provider", at)]
     if withdrawal.state == "returned":
-        assert withdrawal.final_txn_id is not None
-        posting.reverse(
-            unit.session,
-            withdrawal.final_txn_id,
-            key=f"withdrawal:{withdrawal.public_id}:returned",
-            actor=unit.actor,
-            at=at,
-            reason="payout returned by the provider",
-        )
-    posting.reverse(
-        unit.session,
-        withdrawal.capture_txn_id,
-        key=f"withdrawal:{withdrawal.public_id}:failed",
-        actor=unit.actor,
-        at=at,
-        reason="payout refused by the provider",
-    )
+        returned = _reversal(unit, withdrawal.final_txn_id, f"{key}:returned", "payout returned by the provider", at)
+        taken_back.insert(0, returned)
+    posting.post_many(unit.session, taken_back)
     withdrawal.finished_at, withdrawal.next_ask_at = at, None
     withdrawal.reason = N_("The payment provider could not pay this out. The money is back in your wallet.")
     _release_refundable(unit.session, withdrawal)
     _mark_deposit(unit.session, withdrawal.deposit_id)
     _tell(unit, withdrawal, "withdrawal.failed")
+
+
+def _reversal(unit: UnitOfWork, txn_id: UUID | None, key: str, reason: str, at: datetime) -> posting.Posting:
+    """The mirror image of a transaction, to be posted together with others: one order of locks for all of them."""
+    txn = unit.session.get_one(Transaction, txn_id)
+    legs = [
+        posting.credit(entry.account.code, entry.debited)
+        if entry.debited
+        else posting.debit(entry.account.code, Money(entry.credit, entry.currency))
+        for entry in txn.entries
+    ]
+    return posting.Posting(key, "reversal", at, unit.actor, legs, {"of": txn.kind, "reason": reason}, reverses=txn.id)
 
 
 def _decide(unit: UnitOfWork, withdrawal_id: int, event: str, actor: Actor) -> Withdrawal:

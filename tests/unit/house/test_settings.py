@@ -107,6 +107,7 @@ def test_production_names_what_is_missing(name: str, tmp_path: Path) -> None:
         ("BASE_URL", "crm.example.com", "must begin with http://"),
         ("DOCUMENT_KEY", "secret", "64 hexadecimal digits"),
         ("SECRET_KEY", "short", "at least 32 characters"),
+        ("CLIENT_BANK", "first:second", "short word"),
     ],
 )
 def test_a_malformed_value_is_named_in_one_line(name: str, value: str, message: str) -> None:
