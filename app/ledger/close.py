@@ -28,3 +28,8 @@ def close_period(session: Session, through: datetime, *, actor: Actor) -> None:
         session.execute(
             text("SELECT ledger.close_period(:through, :actor)"), {"through": check_moment(through), "actor": str(actor)}
         )
+
+
+def hold_up_postings(session: Session) -> None:
+    """Let nobody post until the unit of work ends. To be called before the first posting of a unit that closes a period."""
+    session.execute(text("SELECT ledger.hold_up_postings()"))

@@ -24,3 +24,11 @@ BEGIN
     INSERT INTO ledger.period_close (closed_through, closed_at, actor) VALUES (p_through, clock_timestamp(), p_actor)
         ON CONFLICT (closed_through) DO NOTHING;
 END $$;
+
+-- Let no posting begin until this transaction ends, and wait for those under way. A unit that posts and then closes takes
+-- this lock first: taken after its own postings, it would wait for others that wait for their accounts.
+CREATE OR REPLACE FUNCTION ledger.hold_up_postings() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    LOCK TABLE ledger.period_close IN ACCESS EXCLUSIVE MODE;
+END $$;

@@ -24,7 +24,8 @@ BEGIN
         'capture_hold(uuid, text, text, timestamptz, text, jsonb, jsonb)',
         'resolve_hold(uuid, text, text)',
         'close_account(text)',
-        'close_period(timestamptz, text)'
+        'close_period(timestamptz, text)',
+        'hold_up_postings()'
     ] LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION ledger.%s TO %I', v_function, v_role);
     END LOOP;
