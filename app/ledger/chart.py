@@ -101,6 +101,16 @@ def fx_spread(currency: str) -> AccountSpec:
     return _account("income", currency, "income", "fx_spread", may_go_negative=True)
 
 
+def fx_revaluation(currency: str) -> AccountSpec:
+    """The part of the FX positions' worth that closes have taken into income: its other side, in the reporting currency."""
+    return _account("equity", currency, "fx", "revaluation", may_go_negative=True)
+
+
+def fx_result(currency: str) -> AccountSpec:
+    """What the FX positions have won, or lost, by the rates; posted at a period's close."""
+    return _account("income", currency, "income", "fx_result", may_go_negative=True)
+
+
 def fees(currency: str) -> AccountSpec:
     """Fees that clients pay us."""
     return _account("income", currency, "income", "fees", may_go_negative=True)
@@ -172,7 +182,9 @@ def _made_from(parts: list[str]) -> AccountSpec | None:
 
 _HOUSE: dict[tuple[str, ...], Callable[[str], AccountSpec]] = {
     ("fx", "position"): fx_position,
+    ("fx", "revaluation"): fx_revaluation,
     ("income", "fx_spread"): fx_spread,
+    ("income", "fx_result"): fx_result,
     ("income", "fees"): fees,
     ("expense", "commission"): commission_expense,
     ("expense", "bonus"): bonus_expense,

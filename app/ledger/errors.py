@@ -253,6 +253,45 @@ class SuspenseStands(LedgerError):
     message = N_("This receipt is booked in suspense. Ask for the reversal of that transaction first.")
 
 
+class SuspenseReversed(LedgerError):
+    code = "ledger.suspense_reversed"
+    message = N_("This receipt was in suspense before, and that was reversed. Match it, or propose an adjustment for it.")
+
+
+class NoRate(LedgerError):
+    """No way leads from one currency to the other. `data` has base and quote."""
+
+    code = "fx.no_rate"
+    message = N_("There is no exchange rate from %(base)s to %(quote)s at present. Nothing was changed.")
+
+
+class StaleRate(NoRate):
+    """What is known is too old to convert by. `data` has base, quote and observed_at (UTC, as text)."""
+
+    code = "fx.stale_rate"
+    message = N_(
+        "The last exchange rate from %(base)s to %(quote)s is from %(observed_at)s UTC and too old to convert by. "
+        "Please try again later; nothing was changed."
+    )
+
+
+class ConversionNotAllowed(LedgerError):
+    code = "fx.client_not_approved"
+    message = N_("Please have your documents approved first. Nothing was changed.")
+
+
+class QuoteExpired(LedgerError):
+    code = "fx.quote_expired"
+    message = N_("This offer has expired. Please ask for a new one; nothing was converted.")
+
+
+class AmountTooSmall(InvalidInput):
+    """The amount, or what it would become, is less than the smallest unit there is."""
+
+    code = "fx.amount_too_small"
+    message = N_("This amount is too small to convert. Nothing was changed.")
+
+
 _SQLSTATES: dict[str, type[AppError]] = {
     "LG001": InvalidPosting,
     "LG002": IdempotencyConflict,
@@ -283,6 +322,7 @@ _CONSTRAINTS: dict[str, type[AppError]] = {
     "uq_external_statement_sha256": StatementKnown,
     "uq_external_line_account_id_account_version": EntryMatched,
     "ck_ledger_request_four_eyes": OwnRequest,
+    "ck_fx_rate_proposal_four_eyes": OwnRequest,
     "uq_ledger_request_reverses_open": ReversalRequested,
 }
 for _sqlstate, _error in _SQLSTATES.items():

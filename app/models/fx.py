@@ -121,7 +121,10 @@ class FXQuote(Model):
     spread_minor: Mapped[int] = mapped_column(BigInteger, comment="of it, in the same currency")
     buy_currency: Mapped[str] = mapped_column(String(8))
     buy_minor: Mapped[int] = mapped_column(BigInteger)
-    rate: Mapped[Decimal] = mapped_column(Rate, comment="1 unit of the sold currency in the bought one, without spread")
+    # Wider than the rates it was made of: a rupiah in bitcoin has its first digit in the tenth place.
+    rate: Mapped[Decimal] = mapped_column(
+        Numeric(38, 24), comment="1 unit of the sold currency in the bought one, without spread"
+    )
     sources: Mapped[list[dict[str, str]]] = mapped_column(JSONB, comment="the rates it was made of")
     quoted_at: Mapped[Moment]
     expires_at: Mapped[Moment]

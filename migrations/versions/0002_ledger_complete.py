@@ -192,7 +192,7 @@ def upgrade() -> None:
         sa.Column("buy_minor", sa.BigInteger(), nullable=False),
         sa.Column(
             "rate",
-            sa.Numeric(precision=20, scale=10),
+            sa.Numeric(precision=38, scale=24),
             nullable=False,
             comment="1 unit of the sold currency in the bought one, without spread",
         ),
@@ -300,10 +300,11 @@ def upgrade() -> None:
     op.bulk_insert(
         sa.table("fx_source", sa.column("code"), sa.column("rank"), sa.column("max_age_s")),
         [
-            # What two people decided counts for a day; a deal's rate for an hour; a reference rate over a long weekend.
+            # What two people decided counts for a day; a deal's rate for an hour; a reference rate over the longest pause
+            # of the central bank, Thursday before Easter to Tuesday, and a day more until it is published and fetched.
             {"code": "manual", "rank": 1, "max_age_s": 24 * 3600},
             {"code": "mt", "rank": 2, "max_age_s": 3600},
-            {"code": "ecb", "rank": 3, "max_age_s": 5 * 24 * 3600},
+            {"code": "ecb", "rank": 3, "max_age_s": 6 * 24 * 3600},
         ],
     )
 

@@ -21,6 +21,8 @@ CHART = {
     "bank:first:own_money:EUR": (chart.bank_own_money("first", "EUR"), "asset", True, None),
     "fx:position:JPY": (chart.fx_position("JPY"), "equity", True, None),
     "income:fx_spread:USD": (chart.fx_spread("USD"), "income", True, None),
+    "fx:revaluation:USD": (chart.fx_revaluation("USD"), "equity", True, None),
+    "income:fx_result:USD": (chart.fx_result("USD"), "income", True, None),
     "income:fees:USD": (chart.fees("USD"), "income", True, None),
     "expense:commission:USD": (chart.commission_expense("USD"), "expense", True, None),
     "expense:bonus:USD": (chart.bonus_expense("USD"), "expense", True, None),

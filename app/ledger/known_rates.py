@@ -1,0 +1,165 @@
+"""Choosing a rate among those known at a moment: by source, by age, direct, turned round, or through a third currency.
+
+Pure: docs/fx.md has the rules in words, tests/vectors/fx the cases. Every product and quotient is rounded down, so that a
+rate and the one of the way back never make more than one together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_DOWN, Context, Decimal
+from itertools import pairwise
+
+from app.core.money import parent
+
+#: Significant digits of a rate we use, and the decimals that a quote keeps of it.
+DIGITS = 15
+DECIMALS = 24
+_DOWN = Context(prec=DIGITS, rounding=ROUND_DOWN)
+_BETWEEN = Context(prec=60, rounding=ROUND_DOWN)
+
+#: The currencies through which two others meet, in this order.
+BRIDGES = ("EUR", "USD")
+
+#: The source of a rate that is so by definition: 1 USD is 100 USC.
+FIXED = "fixed"
+
+
+@dataclass(frozen=True)
+class RateUsed:
+    """A rate that another was made of: 1 `base` is `rate` `quote`. One that is fixed has neither id nor moment."""
+
+    id: int | None
+    source: str
+    base: str
+    quote: str
+    rate: Decimal
+    observed_at: datetime | None
+
+    def document(self) -> dict[str, str]:
+        """What a quote and a transaction keep of it."""
+        return {
+            "id": "" if self.id is None else str(self.id),
+            "source": self.source,
+            "pair": f"{self.base}/{self.quote}",
+            "rate": rate_text(self.rate),
+            "observed_at": self.observed_at.isoformat() if self.observed_at else "",
+        }
+
+
+@dataclass(frozen=True)
+class FoundRate:
+    """1 unit of one currency in another, and the rates it was made of. Stale: at least one of them is too old to convert."""
+
+    rate: Decimal
+    sources: tuple[RateUsed, ...] = ()
+    is_stale: bool = False
+
+    @property
+    def observed_at(self) -> datetime | None:
+        """The moment of the oldest rate in it; None when all are fixed."""
+        return min((used.observed_at for used in self.sources if used.observed_at), default=None)
+
+    @property
+    def source(self) -> str:
+        """The sources by name, each once, such as "ecb" or "mt+ecb"."""
+        return "+".join(dict.fromkeys(used.source for used in self.sources))
+
+
+@dataclass(frozen=True)
+class SourceRule:
+    """How much a source is trusted: of those young enough, the lowest rank counts."""
+
+    rank: int
+    max_age_s: int
+
+
+class KnownRates:
+    """What is known at one moment: at most one rate of each source and pair, its newest."""
+
+    def __init__(self, rates: Iterable[RateUsed], rules: Mapping[str, SourceRule], at: datetime) -> None:
+        self.at = at
+        self._rules = rules
+        self._by_pair: dict[frozenset[str], list[RateUsed]] = {}
+        for used in rates:
+            self._by_pair.setdefault(frozenset((used.base, used.quote)), []).append(used)
+
+    def find(self, base: str, quote: str, *, stale_too: bool = False) -> FoundRate | None:
+        """1 `base` in `quote`, rounded down to 15 digits; None when nothing young enough is known.
+
+        With `stale_too` an old rate is found where there is no young one, and says so.
+        """
+        (base_parent, base_factor), (quote_parent, quote_factor) = parent(base), parent(quote)
+        if base == quote:
+            return FoundRate(Decimal(1))
+        between = (
+            FoundRate(Decimal(1))
+            if base_parent == quote_parent
+            else self._between(base_parent, quote_parent, stale_too=stale_too)
+        )
+        if between is None:
+            return None
+        sources = [*_fixed(base), *between.sources, *_fixed(quote)]
+        rate = _BETWEEN.divide(_BETWEEN.multiply(between.rate, Decimal(quote_factor)), Decimal(base_factor))
+        return FoundRate(_rounded(rate), tuple(sources), between.is_stale)
+
+    def _between(self, base: str, quote: str, *, stale_too: bool) -> FoundRate | None:
+        """The first way whose rates are all young: direct, or over a bridge. Of old ways, the one that is least old."""
+        ways = [(base, quote), *((base, bridge, quote) for bridge in BRIDGES if bridge not in (base, quote))]
+        for way in ways:
+            found = self._along(way, stale_too=False)
+            if found is not None:
+                return found
+        if not stale_too:
+            return None
+        old = [found for way in ways if (found := self._along(way, stale_too=True)) is not None]
+        return max(old, key=lambda found: found.observed_at or self.at, default=None)
+
+    def _along(self, way: tuple[str, ...], *, stale_too: bool) -> FoundRate | None:
+        rate, sources, is_stale = Decimal(1), [], False
+        for base, quote in pairwise(way):
+            used = self._best(base, quote, stale_too=stale_too)
+            if used is None:
+                return None
+            step = used.rate if used.base == base else _BETWEEN.divide(Decimal(1), used.rate)
+            rate = _BETWEEN.multiply(rate, step)
+            sources.append(used)
+            is_stale = is_stale or not self._is_young(used)
+        return FoundRate(rate, tuple(sources), is_stale)
+
+    def _best(self, base: str, quote: str, *, stale_too: bool) -> RateUsed | None:
+        """The same row for either direction, so that there and back never gains."""
+        known = self._by_pair.get(frozenset((base, quote)), [])
+        young = [used for used in known if self._is_young(used)]
+        if young:
+            best = min(self._rules[used.source].rank for used in young)
+            return max((used for used in young if self._rules[used.source].rank == best), key=_newest)
+        return max(known, key=_newest, default=None) if stale_too else None
+
+    def _is_young(self, used: RateUsed) -> bool:
+        assert used.observed_at is not None  # only rates that were observed are known
+        return self.at - used.observed_at <= timedelta(seconds=self._rules[used.source].max_age_s)
+
+
+def rate_text(rate: Decimal) -> str:
+    """A rate as text: no exponent, no zeros at the end."""
+    text = format(rate, "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _newest(used: RateUsed) -> tuple[datetime, int]:
+    assert used.observed_at is not None
+    return used.observed_at, used.id or 0
+
+
+def _fixed(currency: str) -> list[RateUsed]:
+    of, factor = parent(currency)
+    return [] if of == currency else [RateUsed(None, FIXED, of, currency, Decimal(factor), None)]
+
+
+def _rounded(rate: Decimal) -> Decimal:
+    short = _DOWN.plus(rate)
+    places = -int(short.as_tuple().exponent)
+    return short.quantize(Decimal(1).scaleb(-DECIMALS), rounding=ROUND_DOWN, context=_BETWEEN) if places > DECIMALS else short
