@@ -43,7 +43,7 @@ class Candidate:
     version: int
     amount: Money
     booked_on: date
-    references: frozenset[str] = frozenset()
+    references: frozenset[str]
 
     @property
     def key(self) -> tuple[int, int]:
