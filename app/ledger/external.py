@@ -228,8 +228,12 @@ def _mark(line: ExternalLine, entry: Entry, actor: Actor) -> None:
 def _set_matched(session: Session, found: list[tuple[int, int, int]]) -> None:
     """All pairs in one statement. The lock of the account is held, and the lines were read under it."""
     lines, accounts, versions = (list(values) for values in zip(*found, strict=True))
-    pairs = func.unnest(_array(lines), _array(accounts), _array(versions)).table_valued(
-        column("line_id", BigInteger), column("account_id", BigInteger), column("version", BigInteger), name="pairs"
+    pairs = (
+        func.unnest(_array(lines), _array(accounts), _array(versions))
+        .table_valued(
+            column("line_id", BigInteger), column("account_id", BigInteger), column("version", BigInteger), name="pairs"
+        )
+        .render_derived()
     )
     session.execute(
         update(ExternalLine)
