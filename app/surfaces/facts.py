@@ -14,9 +14,13 @@ from flask_babel import gettext
 
 from app.core.money import Money
 from app.core.tables import Event
+from app.ledger.sources import SOURCES
 from app.surfaces.formats import money
 
 Words = dict[str, tuple[str, str]]
+
+#: What each kind of ledger transaction is called, as message ids.
+TRANSACTION_KINDS: dict[str, str] = {kind: source.label for kind, source in SOURCES.items()}
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,12 @@ class Moment:
     text: str
     kind: str
     actor: str = ""
+
+
+def transaction_kind(kind: str) -> str:
+    """A kind of ledger transaction in the reader's language; one that nobody named is said word by word."""
+    known = TRANSACTION_KINDS.get(kind)
+    return gettext(known) if known else kind.replace(".", " ").replace("_", " ").capitalize()
 
 
 def types_of(words: Words) -> set[str]:

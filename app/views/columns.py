@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from flask import g, url_for
 from flask_appbuilder.security.sqla.models import User
@@ -127,6 +128,23 @@ def client_link(client: Any) -> Markup:
     return Markup('<a href="{}">{}</a>').format(url_for("ClientView.show", pk=client.id), client.full_name)
 
 
+def transaction_link(txn_id: UUID | None) -> Markup:
+    """The id of a ledger transaction; it leads to its page, for those who may open it."""
+    if txn_id is None or not txn_id.int:  # zero: looked at, and nothing was to be posted
+        return Markup('<span class="muted">—</span>')
+    if not appbuilder.sm.has_access("can_show", "Ledger transactions"):
+        return identifier(txn_id)
+    address = url_for("LedgerTransactionView.show", pk=txn_id)
+    return Markup('<a class="mono nowrap" href="{}">{}</a>').format(address, txn_id)
+
+
+def account_link(code: str) -> Markup:
+    """The code of a ledger account; it leads to its page, for those who may open it."""
+    if not appbuilder.sm.has_access("can_show", "Ledger accounts"):
+        return identifier(code)
+    return Markup('<a class="mono nowrap" href="{}">{}</a>').format(url_for("LedgerAccountView.show", pk=code), code)
+
+
 def person(actor: str | None) -> str:
     """Who acted, for people: a staff member's name, "Client 7", or the name of the job."""
     kind, _, name = (actor or "").partition(":")
@@ -137,6 +155,11 @@ def person(actor: str | None) -> str:
     if kind == "system":
         return gettext("System: %(job)s", job=name.replace("_", " "))
     return actor or "—"
+
+
+def staff_called(text: str) -> list[str]:
+    """The staff members, as actors, whose name contains this text."""
+    return [f"staff:{key}" for key, name in _staff_names().items() if text.casefold() in name.casefold()]
 
 
 def _staff_names() -> dict[str, str]:

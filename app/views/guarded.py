@@ -267,4 +267,4 @@ class DeskPage(BaseView):
     """Base of the pages that are not generated: queues, previews, editors with a use case behind them."""
 
     default_view = "index"
-    extra_args = {"person": person}
+    extra_args: dict[str, Any] = {"person": person}

@@ -16,7 +16,18 @@ from app.core.errors import N_, AppError, InvalidInput
 from app.core.money import exponent
 from app.models.metatrader import BalanceOperation, DeadLetter, Deal, Position, Product, Server, TradingAccount
 from app.surfaces import formats
-from app.views.columns import action, client_link, decimals, entry, exact, formatters, identifier, lots, moment
+from app.views.columns import (
+    action,
+    client_link,
+    decimals,
+    entry,
+    exact,
+    formatters,
+    identifier,
+    lots,
+    moment,
+    transaction_link,
+)
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
 
 
@@ -183,7 +194,7 @@ class DealView(ReadOnlyView):
         **dict.fromkeys(("profit", "swap", "commission", "fee"), decimals),
         done_at=formats.when,
         booked_at=moment,
-        ledger_txn_id=identifier,
+        ledger_txn_id=transaction_link,
     )
     label_columns = {"action": _l("Type"), "done_at": _l("Done (UTC)")}
 

@@ -7,7 +7,7 @@ from flask_babel import lazy_gettext as _l
 
 from app.models.commissions import Accrual, PlanVersion, Settlement
 from app.models.partners import Attribution, IBLink, IntroducingBroker
-from app.views.columns import ago, client_link, exact, formatters, identifier
+from app.views.columns import ago, client_link, exact, formatters, identifier, transaction_link
 from app.views.guarded import AuditedInterface, ReadOnlyView
 
 
@@ -79,7 +79,7 @@ class SettlementView(ReadOnlyView):
     list_columns = ["id", "ib", "period", "accrued", "carried_in", "posted", "carried_out", "settled_at"]
     show_columns = [*list_columns[1:], "ledger_txn_id"]
     search_columns = ["ib", "period", "currency", "settled_at"]
-    formatters_columns = formatters(accrued=exact, carried_in=exact, carried_out=exact)
+    formatters_columns = formatters(accrued=exact, carried_in=exact, carried_out=exact, ledger_txn_id=transaction_link)
 
 
 def register(appbuilder: AppBuilder) -> None:

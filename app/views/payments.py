@@ -16,7 +16,7 @@ from app.ledger import chart, queries
 from app.models.payments import Callback, Deposit, Transfer, Withdrawal
 from app.payments import withdrawals
 from app.surfaces.errors import sentence
-from app.views.columns import client_link, formatters, identifier
+from app.views.columns import client_link, formatters, identifier, transaction_link
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
 
 
@@ -104,7 +104,7 @@ class DepositView(ReadOnlyView):
         "ledger_txn_id",
     ]
     search_columns = ["id", "client", "connector", "currency", "state", "provider_reference", "created_at"]
-    formatters_columns = formatters(client=client_link, ledger_txn_id=identifier)
+    formatters_columns = formatters(client=client_link, ledger_txn_id=transaction_link)
     label_columns = {"created_at": _l("Started"), "asks": _l("Times the provider was asked")}
 
 
@@ -130,7 +130,9 @@ class WithdrawalView(ReadOnlyView):
     ]
     search_columns = ["id", "client", "currency", "state", "provider_reference", "created_at"]
     formatters_columns = formatters(
-        client=client_link, **dict.fromkeys(("hold_id", "capture_txn_id", "final_txn_id"), identifier)
+        client=client_link,
+        hold_id=identifier,
+        **dict.fromkeys(("capture_txn_id", "final_txn_id"), transaction_link),
     )
     label_columns = {"asks": _l("Times the provider was asked")}
 
@@ -147,7 +149,7 @@ class TransferView(ReadOnlyView):
         direction=direction,
         trading_account=identifier,
         hold_id=identifier,
-        ledger_txn_id=identifier,
+        ledger_txn_id=transaction_link,
     )
 
 
