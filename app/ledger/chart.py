@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -223,16 +224,29 @@ def open_account(session: Session, spec: AccountSpec) -> int:
 
 
 def open_accounts(session: Session, *specs: AccountSpec) -> dict[str, int]:
-    """Open several accounts, in the order of their codes so that two units cannot wait for each other. Ids by code."""
-    return {spec.code: open_account(session, spec) for spec in sorted(specs, key=lambda spec: spec.code)}
+    """Open several accounts, in the order of their codes so that two units cannot wait for each other. Ids by code.
+
+    Those that are there already, in most cases all of them, cost one query together. Raises as `open_account`.
+    """
+    wanted = {spec.code: spec for spec in specs}
+    rows = session.execute(
+        select(Account.id, Account.code, Account.kind, Account.currency, Account.may_go_negative).where(
+            Account.code.in_(wanted)
+        )
+    )
+    known = {row.code: _matching(row, wanted[row.code]) for row in rows}
+    return known | {code: open_account(session, wanted[code]) for code in sorted(wanted.keys() - known)}
 
 
 def _find(session: Session, spec: AccountSpec) -> int | None:
     row = session.execute(
         select(Account.id, Account.kind, Account.currency, Account.may_go_negative).where(Account.code == spec.code)
     ).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _matching(row, spec)
+
+
+def _matching(row: Any, spec: AccountSpec) -> int:
+    """The id of an account that is there, if it is the one that was meant."""
     if (row.kind, row.currency, row.may_go_negative) != (spec.kind, spec.currency, spec.may_go_negative):
         raise AccountMismatch()
     return int(row.id)
