@@ -39,6 +39,8 @@ PLAN = (
     Planned("accrue_waiting", "bulk", 60, tasks.accrue_waiting),
     Planned("settle_commissions", "money", 300, tasks.settle_commissions),
     Planned("sweep_deals", "bulk", 300, tasks.sweep_deals),
+    Planned("fetch_rates", "bulk", 4 * 3600, tasks.fetch_rates),
+    Planned("observe_rates", "bulk", 60, tasks.observe_rates),
     Planned("expire_holds", "money", 600, tasks.expire_holds),
     Planned("seal_audit", "bulk", 60, tasks.seal_audit),
     Planned("clean_up", "bulk", 3600, tasks.clean_up),

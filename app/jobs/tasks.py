@@ -15,9 +15,9 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.jobs import gateways
-from app.ledger import holds
+from app.ledger import ecb, holds, seen_rates
 from app.ledger.errors import HoldAlreadyResolved
-from app.metatrader import accounts, commands, mirror, sync
+from app.metatrader import accounts, commands, mirror, rates, sync
 from app.metatrader.errors import PlatformError
 from app.models.metatrader import Server, TradingAccount
 from app.payments import janitor
@@ -107,6 +107,25 @@ def sweep_deals(session: Session, settings: Settings) -> None:
             )
 
 
+def fetch_rates(session: Session, settings: Settings) -> None:
+    ecb.refresh(session, settings.ecb_url)
+
+
+def observe_rates(session: Session, settings: Settings) -> None:
+    """Look at the rates on the last deals of every server, when it is time. A sick server does not stop the others."""
+    if not seen_rates.is_due(session):
+        return
+    seen: list[seen_rates.Seen] = []
+    for (server_id, code), deals in rates.recent_deals(session).items():
+        platform = gateways.platform_of(session, settings, server_id)
+        session.rollback()
+        try:
+            seen += rates.rates_of(code, deals, platform.symbols())
+        except PlatformError as error:
+            log.warning("rates not observed server=%s error=%s", code, type(error).__name__)
+    seen_rates.record_seen(session, seen)
+
+
 def expire_holds(session: Session, settings: Settings) -> None:
     actor = Actor.system("expire_holds")
     due = holds.due_holds(session)
@@ -126,6 +145,7 @@ def clean_up(session: Session, settings: Settings) -> None:
     """Forget what has no more use: old sessions, used links, slots of past runs."""
     with unit_of_work(session, Actor.system("clean_up")):
         session.execute(text("DELETE FROM portal_session WHERE expires_at < now() - interval '30 days'"))
+        session.execute(text("DELETE FROM fx_quote WHERE txn_id IS NULL AND expires_at < now() - interval '30 days'"))
         session.execute(text("DELETE FROM client_token WHERE expires_at < now() - interval '30 days'"))
         session.execute(text("DELETE FROM cron_slot WHERE slot < now() - interval '7 days' AND job NOT LIKE 'swept:%'"))
         session.execute(

@@ -105,6 +105,11 @@ class KnownRates:
         rate = _BETWEEN.divide(_BETWEEN.multiply(between.rate, Decimal(quote_factor)), Decimal(base_factor))
         return FoundRate(_rounded(rate), tuple(sources), between.is_stale)
 
+    def newest(self, source: str, *pair: str) -> RateUsed | None:
+        """The newest rate from a source; with two currencies that of the pair, in either direction."""
+        groups = [self._by_pair.get(frozenset(pair), [])] if pair else self._by_pair.values()
+        return max((used for group in groups for used in group if used.source == source), key=_newest, default=None)
+
     def _between(self, base: str, quote: str, *, stale_too: bool) -> FoundRate | None:
         """The first way whose rates are all young: direct, or over a bridge. Of old ways, the one that is least old."""
         ways = [(base, quote), *((base, bridge, quote) for bridge in BRIDGES if bridge not in (base, quote))]
