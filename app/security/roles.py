@@ -50,6 +50,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_review", "Documents"),
         ("can_list", "Ledger entries"),
         ("can_pdf", "Statements"),
+        *read("Ledger requests"),
     ],
     "Finance officer": [
         *OWN,
@@ -58,6 +59,9 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Chart of accounts"),
         *read("Ledger accounts", "Ledger transactions"),
         ("can_list", "Ledger entries"),
+        *read("Ledger requests"),
+        ("can_propose", "Ledger requests"),
+        ("can_decide", "Ledger requests"),
     ],
     "Partner manager": [
         *OWN,

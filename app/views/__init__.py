@@ -11,13 +11,35 @@ from app.surfaces import formats
 
 def init_app(app: Flask) -> None:
     """Bind Flask-AppBuilder and register every desk. Called inside the application context."""
-    from app.views import chart_of_accounts, clients, documents, home, ledger, metatrader, partners, payments, staff, system
+    from app.views import (
+        chart_of_accounts,
+        clients,
+        documents,
+        home,
+        ledger,
+        ledger_requests,
+        metatrader,
+        partners,
+        payments,
+        staff,
+        system,
+    )
 
     appbuilder = AppBuilder(update_perms=False)
     appbuilder.init_app(app, db.session)
     # Flask-AppBuilder made Babel; the language of a request is ours to choose (portal clients are not its users).
     app.extensions["babel"].locale_selector = formats.select_locale
-    for desk in (clients, documents, payments, chart_of_accounts, ledger, metatrader, partners, system):
+    for desk in (
+        clients,
+        documents,
+        payments,
+        chart_of_accounts,
+        ledger,
+        ledger_requests,
+        metatrader,
+        partners,
+        system,
+    ):
         desk.register(appbuilder)
     staff.name_menus(appbuilder)
     app.context_processor(home.navigation)
