@@ -122,7 +122,7 @@ class Transaction(Model):
         CheckConstraint("length(idempotency_key) BETWEEN 1 AND 200", name="idempotency_key"),
         Index("uq_txn_reverses", "reverses", unique=True, postgresql_where=text("reverses IS NOT NULL")),
         # For sealing what is new. Written in this order anyway, so ranges of pages are enough and cost postings nothing.
-        Index("ix_txn_xact", text("(xact::text::bigint)"), postgresql_using="brin"),
+        Index("ix_txn_xact_seq", text("(xact::text::bigint)"), "seq", postgresql_using="brin"),
         {"schema": SCHEMA},
     )
 

@@ -293,7 +293,13 @@ def upgrade() -> None:
         schema="ledger",
     )
     order_what_is_there()
-    op.create_index("ix_txn_xact", "txn", [sa.literal_column("(xact::text::bigint)")], schema="ledger", postgresql_using="brin")
+    op.create_index(
+        "ix_txn_xact_seq",
+        "txn",
+        [sa.literal_column("(xact::text::bigint)"), "seq"],
+        schema="ledger",
+        postgresql_using="brin",
+    )
     for table, column in TXN_OF_A_ROW:
         op.create_unique_constraint(op.f(f"uq_{table}_{column}"), table, [column])
     op.create_index("ix_deal_ledger_txn_id", "deal", ["ledger_txn_id"], postgresql_where=sa.text("ledger_txn_id IS NOT NULL"))
@@ -338,7 +344,7 @@ def downgrade() -> None:
     op.drop_index("ix_deal_ledger_txn_id", table_name="deal", postgresql_where=sa.text("ledger_txn_id IS NOT NULL"))
     for table, column in TXN_OF_A_ROW:
         op.drop_constraint(op.f(f"uq_{table}_{column}"), table)
-    op.drop_index("ix_txn_xact", table_name="txn", schema="ledger")
+    op.drop_index("ix_txn_xact_seq", table_name="txn", schema="ledger")
     op.drop_column("entry", "lateness", schema="ledger")
     op.drop_column("account", "effective_through", schema="ledger")
     op.drop_index(op.f("ix_fx_rate_proposal_status"), table_name="fx_rate_proposal")

@@ -25,7 +25,10 @@ BEGIN
         'resolve_hold(uuid, text, text)',
         'close_account(text)',
         'close_period(timestamptz, text)',
-        'hold_up_postings()'
+        'hold_up_postings()',
+        'digests(bigint, bigint, bigint, bigint)',
+        'seal_hash(bytea, bigint, bigint, bigint, bigint, bigint, bytea)',
+        'seal(integer)'
     ] LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION ledger.%s TO %I', v_function, v_role);
     END LOOP;
