@@ -176,6 +176,7 @@ SOURCES: dict[str, Source] = {
     "transfer_to_wallet": Source(N_("Transfer to the wallet"), _TRANSFERS),
     "deal_results": Source(N_("Trading results"), _DEALS),
     "unmatched_balance_operation": Source(N_("Balance operation at the server"), _DEALS),
+    "negative_balance": Source(N_("Negative balance written off"), _DEALS),
     "commission_settlement": Source(
         N_("Commission settlement"),
         Rows(
@@ -201,6 +202,7 @@ SOURCES: dict[str, Source] = {
     "migration_opening": Source(
         N_("Opening balance"),
         Rows(Account, key="migration:{client_id}:{currency}", only=Account.code.like("client:%:wallet:%")),
+        Rows(Account, key="migration-account:{id}", only=Account.code.like("bank:%")),
     ),
 }
 

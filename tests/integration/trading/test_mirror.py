@@ -5,22 +5,24 @@ from __future__ import annotations
 import random
 from collections import Counter
 from dataclasses import replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
+from app.core.clock import now
 from app.core.money import Money
 from app.core.uow import unit_of_work
-from app.ledger import chart, queries
+from app.ledger import chart, close, queries
 from app.metatrader import booking, mirror
 from app.metatrader.servertime import server_zone
 from app.metatrader.simulator.exchange import Refused
 from app.models.ledger import Account, Entry, Transaction
-from app.models.metatrader import Deal, Product
+from app.models.metatrader import Deal, Product, TradingAccount
 from app.models.payments import Transfer
 from app.payments import transfers
-from tests.integration.trading.house import SYSTEM, House, in_threads
+from tests.integration.trading.house import SYSTEM, House, add_server, in_threads
 from tests.unit.metatrader.samples import DEAL
 
 TRADING = chart.mt_trading_counter("sim", "USD")
@@ -211,8 +213,8 @@ def test_amounts_that_the_ledger_cannot_hold_stop_nobody_else(house):
     assert house.mirrored(1) == usd("1.01")
 
 
-def test_more_logins_than_a_transaction_can_hold(house):
-    count = 450
+def add_accounts(house: House, count: int) -> None:
+    """Active accounts with the logins 1 to count, which the server does not know."""
     product = house.session.scalars(select(Product).where(Product.code == "std")).one()
     with unit_of_work(house.session, SYSTEM):
         house.session.execute(
@@ -225,6 +227,11 @@ def test_more_logins_than_a_transaction_can_hold(house):
                 for login in range(1, count + 1)
             ],
         )  # fmt: skip
+
+
+def test_more_logins_than_a_transaction_can_hold(house):
+    count = 450
+    add_accounts(house, count)
     book(house, *[trade(login, 1000 * part + login, f"{login}.{part}0") for part in (1, 2) for login in range(1, count + 1)])
     assert mirror_all(house) == 2 * count
     assert house.count(Transaction) == 3
@@ -288,6 +295,157 @@ def test_a_transfers_deal_whose_first_news_is_its_deletion(house):
     book(house, deal, deleted=True)
     mirror_all(house)
     assert (house.mirrored(account.login), house.ledger(SUSPENSE)) == (usd("0.00"), usd("600.00"))
+
+
+def test_exactly_one_login_more_than_a_transaction_can_hold(house):
+    count = mirror.LOGINS_PER_RUN + 1
+    add_accounts(house, count)
+    book(house, *[trade(login, login, "1.00") for login in range(1, count + 1)])
+    assert mirror_all(house) == count
+    assert sorted(Counter(house.session.scalars(select(Entry.txn_id))).values()) == [2, 200]
+
+
+def at(house: House, ticket: int, revision: int = 1) -> datetime:
+    """When the transaction that carries a revision is effective."""
+    return house.session.get_one(Transaction, carrier(house, ticket, revision)).effective_at
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text}+00:00")
+
+
+def wall(text: str) -> int:
+    """What the server's clock shows at a moment in UTC, in its milliseconds."""
+    return ZONE.wall_ms(moment(text))
+
+
+def done(login: int, ticket: int, profit: str, text: str, **changes):
+    return trade(login, ticket, profit, server_time_ms=wall(text), **changes)
+
+
+def test_a_days_results_land_on_their_day(house):
+    house.add_account(login=1)
+    book(
+        house,
+        done(1, 10, "5.00", "2026-03-02 23:10:00"),
+        done(1, 11, "7.00", "2026-03-02 23:59:59"),
+        done(1, 12, "-1.00", "2026-03-03 00:00:00"),
+    )
+    assert mirror_all(house) == 3
+    assert (carrier(house, 10), at(house, 10)) == (carrier(house, 11), moment("2026-03-02 23:59:59"))
+    assert at(house, 12) == moment("2026-03-03 00:00:00")
+    account = chart.mt_balance("sim", 1, "USD")
+    assert queries.balance_as_of(house.session, account, moment("2026-03-03 00:00:00")) == usd("12.00")
+    assert queries.balance_as_of(house.session, TRADING, moment("2026-03-03 00:00:00")) == usd("-12.00")
+
+
+def test_nothing_is_effective_in_the_future(house):
+    house.add_account(login=1)
+    book(house, done(1, 10, "5.00", f"{now() + timedelta(hours=2):%Y-%m-%d %H:%M:%S}"))
+    mirror_all(house)
+    assert at(house, 10) <= now()
+
+
+def test_results_that_come_after_their_day_was_closed(house):
+    house.add_account(login=1)
+    house.add_account(login=2)
+    with unit_of_work(house.session, SYSTEM):
+        close.close_period(house.session, moment("2026-03-03 00:00:00"), actor=SYSTEM)
+    begun = now()
+    book(
+        house,
+        done(1, 10, "5.00", "2026-03-02 23:00:00"),
+        done(2, 11, "6.00", "2026-02-01 12:00:00"),
+        done(1, 12, "7.00", "2026-03-03 00:00:00"),
+    )
+    assert mirror_all(house) == 3
+    assert begun <= at(house, 10) <= now()
+    late = house.session.get_one(Transaction, carrier(house, 10))
+    assert late.id == carrier(house, 11)
+    assert late.details == {"deals": 2, "server": "sim", "late": True}
+    assert at(house, 12) == moment("2026-03-03 00:00:00")
+    assert house.mirrored(1) == usd("12.00")
+
+
+def test_a_correction_counts_from_when_it_was_heard_of(house):
+    """Until then the balance stood otherwise, at the server, too."""
+    house.add_account(login=1)
+    begun = now()
+    book(house, done(1, 10, "5.00", "2026-03-02 12:00:00"), done(1, 11, "2.00", "2026-03-02 13:00:00"))
+    mirror_all(house)
+    book(house, done(1, 10, "6.00", "2026-03-02 12:00:00", modification_flags=1))
+    book(house, done(1, 11, "2.00", "2026-03-02 13:00:00"), deleted=True)
+    mirror_all(house)
+    assert at(house, 10) == moment("2026-03-02 13:00:00")
+    assert begun - timedelta(seconds=5) <= at(house, 10, 2) <= now()
+    assert carrier(house, 11, 2) == carrier(house, 10, 2)
+    account = chart.mt_balance("sim", 1, "USD")
+    assert queries.balance_as_of(house.session, account, moment("2026-03-03 00:00:00")) == usd("7.00")
+    assert house.mirrored(1) == usd("6.00")
+
+
+def test_a_run_that_is_repeated_is_the_same_transaction(house):
+    """Posting and marking are one transaction. Were the marks lost all the same, nothing would move again."""
+    add_accounts(house, 300)
+    book(house, *[trade(login, login, f"{login}.00") for login in range(1, 301)])
+    mirror_all(house)
+    before = {login: carrier(house, login) for login in (1, 150, 300)}
+    with house.database.owner_session() as owner:
+        owner.execute(update(Deal).values(ledger_txn_id=None))
+        owner.commit()
+    assert mirror_all(house) == 300
+    assert {login: carrier(house, login) for login in (1, 150, 300)} == before
+    assert (house.count(Transaction), house.mirrored(300)) == (2, usd("300.00"))
+
+
+def test_an_account_that_the_ledger_refuses_stops_nobody_else(house):
+    add_accounts(house, 9)
+    book(house, trade(4, 40, "1.00"), trade(4, 41, "-1.00", server_time_ms=wall("2026-01-05 10:00:00")))
+    mirror_all(house)
+    with unit_of_work(house.session, SYSTEM):
+        close.close_account(house.session, chart.mt_balance("sim", 4, "USD"))
+    book(house, *[trade(login, login, "2.00") for login in range(1, 10)])
+    with pytest.raises(mirror.UnpostableDeals, match=r"logins \[4\]"):
+        mirror_all(house)
+    house.prove()
+    assert [house.mirrored(login) for login in (1, 4, 9)] == [usd("2.00"), usd("0.00"), usd("2.00")]
+    assert house.count(Deal, Deal.ledger_txn_id.is_(None)) == 1
+
+
+def test_the_same_login_at_another_server_is_another_account(house):
+    house.add_account(login=1)
+    other_id = add_server(house.session, house.simulator, "other")
+    product = house.session.scalars(select(Product).where(Product.code == "other-std")).one()
+    with unit_of_work(house.session, SYSTEM):
+        house.session.add(
+            TradingAccount(
+                client_id=house.client_id, product_id=product.id, server_id=other_id, login=1, currency="USD", leverage=100,
+                status="active", token="A-other", opened_at=now(),
+            )
+        )  # fmt: skip
+    book(house, trade(1, 10, "0.001"))
+    house.server_id = other_id
+    book(house, trade(1, 10, "3.00"))
+    with pytest.raises(mirror.UnpostableDeals):
+        mirror_all(house)
+    assert house.ledger(chart.mt_balance("other", 1, "USD")) == usd("3.00")
+    assert house.ledger(chart.mt_trading_counter("other", "USD")) == usd("-3.00")
+
+
+def test_what_a_stop_out_left_below_zero_is_written_off(house):
+    house.add_account(login=1)
+    book(house, trade(1, 10, "-80.00"), trade(1, 11, "80.00", action=19, symbol="", comment="so compensation"))
+    mirror_all(house)
+    assert house.mirrored(1) == usd("0.00")
+    assert house.ledger(chart.negative_balance_expense("USD")) == usd("80.00")
+    assert house.ledger(SUSPENSE) == usd("0.00")
+
+
+def test_the_mirror_knows_whose_money_it_is(house):
+    house.add_account(login=1)
+    book(house, trade(1, 10, "5.00"))
+    mirror_all(house)
+    assert [account.code for account in queries.client_balances(house.session, house.client_id)] == ["mt:sim:1:balance:USD"]
 
 
 def test_two_runs_at_once(house):
