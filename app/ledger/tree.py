@@ -69,6 +69,7 @@ GROUPS = (
     Group("migration_opening", "equity", N_("Opening balances of the migration"), "migration:opening"),
     Group("trading_result", "income", N_("Trading result"), "income:trading:<name>"),
     Group("fx_spread", "income", N_("FX spread"), "income:fx_spread"),
+    Group("fx_result", "income", N_("FX result"), "income:fx_result"),
     Group("fees", "income", N_("Fees from clients"), "income:fees"),
     Group("commission_expense", "expense", N_("IB commission"), "expense:commission"),
     Group("psp_fees", "expense", N_("PSP fees"), "expense:psp_fees:<name>"),
