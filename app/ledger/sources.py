@@ -8,8 +8,11 @@ transaction; proof P7 compares both ways with the same lines that the money desk
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import ColumnElement, SQLColumnExpression, String, and_, case, cast, func, select, true
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -17,14 +20,13 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from app.core.errors import N_
 from app.core.orm import Model
 from app.models.commissions import Settlement
-from app.models.controls import LedgerRequest
+from app.models.controls import ExternalLine, LedgerRequest
 from app.models.fx import FXQuote
 from app.models.ledger import Account, Transaction
 from app.models.metatrader import Deal
 from app.models.payments import Deposit, Transfer, Withdrawal
 
 _FIELD = re.compile(r"\{(\w+)\}")
-_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,25 @@ class Rows:
     def key_of_row(self) -> ColumnElement[str]:
         """The key of a row's transaction, as an expression over its columns."""
         parts = _FIELD.split(self.key or "")
-        return func.concat(*(cast(getattr(self.model, part), String) if at % 2 else part for at, part in enumerate(parts)))
+        return func.concat(*(_in_key(getattr(self.model, part)) if at % 2 else part for at, part in enumerate(parts)))
 
     def of(self, txn: Transaction) -> ColumnElement[bool] | None:
         """The condition on rows that caused this transaction; None when its key shows that none of them did."""
         if self.txn is not None:
             return and_(self.txn == txn.id)
         parts = _FIELD.split(self.key or "")
-        looks = (f"({_looks(part)})" if at % 2 else re.escape(part) for at, part in enumerate(parts))
-        found = re.fullmatch("".join(looks), txn.idempotency_key)
+        columns = [getattr(self.model, name) for name in parts[1::2]]
+        values = [_VALUES[column.type.python_type] for column in columns]
+        pattern = re.escape(parts[0])
+        for (looks, _), then in zip(values, parts[2::2], strict=True):
+            pattern += f"({looks}){re.escape(then)}"
+        found = re.fullmatch(pattern, txn.idempotency_key)
         if found is None:
             return None
-        columns = [getattr(self.model, name) for name in parts[1::2]]
-        wanted = [column == column.type.python_type(value) for column, value in zip(columns, found.groups(), strict=True)]
+        try:
+            wanted = [column == read(of) for column, (_, read), of in zip(columns, values, found.groups(), strict=True)]
+        except ValueError:  # such as the 31st of February
+            return None
         return and_(true() if self.only is None else self.only, *wanted)
 
 
@@ -94,9 +102,20 @@ class Cause:
     label: str
 
 
-def _looks(column: str) -> str:
-    """How the values of a column look inside a key."""
-    return _UUID if column == "public_id" else "[0-9]{1,18}" if column.endswith("id") else "[^:]+"
+#: How values of a type look inside a key, and how they are read back.
+_VALUES: dict[type, tuple[str, Callable[[str], Any]]] = {
+    UUID: ("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", UUID),
+    int: ("[0-9]{1,18}", int),
+    datetime: (r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:.]+\+00:00", datetime.fromisoformat),
+    str: ("[^:]+", str),
+}
+
+
+def _in_key(column: InstrumentedAttribute[Any]) -> ColumnElement[str]:
+    """A column as it stands in a key; moments as `isoformat` writes them, whatever the session's time zone."""
+    if column.type.python_type is datetime:
+        return func.to_char(func.timezone("UTC", column), 'YYYY-MM-DD"T"HH24:MI:SS"+00:00"')
+    return cast(column, String)
 
 
 def _code(owner: str, whose: Any, purpose: str, currency: Any) -> ColumnElement[str]:
@@ -199,6 +218,11 @@ SOURCES: dict[str, Source] = {
         ),
     ),
     "adjustment": Source(N_("Adjustment"), _REQUESTS),
+    "revaluation": Source(
+        N_("FX result of a period"),
+        Rows(LedgerRequest, key="revaluation:{closed_through}", only=LedgerRequest.status == "approved"),
+    ),
+    "suspense_receipt": Source(N_("Receipt in suspense"), Rows(ExternalLine, key="external-line:{id}")),
     "migration_opening": Source(
         N_("Opening balance"),
         Rows(Account, key="migration:{client_id}:{currency}", only=Account.code.like("client:%:wallet:%")),
