@@ -1,7 +1,8 @@
 """Choosing a rate among those known at a moment: by source, by age, direct, turned round, or through a third currency.
 
-Pure: docs/fx.md has the rules in words, tests/vectors/fx the cases. Every product and quotient is rounded down, so that a
-rate and the one of the way back never make more than one together.
+Pure: docs/fx.md has the rules in words, tests/vectors/fx the cases. A rate is one fraction of those it is made of, rounded
+once, at so many digits that no amount the ledger can hold feels it: 112.00 USD at 1.12 are 100.00 EUR, not a cent less, and
+there and back never gains.
 """
 
 from __future__ import annotations
@@ -9,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import ROUND_DOWN, Context, Decimal
+from decimal import ROUND_UP, Context, Decimal
 from itertools import pairwise
 
 from app.core.money import parent
 
-#: Significant digits of a rate we use, and the decimals that a quote keeps of it.
-DIGITS = 15
-DECIMALS = 24
-_DOWN = Context(prec=DIGITS, rounding=ROUND_DOWN)
-_BETWEEN = Context(prec=60, rounding=ROUND_DOWN)
+#: Significant digits of a rate we use, three more than the largest amount has, and the decimals that a quote keeps of it.
+DIGITS = 22
+DECIMALS = 32
+_UP = Context(prec=DIGITS, rounding=ROUND_UP)
+_EXACT = Context(prec=100)
 
 #: The currencies through which two others meet, in this order.
 BRIDGES = ("EUR", "USD")
@@ -76,6 +77,16 @@ class SourceRule:
     max_age_s: int
 
 
+@dataclass(frozen=True)
+class _Way:
+    """The rates from one currency to another, as a fraction: those along the way above, those against it below."""
+
+    above: Decimal = Decimal(1)
+    below: Decimal = Decimal(1)
+    sources: tuple[RateUsed, ...] = ()
+    is_stale: bool = False
+
+
 class KnownRates:
     """What is known at one moment: at most one rate of each source and pair, its newest."""
 
@@ -87,30 +98,25 @@ class KnownRates:
             self._by_pair.setdefault(frozenset((used.base, used.quote)), []).append(used)
 
     def find(self, base: str, quote: str, *, stale_too: bool = False) -> FoundRate | None:
-        """1 `base` in `quote`, rounded down to 15 digits; None when nothing young enough is known.
+        """1 `base` in `quote`, rounded up at the 22nd digit; None when nothing young enough is known.
 
         With `stale_too` an old rate is found where there is no young one, and says so.
         """
-        (base_parent, base_factor), (quote_parent, quote_factor) = parent(base), parent(quote)
         if base == quote:
             return FoundRate(Decimal(1))
-        between = (
-            FoundRate(Decimal(1))
-            if base_parent == quote_parent
-            else self._between(base_parent, quote_parent, stale_too=stale_too)
-        )
-        if between is None:
+        (base_parent, base_factor), (quote_parent, quote_factor) = parent(base), parent(quote)
+        way = _Way() if base_parent == quote_parent else self._between(base_parent, quote_parent, stale_too=stale_too)
+        if way is None:
             return None
-        sources = [*_fixed(base), *between.sources, *_fixed(quote)]
-        rate = _BETWEEN.divide(_BETWEEN.multiply(between.rate, Decimal(quote_factor)), Decimal(base_factor))
-        return FoundRate(_rounded(rate), tuple(sources), between.is_stale)
+        rate = _quotient(_EXACT.multiply(way.above, Decimal(quote_factor)), _EXACT.multiply(way.below, Decimal(base_factor)))
+        return FoundRate(rate, (*_fixed(base), *way.sources, *_fixed(quote)), way.is_stale)
 
     def newest(self, source: str, *pair: str) -> RateUsed | None:
         """The newest rate from a source; with two currencies that of the pair, in either direction."""
         groups = [self._by_pair.get(frozenset(pair), [])] if pair else self._by_pair.values()
         return max((used for group in groups for used in group if used.source == source), key=_newest, default=None)
 
-    def _between(self, base: str, quote: str, *, stale_too: bool) -> FoundRate | None:
+    def _between(self, base: str, quote: str, *, stale_too: bool) -> _Way | None:
         """The first way whose rates are all young: direct, or over a bridge. Of old ways, the one that is least old."""
         ways = [(base, quote), *((base, bridge, quote) for bridge in BRIDGES if bridge not in (base, quote))]
         for way in ways:
@@ -120,19 +126,22 @@ class KnownRates:
         if not stale_too:
             return None
         old = [found for way in ways if (found := self._along(way, stale_too=True)) is not None]
-        return max(old, key=lambda found: found.observed_at or self.at, default=None)
+        return max(old, key=lambda found: min(_newest(used)[0] for used in found.sources), default=None)
 
-    def _along(self, way: tuple[str, ...], *, stale_too: bool) -> FoundRate | None:
-        rate, sources, is_stale = Decimal(1), [], False
+    def _along(self, way: tuple[str, ...], *, stale_too: bool) -> _Way | None:
+        found = _Way()
         for base, quote in pairwise(way):
             used = self._best(base, quote, stale_too=stale_too)
             if used is None:
                 return None
-            step = used.rate if used.base == base else _BETWEEN.divide(Decimal(1), used.rate)
-            rate = _BETWEEN.multiply(rate, step)
-            sources.append(used)
-            is_stale = is_stale or not self._is_young(used)
-        return FoundRate(rate, tuple(sources), is_stale)
+            straight = used.base == base
+            found = _Way(
+                _EXACT.multiply(found.above, used.rate) if straight else found.above,
+                found.below if straight else _EXACT.multiply(found.below, used.rate),
+                (*found.sources, used),
+                found.is_stale or not self._is_young(used),
+            )
+        return found
 
     def _best(self, base: str, quote: str, *, stale_too: bool) -> RateUsed | None:
         """The same row for either direction, so that there and back never gains."""
@@ -164,7 +173,8 @@ def _fixed(currency: str) -> list[RateUsed]:
     return [] if of == currency else [RateUsed(None, FIXED, of, currency, Decimal(factor), None)]
 
 
-def _rounded(rate: Decimal) -> Decimal:
-    short = _DOWN.plus(rate)
-    places = -int(short.as_tuple().exponent)
-    return short.quantize(Decimal(1).scaleb(-DECIMALS), rounding=ROUND_DOWN, context=_BETWEEN) if places > DECIMALS else short
+def _quotient(above: Decimal, below: Decimal) -> Decimal:
+    rate = _UP.divide(above, below)
+    if -int(rate.as_tuple().exponent) <= DECIMALS:
+        return rate
+    return rate.quantize(Decimal(1).scaleb(-DECIMALS), rounding=ROUND_UP, context=_EXACT)

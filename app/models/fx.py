@@ -123,7 +123,7 @@ class FXQuote(Model):
     buy_minor: Mapped[int] = mapped_column(BigInteger)
     # Wider than the rates it was made of: a rupiah in bitcoin has its first digit in the tenth place.
     rate: Mapped[Decimal] = mapped_column(
-        Numeric(38, 24), comment="1 unit of the sold currency in the bought one, without spread"
+        Numeric(45, 32), comment="1 unit of the sold currency in the bought one, without spread"
     )
     sources: Mapped[list[dict[str, str]]] = mapped_column(JSONB, comment="the rates it was made of")
     quoted_at: Mapped[Moment]

@@ -192,7 +192,7 @@ def upgrade() -> None:
         sa.Column("buy_minor", sa.BigInteger(), nullable=False),
         sa.Column(
             "rate",
-            sa.Numeric(precision=38, scale=24),
+            sa.Numeric(precision=45, scale=32),
             nullable=False,
             comment="1 unit of the sold currency in the bought one, without spread",
         ),
