@@ -40,6 +40,8 @@ STAFF = (
     ("kyc", "Karim", "Yilmaz", "KYC reviewer"),
     ("officer", "Olga", "Petrova", "Payments officer"),
     ("officer2", "Oscar", "Nielsen", "Payments officer"),
+    ("finance", "Freya", "Lindqvist", "Finance officer"),
+    ("finance2", "Farid", "Aziz", "Finance officer"),
     ("compliance", "Chloe", "Martin", "Compliance officer"),
     ("partners", "Paolo", "Ricci", "Partner manager"),
     ("operator", "Omar", "Haddad", "Operator"),
