@@ -51,7 +51,8 @@ def _cell(value: Cell) -> str:
     if isinstance(value, Money):
         return f"{value.decimal:f}"
     if isinstance(value, Decimal):
-        return f"{value:f}"
+        digits = f"{value:f}"
+        return digits.rstrip("0").rstrip(".") if "." in digits else digits
     if isinstance(value, datetime):
         return iso(value)
     text = str(value)

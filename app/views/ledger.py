@@ -226,7 +226,7 @@ def actors_called(text: str) -> list[str]:
 def _account(pk: str) -> Account:
     """The account with this number or code; 404 when there is none."""
     is_number = pk.isascii() and pk.isdecimal()
-    if is_number and (len(pk) > 19 or int(pk) > MAX_AMOUNT_MINOR):
+    if not pk.isprintable() or (is_number and (len(pk) > 19 or int(pk) > MAX_AMOUNT_MINOR)):
         abort(404)
     account = search.account(db.session(), int(pk) if is_number else pk)
     if account is None:
