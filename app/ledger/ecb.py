@@ -103,6 +103,8 @@ def decode_csv(lines: Iterable[str]) -> Iterator[Day]:
     if head[:1] != ["Date"]:
         raise UnreadableRates("it does not begin with the names of currencies")
     for row in rows:
+        if len(row) != len(head):
+            raise UnreadableRates("it has a line of another length")
         found = Day(_day(row[0].strip()), {})
         for code, text in zip(head[1:], row[1:], strict=True):
             if code and text.strip() not in ("", "N/A"):
