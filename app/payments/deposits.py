@@ -109,27 +109,29 @@ def _settle(unit: UnitOfWork, deposit: Deposit, settled: Settled) -> None:
     wallet = chart.client_wallet(deposit.client_id, amount.currency)
     chart.open_accounts(session, clearing, wallet)
     deposit.next_ask_at = None
-    deposit.ledger_txn_id = posting.post(
-        session,
-        key=f"deposit:{deposit.connector}:{deposit.public_id}",
-        kind="deposit",
-        effective_at=at,
-        actor=unit.actor,
-        legs=[
-            posting.debit(clearing, amount),
-            posting.credit(wallet, amount),
-        ],
-        metadata={
-            "deposit_id": deposit.id,
-            "provider_reference": deposit.provider_reference,
-        },
-    )
+    postings = [
+        posting.Posting(
+            key=f"deposit:{deposit.connector}:{deposit.public_id}",
+            kind="deposit",
+            effective_at=at,
+            actor=unit.actor,
+            legs=[
+                posting.debit(clearing, amount),
+                posting.credit(wallet, amount),
+            ],
+            metadata={
+                "deposit_id": deposit.id,
+                "provider_reference": deposit.provider_reference,
+            },
+        )
+    ]
+    if settled.fee:
+        postings += _fee(unit, deposit, settled.fee)
+    deposit.ledger_txn_id = posting.post_many(session, postings)[0]
     if settled.amount != Money(deposit.amount_minor, deposit.currency):
         unit.emit(
             "deposit.amount_differs", subject_id=deposit.id, client_id=deposit.client_id, asked_minor=deposit.amount_minor
         )
-    if settled.fee:
-        _book_fee(unit, deposit, settled.fee)
     unit.emit(
         "deposit.settled",
         subject_id=deposit.id,
@@ -153,19 +155,18 @@ def book_fee(session: Session, connector: Connector, deposit_id: int) -> bool:
     if not isinstance(outcome, Settled) or outcome.fee is None:
         return False
     with unit_of_work(session, Actor.system("book_fee")) as unit:
-        _book_fee(unit, _locked(session, deposit_id), outcome.fee)
+        posting.post_many(session, _fee(unit, _locked(session, deposit_id), outcome.fee))
     return True
 
 
-def _book_fee(unit: UnitOfWork, deposit: Deposit, fee: Money) -> None:
-    """The provider keeps its fee out of what it owes us: our expense, not the client's."""
+def _fee(unit: UnitOfWork, deposit: Deposit, fee: Money) -> list[posting.Posting]:
+    """The provider keeps its fee out of what it owes us: our expense, not the client's. Nothing to post for a fee of zero."""
     deposit.fee_minor = fee.amount_minor
     if not fee:
-        return
+        return []
     expense, clearing = chart.psp_fees(deposit.connector, fee.currency), chart.psp_clearing(deposit.connector, fee.currency)
     chart.open_accounts(unit.session, expense, clearing)
-    posting.post(
-        unit.session,
+    made = posting.Posting(
         key=f"deposit-fee:{deposit.connector}:{deposit.public_id}",
         kind="psp_fee",
         effective_at=now(),
@@ -173,6 +174,7 @@ def _book_fee(unit: UnitOfWork, deposit: Deposit, fee: Money) -> None:
         legs=[posting.debit(expense, fee), posting.credit(clearing, fee)],
         metadata={"deposit_id": deposit.id},
     )
+    return [made]
 
 
 def find_for_update(session: Session, public_id: str) -> Deposit | None:

@@ -3,6 +3,8 @@
 The reservation is a hold. Approval captures it into "payouts in flight" in the same transaction that records the decision
 and the order to pay; what the client takes beyond the money that was brought, the house adds from its own (funding.py). The
 provider's final word moves it on, or back.
+
+Rows are locked in one order: client, withdrawal, deposit, accounts.
 """
 
 from __future__ import annotations
@@ -227,8 +229,10 @@ def apply_outcome(
 
 def _pay(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
     """The provider took the money out of what it owes us."""
-    amount, at = Money(withdrawal.amount_minor, withdrawal.currency), now()
+    deposit, amount, at = _deposit(unit.session, withdrawal), withdrawal.amount, now()
     withdrawal.finished_at, withdrawal.next_ask_at = at, None
+    clearing = chart.psp_clearing(withdrawal.connector, amount.currency)
+    chart.open_account(unit.session, clearing)
     withdrawal.final_txn_id = posting.post(
         unit.session,
         key=f"withdrawal:{withdrawal.public_id}:paid",
@@ -237,14 +241,14 @@ def _pay(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
         actor=unit.actor,
         legs=[
             posting.debit(chart.psp_payouts(withdrawal.connector, amount.currency), amount),
-            posting.credit(chart.psp_clearing(withdrawal.connector, amount.currency), amount),
+            posting.credit(clearing, amount),
         ],
         metadata={
             "withdrawal_id": withdrawal.id,
             "provider_reference": withdrawal.provider_reference,
         },
     )
-    _mark_deposit(unit.session, withdrawal.deposit_id)
+    _mark(unit.session, deposit)
     _tell(unit, withdrawal, "withdrawal.paid")
 
 
@@ -253,7 +257,7 @@ def _give_back(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
 
     The house has its own part back, too: its legs are in the transaction that is reversed.
     """
-    at, key = now(), f"withdrawal:{withdrawal.public_id}"
+    deposit, at, key = _deposit(unit.session, withdrawal), now(), f"withdrawal:{withdrawal.public_id}"
     taken_back = [_reversal(unit, withdrawal.capture_txn_id, f"{key}:failed", "payout refused by the provider", at)]
     if withdrawal.state == "returned":
         returned = _reversal(unit, withdrawal.final_txn_id, f"{key}:returned", "payout returned by the provider", at)
@@ -261,8 +265,8 @@ def _give_back(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
     posting.post_many(unit.session, taken_back)
     withdrawal.finished_at, withdrawal.next_ask_at = at, None
     withdrawal.reason = N_("The payment provider could not pay this out. The money is back in your wallet.")
-    _release_refundable(unit.session, withdrawal)
-    _mark_deposit(unit.session, withdrawal.deposit_id)
+    deposit.refunded_minor -= withdrawal.amount_minor
+    _mark(unit.session, deposit)
     _tell(unit, withdrawal, "withdrawal.failed")
 
 
@@ -298,22 +302,22 @@ def _decide(unit: UnitOfWork, withdrawal_id: int, event: str, actor: Actor) -> W
 
 
 def _free(unit: UnitOfWork, withdrawal: Withdrawal) -> None:
+    deposit = _deposit(unit.session, withdrawal)
     holds.release_hold(unit.session, withdrawal.hold_id, actor=unit.actor)
     withdrawal.finished_at = now()
-    _release_refundable(unit.session, withdrawal)
-
-
-def _release_refundable(session: Session, withdrawal: Withdrawal) -> None:
-    deposit = session.get_one(Deposit, withdrawal.deposit_id, with_for_update=True)
     deposit.refunded_minor -= withdrawal.amount_minor
 
 
-def _mark_deposit(session: Session, deposit_id: int) -> None:
+def _deposit(session: Session, withdrawal: Withdrawal) -> Deposit:
+    """The payment that is refunded, locked. Always before anything is posted, as who asks for a withdrawal locks it, too."""
+    return session.get_one(Deposit, withdrawal.deposit_id, with_for_update={"key_share": True})
+
+
+def _mark(session: Session, deposit: Deposit) -> None:
     """Show on the deposit how much of it went back."""
     session.flush()
-    deposit = session.get_one(Deposit, deposit_id, with_for_update=True)
     paid = sum(
-        session.scalars(select(Withdrawal.amount_minor).where(Withdrawal.deposit_id == deposit_id, Withdrawal.state == "paid"))
+        session.scalars(select(Withdrawal.amount_minor).where(Withdrawal.deposit_id == deposit.id, Withdrawal.state == "paid"))
     )
     event = "refund_none" if not paid else "refund_all" if paid == deposit.settled_minor else "refund_part"
     # A deposit that was charged back stays so, whatever is refunded on it.
@@ -331,7 +335,7 @@ def _refundable_deposit(session: Session, client_id: int, amount: Money) -> Depo
             Deposit.payment_reference.is_not(None),
         )
         .order_by(Deposit.id)
-        .with_for_update()
+        .with_for_update(key_share=True)
     ).all()
     if not candidates:
         raise NoPaymentToRefund()
