@@ -292,6 +292,23 @@ class AmountTooSmall(InvalidInput):
     message = N_("This amount is too small to convert. Nothing was changed.")
 
 
+class SettlementStopped(LedgerError):
+    """The newest run of the proofs found a break. `data` has run (its number) and proofs (such as "P2, P6")."""
+
+    code = "ledger.settlement_stopped"
+    message = N_("Settlements are stopped: run %(run)s of the ledger's proofs found a break (%(proofs)s). Nothing was posted.")
+
+
+class ProofsRunning(LedgerError):
+    code = "ledger.proofs_running"
+    message = N_("The proofs of the ledger are running already. Please wait for their result.")
+
+
+class AlertClosed(LedgerError):
+    code = "ledger.alert_closed"
+    message = N_("This alert has closed in the meantime: what it told of is gone.")
+
+
 _SQLSTATES: dict[str, type[AppError]] = {
     "LG001": InvalidPosting,
     "LG002": IdempotencyConflict,
