@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from datetime import UTC, date
 from uuid import UUID
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.core.clock import now
 from app.core.money import Money
+from app.models.ledger import Account
 
 #: The last day of each class of age but the last, which has none.
 CLASSES = (3, 7, 30)
@@ -50,12 +51,13 @@ class AgedRow:
 
 @dataclass(frozen=True)
 class Ageing:
-    """Everything open on a day."""
+    """Everything open on a day. `overdrawn` are suspense accounts from which more was taken than came, with their balances."""
 
     today: date
     lines: tuple[AgedRow, ...]
     entries: tuple[AgedRow, ...]
     suspense: tuple[AgedRow, ...]
+    overdrawn: tuple[tuple[str, Money], ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,18 @@ class Difference:
 def aged(session: Session, today: date | None = None) -> Ageing:
     """What is open, by account, direction and age."""
     day = today or now().astimezone(UTC).date()
-    return Ageing(day, *(_rows(session, kind, day) for kind in KINDS))
+    below_zero = session.execute(
+        select(Account.code, Account.balance, Account.currency)
+        .where(Account.code.startswith("suspense:"), Account.balance < 0)
+        .order_by(Account.code)
+    )
+    return Ageing(
+        day,
+        lines=_rows(session, "line", day),
+        entries=_rows(session, "entry", day),
+        suspense=_rows(session, "suspense", day),
+        overdrawn=tuple((row.code, Money(row.balance, row.currency)) for row in below_zero),
+    )
 
 
 def differences(session: Session, kind: str, today: date | None = None, limit: int | None = None) -> Iterator[Difference]:

@@ -62,6 +62,10 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         *read("Ledger requests"),
         ("can_propose", "Ledger requests"),
         ("can_decide", "Ledger requests"),
+        ("can_list", "Bank statements"),
+        ("can_import", "Bank statements"),
+        ("can_show", "Statement lines"),
+        ("can_match", "Statement lines"),
     ],
     "Partner manager": [
         *OWN,

@@ -500,7 +500,7 @@ def shown(rows):
 
 
 def test_open_lines_are_aged_by_account_and_direction(desk):
-    assert external_ageing.aged(desk.session) == external_ageing.Ageing(TODAY, (), (), ())
+    assert external_ageing.aged(desk.session) == external_ageing.Ageing(TODAY, (), (), (), ())
     days = (0, 3, 4, 7, 8, 30, 31, 400)
     desk.take(*((day, f"r{day}", "1.00") for day in days), (5, "out", "-9.00"), (5, "yen", "70", "JPY"))
     made = external_ageing.aged(desk.session, TODAY)
@@ -561,6 +561,11 @@ def test_suspense_is_cleared_oldest_first(desk):
     with unit_of_work(desk.session, OMAR):
         desk.book.post(posting.debit("suspense:first:USD", money), posting.credit(wallet, money), kind="adjustment")
     assert external_ageing.aged(desk.session).suspense == ()
+    with unit_of_work(desk.session, OMAR):
+        desk.book.post(posting.debit("suspense:first:USD", money), posting.credit(wallet, money), kind="adjustment")
+    assert [(code, str(below)) for code, below in external_ageing.aged(desk.session).overdrawn] == [
+        ("suspense:first:USD", "-150.00 USD")
+    ]
 
 
 # ── Two at once ─────────────────────────────────────────────────────────────────────────────────────────────────────
