@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from sqlalchemy import Select, Text, column, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Select, Text, column, func, literal_column, select, text
 from sqlalchemy.orm import Session
-from sqlalchemy.sql.expression import ScalarSelect
 
 #: Of many breaks the first ones are named; all are counted.
 NAMED_MOST = 200
@@ -39,7 +38,7 @@ class Proof:
         return replace(self, breaks=named, break_count=self.break_count + len(more))
 
 
-def compare(session: Session, name: str, *, compared: str | ScalarSelect[int], broken: str | Select[tuple[str]]) -> Proof:
+def compare(session: Session, name: str, *, compared: str | ColumnElement[int], broken: str | Select[tuple[str]]) -> Proof:
     """Run a proof as one statement, so that it sees one moment.
 
     `compared` is a scalar: how many rows are compared. `broken` selects one column `words`: each break as a text with ids.
