@@ -21,8 +21,8 @@ DECIMALS = 32
 _UP = Context(prec=DIGITS, rounding=ROUND_UP)
 _EXACT = Context(prec=100)
 
-#: The currencies through which two others meet, in this order.
-BRIDGES = ("EUR", "USD")
+#: The currencies through which two others meet, in this order: the bank has all its rates to the euro, others to the dollar.
+BRIDGES: tuple[tuple[str, ...], ...] = (("EUR",), ("USD",), ("USD", "EUR"), ("EUR", "USD"))
 
 #: The source of a rate that is so by definition: 1 USD is 100 USC.
 FIXED = "fixed"
@@ -118,7 +118,8 @@ class KnownRates:
 
     def _between(self, base: str, quote: str, *, stale_too: bool) -> _Way | None:
         """The first way whose rates are all young: direct, or over a bridge. Of old ways, the one that is least old."""
-        ways = [(base, quote), *((base, bridge, quote) for bridge in BRIDGES if bridge not in (base, quote))]
+        bridges = [bridge for bridge in BRIDGES if base not in bridge and quote not in bridge]
+        ways = [(base, quote), *((base, *bridge, quote) for bridge in bridges)]
         for way in ways:
             found = self._along(way, stale_too=False)
             if found is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
 from sqlalchemy.orm import Session
@@ -50,19 +50,19 @@ def propose_rate(session: Session, *, base: str, quote: str, rate: Decimal | str
 def approve_rate(session: Session, proposal_id: int, *, actor: Actor) -> FXRateProposal:
     """Make a proposed rate count from now on. Raises NotFound, OwnRequest for the one who proposed it, RequestDecided."""
     with unit_of_work(session, actor) as unit:
-        proposal = _open(session, proposal_id, actor)
+        proposal, at = _open(session, proposal_id, actor), now()
         rate = FXRate(
             source=SOURCE,
             base=proposal.base,
             quote=proposal.quote,
             rate=proposal.rate,
-            observed_at=now(),
+            observed_at=at,
             reference=f"proposal:{proposal.id}",
         )
         session.add(rate)
         session.flush()
         proposal.rate_id = rate.id
-        _decide(unit, proposal, "approved", "")
+        _decide(unit, proposal, "approved", at=at)
         return proposal
 
 
@@ -73,7 +73,7 @@ def reject_rate(session: Session, proposal_id: int, *, reason: str, actor: Actor
         raise InvalidInput({"reason": N_("Please give a reason.")})
     with unit_of_work(session, actor) as unit:
         proposal = _open(session, proposal_id, actor)
-        _decide(unit, proposal, "rejected", reason[:LONGEST_REASON])
+        _decide(unit, proposal, "rejected", reason=reason[:LONGEST_REASON])
         return proposal
 
 
@@ -83,7 +83,7 @@ def withdraw_rate(session: Session, proposal_id: int, *, actor: Actor) -> FXRate
         proposal = _open(session, proposal_id, None)
         if proposal.proposed_by != str(actor):
             raise NotYourRequest()
-        _decide(unit, proposal, "withdrawn", "")
+        _decide(unit, proposal, "withdrawn")
         return proposal
 
 
@@ -124,8 +124,8 @@ def _open(session: Session, proposal_id: int, decider: Actor | None) -> FXRatePr
     return proposal
 
 
-def _decide(unit: UnitOfWork, proposal: FXRateProposal, status: str, reason: str) -> None:
-    proposal.status, proposal.decided_by, proposal.decided_at = status, str(unit.actor), now()
+def _decide(unit: UnitOfWork, proposal: FXRateProposal, status: str, *, reason: str = "", at: datetime | None = None) -> None:
+    proposal.status, proposal.decided_by, proposal.decided_at = status, str(unit.actor), at or now()
     proposal.decision_reason = reason
     unit.session.flush()
     unit.audit(
