@@ -20,13 +20,11 @@ from app.core.actor import Actor
 from app.core.money import Money
 from app.ledger.chart import AccountSpec
 from app.ledger.errors import InvalidPosting, typed_errors
-from app.ledger.posting import Leg, check_moment, check_name, leg_documents
+from app.ledger.posting import LEGS, Leg, check_moment, check_name, leg_arrays
 from app.models.ledger import Hold, HoldResolution
 
 _PLACE = text("SELECT ledger.place_hold(:account, :currency, :amount, :key, :reason, :actor, :expires_at)")
-_CAPTURE = text(
-    "SELECT ledger.capture_hold(:hold, :key, :kind, :effective_at, :actor, CAST(:legs AS jsonb), CAST(:metadata AS jsonb))"
-)
+_CAPTURE = text(f"SELECT ledger.capture_hold(:hold, :key, :kind, :effective_at, :actor, {LEGS}, CAST(:metadata AS jsonb))")
 _RESOLVE = text("SELECT ledger.resolve_hold(:hold, :outcome, :actor)")
 
 
@@ -81,7 +79,7 @@ def capture_hold(
         "kind": check_name(kind, longest=60),
         "effective_at": check_moment(effective_at),
         "actor": str(actor),
-        "legs": json.dumps(leg_documents(legs)),
+        **leg_arrays(legs),
         "metadata": json.dumps(dict(metadata or {})),
     }
     with typed_errors():

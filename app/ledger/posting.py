@@ -29,11 +29,17 @@ from app.models.ledger import Account, Entry, Transaction
 
 MAX_LEGS = 200
 
+#: The legs as the database functions take them, see `leg_arrays`.
+LEGS = "CAST(:accounts AS text[]), CAST(:currencies AS text[]), CAST(:debits AS bigint[]), CAST(:credits AS bigint[])"
+
 _POST = text(
-    "SELECT ledger.post(:key, :kind, :effective_at, :actor, CAST(:legs AS jsonb), CAST(:metadata AS jsonb),"
-    " CAST(:reverses AS uuid))"
+    f"SELECT ledger.post(:key, :kind, :effective_at, :actor, {LEGS}, CAST(:metadata AS jsonb), CAST(:reverses AS uuid))"
 )
-_POST_MANY = text("SELECT ledger.post_many(CAST(:postings AS jsonb))")
+_POST_MANY = text(
+    "SELECT ledger.post_many(CAST(:keys AS text[]), CAST(:kinds AS text[]), CAST(:effective_at AS timestamptz[]),"
+    " CAST(:actors AS text[]), CAST(:metadata AS jsonb[]), CAST(:reverses AS uuid[]), CAST(:postings AS integer[]),"
+    f" {LEGS})"
+)
 
 
 @dataclass(frozen=True)
@@ -85,11 +91,18 @@ def post(
     decides in which statement and period it counts. `metadata`: JSON values only, amounts and rates as text or minor units.
     Raises a LedgerError for whatever is wrong; then nothing is posted and the unit of work must be left.
     """
-    document = _document(Posting(key, kind, effective_at, actor, legs, metadata or {}, reverses))
-    document["legs"] = json.dumps(document["legs"])
-    document["metadata"] = json.dumps(document["metadata"])
+    _check(key, kind, effective_at)
+    parameters = {
+        "key": key,
+        "kind": kind,
+        "effective_at": effective_at,
+        "actor": str(actor),
+        **leg_arrays(legs),
+        "metadata": json.dumps(dict(metadata or {})),
+        "reverses": reverses,
+    }
     with typed_errors():
-        return session.execute(_POST, document).scalar_one()  # type: ignore[no-any-return]  # a text() result
+        return session.execute(_POST, parameters).scalar_one()  # type: ignore[no-any-return]  # a text() result
 
 
 def post_many(session: Session, postings: Sequence[Posting]) -> list[UUID]:
@@ -99,9 +112,23 @@ def post_many(session: Session, postings: Sequence[Posting]) -> list[UUID]:
     """
     if not postings:
         return []
-    documents = json.dumps([_document(posting) for posting in postings])
+    legs: dict[str, list[Any]] = {"postings": [], "accounts": [], "currencies": [], "debits": [], "credits": []}
+    for number, posting in enumerate(postings, start=1):
+        _check(posting.key, posting.kind, posting.effective_at)
+        for name, values in leg_arrays(posting.legs).items():
+            legs[name] += values
+        legs["postings"] += [number] * len(posting.legs)
+    parameters = {
+        "keys": [posting.key for posting in postings],
+        "kinds": [posting.kind for posting in postings],
+        "effective_at": [posting.effective_at for posting in postings],
+        "actors": [str(posting.actor) for posting in postings],
+        "metadata": [json.dumps(dict(posting.metadata)) for posting in postings],
+        "reverses": [posting.reverses for posting in postings],
+        **legs,
+    }
     with typed_errors():
-        return list(session.execute(_POST_MANY, {"postings": documents}).scalar_one())
+        return list(session.execute(_POST_MANY, parameters).scalar_one())
 
 
 def reverse(session: Session, txn_id: UUID, *, key: str, actor: Actor, at: datetime, reason: str) -> UUID:
@@ -133,10 +160,11 @@ def reverse(session: Session, txn_id: UUID, *, key: str, actor: Actor, at: datet
     )
 
 
-def leg_documents(legs: Sequence[Leg]) -> list[dict[str, Any]]:
-    """The legs as the database functions take them, checked: number, amounts, one per account, balance per currency.
+def leg_arrays(legs: Sequence[Leg]) -> dict[str, list[Any]]:
+    """The legs as the database functions take them, one array per column, ascending by account.
 
-    The database checks all of this again; it is refused here because here the caller's own line stands in the trace.
+    Checked: number, amounts, one per account, balance per currency. The database checks all of this again; it is refused
+    here because here the caller's own line stands in the trace.
     """
     if len(legs) > MAX_LEGS:
         raise TooManyLegs()
@@ -149,7 +177,13 @@ def leg_documents(legs: Sequence[Leg]) -> list[dict[str, Any]]:
         raise InvalidPosting()
     if len(legs) < 2 or any(balance.values()):
         raise UnbalancedTransaction()
-    return [{"account": leg.account, "currency": leg.money.currency, leg.side: leg.money.amount_minor} for leg in legs]
+    legs = sorted(legs, key=lambda leg: leg.account)
+    return {
+        "accounts": [leg.account for leg in legs],
+        "currencies": [leg.money.currency for leg in legs],
+        "debits": [leg.money.amount_minor if leg.side == "debit" else 0 for leg in legs],
+        "credits": [leg.money.amount_minor if leg.side == "credit" else 0 for leg in legs],
+    }
 
 
 def check_name(value: str, *, longest: int) -> str:
@@ -166,13 +200,7 @@ def check_moment(moment: datetime) -> datetime:
     return moment
 
 
-def _document(posting: Posting) -> dict[str, Any]:
-    return {
-        "key": check_name(posting.key, longest=200),
-        "kind": check_name(posting.kind, longest=60),
-        "effective_at": check_moment(posting.effective_at).isoformat(),
-        "actor": str(posting.actor),
-        "legs": leg_documents(posting.legs),
-        "metadata": dict(posting.metadata),
-        "reverses": str(posting.reverses) if posting.reverses else None,
-    }
+def _check(key: str, kind: str, effective_at: datetime) -> None:
+    check_name(key, longest=200)
+    check_name(kind, longest=60)
+    check_moment(effective_at)

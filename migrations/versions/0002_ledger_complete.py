@@ -23,6 +23,11 @@ TXN_OF_A_ROW = (
     ("settlement", "ledger_txn_id"),
 )
 
+ENTRY_KEYS = {
+    "fk_entry_account_id": "FOREIGN KEY (account_id, currency) REFERENCES ledger.account (id, currency)",
+    "fk_entry_txn_id": "FOREIGN KEY (txn_id) REFERENCES ledger.txn (id)",
+}
+
 
 def upgrade() -> None:
     op.create_table(
@@ -292,7 +297,11 @@ def upgrade() -> None:
         ),
         schema="ledger",
     )
+    op.create_index(
+        "ix_entry_late", "entry", ["account_id", "account_version"], schema="ledger", postgresql_where=sa.text("lateness = 2")
+    )
     order_what_is_there()
+    lighten_postings()
     op.create_index(
         "ix_txn_xact_seq",
         "txn",
@@ -312,6 +321,85 @@ def upgrade() -> None:
             {"code": "mt", "rank": 2, "max_age_s": 3600},
             {"code": "ecb", "rank": 3, "max_age_s": 6 * 24 * 3600},
         ],
+    )
+
+
+def lighten_postings() -> None:
+    """What a posting no longer pays for: checks that are read anew each time, a stored balance, foreign keys row by row."""
+    op.execute("ALTER TABLE ledger.account DROP CONSTRAINT sufficient_funds")
+    op.drop_column("account", "balance", schema="ledger")
+    op.add_column(
+        "account",
+        sa.Column(
+            "side",
+            sa.SmallInteger(),
+            nullable=True,
+            comment="1 where credits raise the balance, -1 where debits do; by kind",
+        ),
+        schema="ledger",
+    )
+    op.add_column(
+        "account",
+        sa.Column(
+            "available",
+            sa.BigInteger(),
+            nullable=True,
+            comment="balance less holds, minor units; empty where the account may go below zero",
+        ),
+        schema="ledger",
+    )
+    op.execute("UPDATE ledger.account SET side = CASE WHEN kind IN ('asset', 'expense') THEN -1 ELSE 1 END")
+    op.execute("UPDATE ledger.account SET available = (credits - debits) * side - held WHERE NOT may_go_negative")
+    op.alter_column("account", "side", nullable=False, schema="ledger")
+    op.add_column(
+        "account",
+        sa.Column("balance", sa.BigInteger(), sa.Computed("(credits - debits) * side", persisted=False), nullable=True),
+        schema="ledger",
+    )
+    op.create_check_constraint(op.f("sufficient_funds"), "account", "available >= 0", schema="ledger")
+    op.execute("ALTER TABLE ledger.entry DROP CONSTRAINT ck_entry_one_side")
+    op.execute("ALTER TABLE ledger.txn DROP CONSTRAINT ck_txn_idempotency_key")
+    for name, declaration in ENTRY_KEYS.items():
+        op.execute(f"ALTER TABLE ledger.entry DROP CONSTRAINT {name}")
+        op.execute(f"ALTER TABLE ledger.entry ADD CONSTRAINT {name} {declaration} NOT ENFORCED")
+    # What was written is compared itself.
+    op.drop_column("txn", "request_hash", schema="ledger")
+    op.drop_column("hold", "request_hash", schema="ledger")
+
+
+def burden_postings() -> None:
+    """The way back of `lighten_postings`. The hashes cannot be made anew: no key written before is known afterwards."""
+    for table in ("txn", "hold"):
+        op.add_column(table, sa.Column("request_hash", sa.LargeBinary(), server_default="", nullable=False), schema="ledger")
+        op.alter_column(table, "request_hash", server_default=None, schema="ledger")
+    for name, declaration in ENTRY_KEYS.items():
+        op.execute(f"ALTER TABLE ledger.entry DROP CONSTRAINT {name}")
+        op.execute(f"ALTER TABLE ledger.entry ADD CONSTRAINT {name} {declaration}")
+    op.create_check_constraint(
+        op.f("ck_txn_idempotency_key"), "txn", "length(idempotency_key) BETWEEN 1 AND 200", schema="ledger"
+    )
+    op.create_check_constraint(
+        op.f("ck_entry_one_side"), "entry", "(debit > 0 AND credit = 0) OR (credit > 0 AND debit = 0)", schema="ledger"
+    )
+    op.execute("ALTER TABLE ledger.account DROP CONSTRAINT sufficient_funds")
+    for column in ("balance", "available", "side"):
+        op.drop_column("account", column, schema="ledger")
+    op.add_column(
+        "account",
+        sa.Column(
+            "balance",
+            sa.BigInteger(),
+            sa.Computed(
+                "CASE WHEN kind IN ('asset', 'expense') THEN debits - credits"
+                " WHEN kind IN ('liability', 'equity', 'income') THEN credits - debits END",
+                persisted=True,
+            ),
+            nullable=False,
+        ),
+        schema="ledger",
+    )
+    op.create_check_constraint(
+        op.f("sufficient_funds"), "account", "held >= 0 AND (may_go_negative OR balance - held >= 0)", schema="ledger"
     )
 
 
@@ -341,6 +429,8 @@ def order_what_is_there() -> None:
 
 
 def downgrade() -> None:
+    burden_postings()
+    op.drop_index("ix_entry_late", table_name="entry", schema="ledger")
     op.drop_index("ix_deal_ledger_txn_id", table_name="deal", postgresql_where=sa.text("ledger_txn_id IS NOT NULL"))
     for table, column in TXN_OF_A_ROW:
         op.drop_constraint(op.f(f"uq_{table}_{column}"), table)

@@ -28,9 +28,24 @@ CREATE OR REPLACE TRIGGER append_only BEFORE UPDATE OR DELETE ON public.fx_rate
 CREATE OR REPLACE TRIGGER no_truncate BEFORE TRUNCATE ON public.fx_rate
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
--- An account's counters move; what it is does not.
-CREATE OR REPLACE TRIGGER identity_stays BEFORE UPDATE OF id, code, kind, currency ON ledger.account
-    FOR EACH ROW WHEN ((OLD.id, OLD.code, OLD.kind, OLD.currency) IS DISTINCT FROM (NEW.id, NEW.code, NEW.kind, NEW.currency))
+-- An account begins empty, on the side of its kind. `available` is what can be spent; it says nothing (null) where an account
+-- may go below zero. Unknown kinds have no side, which its NOT NULL refuses.
+CREATE OR REPLACE FUNCTION ledger.begin_account() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    NEW.side := CASE WHEN NEW.kind IN ('asset', 'expense') THEN -1
+                     WHEN NEW.kind IN ('liability', 'equity', 'income') THEN 1 END;
+    NEW.available := CASE WHEN NEW.may_go_negative THEN NULL ELSE 0 END;
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE TRIGGER begins_empty BEFORE INSERT ON ledger.account
+    FOR EACH ROW EXECUTE FUNCTION ledger.begin_account();
+
+-- Its counters move; what it is does not.
+CREATE OR REPLACE TRIGGER identity_stays AFTER UPDATE OF id, code, kind, side, currency, may_go_negative ON ledger.account
+    FOR EACH ROW WHEN ((OLD.id, OLD.code, OLD.kind, OLD.side, OLD.currency, OLD.may_go_negative)
+                       IS DISTINCT FROM (NEW.id, NEW.code, NEW.kind, NEW.side, NEW.currency, NEW.may_go_negative))
     EXECUTE FUNCTION ledger.refuse_change();
 CREATE OR REPLACE TRIGGER no_delete BEFORE DELETE ON ledger.account
     FOR EACH ROW EXECUTE FUNCTION ledger.refuse_change();
@@ -38,38 +53,50 @@ CREATE OR REPLACE TRIGGER no_truncate BEFORE TRUNCATE ON ledger.account
     FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_change();
 
 -- Sealed: entries join their header in the database transaction that wrote it, or never. The header keeps the
--- transaction's id in a column because a row's own xmin is another one inside a savepoint.
+-- transaction's id in a column because a row's own xmin is another one inside a savepoint. The posting functions add to
+-- headers that they have just written; while one of them is at work, the setting spares asking for each entry.
 CREATE OR REPLACE FUNCTION ledger.refuse_late_entry() RETURNS trigger
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    IF EXISTS (
-        SELECT FROM added
-          CROSS JOIN LATERAL (SELECT t.xact FROM ledger.txn t WHERE t.id = added.txn_id OFFSET 0) AS header
-         WHERE header.xact <> pg_current_xact_id()
-    ) THEN
+    IF NOT EXISTS (SELECT FROM ledger.txn t WHERE t.id = NEW.txn_id AND t.xact = pg_current_xact_id()) THEN
         RAISE EXCEPTION 'this transaction is sealed: no entry can be added to it' USING ERRCODE = 'LG006';
     END IF;
-    RETURN NULL;
+    RETURN NEW;
 END $$;
 
-CREATE OR REPLACE TRIGGER sealed AFTER INSERT ON ledger.entry REFERENCING NEW TABLE AS added
-    FOR EACH STATEMENT EXECUTE FUNCTION ledger.refuse_late_entry();
+CREATE OR REPLACE TRIGGER sealed BEFORE INSERT ON ledger.entry
+    FOR EACH ROW WHEN (current_setting('ledger.posting', true) IS DISTINCT FROM pg_current_xact_id()::text)
+    EXECUTE FUNCTION ledger.refuse_late_entry();
 
--- Balanced: judged once per transaction when everything is written, which is at commit. A reversal must be the mirror
--- image of what it reverses, or it would block the true one.
+-- Judged once per transaction when everything is written, which is at commit: two legs or more, each one-sided and in its
+-- account's currency, balanced per currency; a reversal is the mirror image of what it reverses, or it would block the true
+-- one. This stands in for the foreign keys of entries, which are declared and not enforced: checked row by row they made a
+-- third of each posting's cost, and here the account is read in the same step.
 CREATE OR REPLACE FUNCTION ledger.refuse_unbalanced() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_legs bigint;
-    v_balanced boolean;
+    v_entries record;
 BEGIN
-    SELECT sum(c.legs), bool_and(c.balanced) INTO v_legs, v_balanced
-      FROM (SELECT count(*) AS legs, sum(e.debit) = sum(e.credit) AS balanced
-              FROM ledger.entry e WHERE e.txn_id = NEW.id GROUP BY e.currency) AS c;
-    IF v_legs IS NULL OR v_legs < 2 OR NOT v_balanced THEN
+    SELECT count(*) AS legs, sum(e.debit) = sum(e.credit) AS balanced, min(e.currency) = max(e.currency) AS one_currency,
+           bool_and(e.debit >= 0 AND e.credit >= 0 AND (e.debit = 0) <> (e.credit = 0)) AS one_sided,
+           bool_and(e.currency IS NOT DISTINCT FROM a.currency) AS at_home
+      INTO v_entries
+      FROM ledger.entry e
+      LEFT JOIN LATERAL (SELECT a.currency FROM ledger.account a WHERE a.id = e.account_id OFFSET 0) AS a ON true
+     WHERE e.txn_id = NEW.id;
+    IF NOT v_entries.one_currency THEN
+        SELECT bool_and(c.balanced) INTO v_entries.balanced
+          FROM (SELECT sum(e.debit) = sum(e.credit) AS balanced
+                  FROM ledger.entry e WHERE e.txn_id = NEW.id GROUP BY e.currency) AS c;
+    END IF;
+    IF v_entries.legs < 2 OR NOT v_entries.balanced THEN
         RAISE EXCEPTION 'transaction % does not balance in each currency', NEW.idempotency_key USING ERRCODE = 'LG003';
+    ELSIF NOT v_entries.one_sided THEN
+        RAISE EXCEPTION 'transaction % has a leg that is neither debit nor credit', NEW.idempotency_key USING ERRCODE = 'LG001';
+    ELSIF NOT v_entries.at_home THEN
+        RAISE EXCEPTION 'transaction % has a leg in another currency than its account', NEW.idempotency_key
+            USING ERRCODE = 'LG008';
     END IF;
     IF NEW.reverses IS NOT NULL AND EXISTS (
         SELECT FROM (SELECT account_id, debit, credit FROM ledger.entry WHERE txn_id = NEW.id) AS mine

@@ -1,26 +1,14 @@
--- Posting: the only way by which money moves. Legs are a JSON array of
---     {"account": "client:1:wallet:USD", "currency": "USD", "debit": 100}      (or "credit")
--- with whole minor units; app/ledger/posting.py makes them.
+-- Posting: the only way by which money moves. Legs come as arrays of equal length (account code, currency, debit, credit in
+-- whole minor units, one side zero), ascending by account code; app/ledger/posting.py makes them.
 --
 -- `post` writes one transaction and is tuned for that; `post_many` writes many at once, set by set. Both keep the same
--- rules, and the tests run every rule through both.
+-- rules, and the tests run every rule through both. Accounts are locked in the order of their codes (collation C), here and
+-- in every other function: that order is what keeps two postings from waiting for each other.
 --
--- The functions run with their owner's rights and a fixed search path. Sequential scans are switched off inside them,
--- because a plan made while a table is small stays with the session. For the same reason accounts are looked up one by
--- one (OFFSET 0 keeps the planner from joining): joined, each posting read all accounts and most of the speed was gone.
-
--- What makes two requests the same: what happened, which transaction it reverses, and which account moves by how much.
--- Moment, actor and metadata may differ between a request and its repetition.
-CREATE OR REPLACE FUNCTION ledger.fingerprint(p_kind text, p_reverses uuid, p_legs jsonb) RETURNS bytea
-LANGUAGE plpgsql IMMUTABLE AS $$
-BEGIN
-    RETURN (
-        SELECT sha256(convert_to(
-                   concat_ws(E'\n', p_kind, coalesce(p_reverses::text, '-'),
-                       string_agg(concat_ws(' ', l.account, l.currency, coalesce(l.debit, 0), coalesce(l.credit, 0)),
-                                  E'\n' ORDER BY l.account COLLATE "C", l.debit, l.credit)), 'UTF8'))
-          FROM jsonb_to_recordset(p_legs) AS l(account text, currency text, debit bigint, credit bigint));
-END $$;
+-- The functions run with their owner's rights and a fixed search path. Sequential scans are switched off and plans are
+-- generic inside them, because a plan made while a table is small stays with the session, and a plan made for each array
+-- costs more than the posting. Where an account is looked up for a set, OFFSET 0 keeps the planner from joining: joined,
+-- each posting read all accounts.
 
 -- Say why an account could not be used. Always raises.
 CREATE OR REPLACE FUNCTION ledger.refuse_account(p_code text, p_currency text) RETURNS void
@@ -37,166 +25,211 @@ BEGIN
     RAISE EXCEPTION 'account % is closed', p_code USING ERRCODE = 'LG004';
 END $$;
 
+-- Refuse a request under a key that was used before, unless it is the same: the same kind, reversed transaction and legs.
+-- Moment, actor and metadata may differ between a request and its repetition. What was written is itself the fingerprint.
+CREATE OR REPLACE FUNCTION ledger.refuse_other_request(
+    p_txn uuid, p_kind text, p_reverses uuid, p_accounts text[], p_currencies text[], p_debits bigint[], p_credits bigint[]
+) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM ledger.txn t
+                    WHERE t.id = p_txn AND t.kind = p_kind AND t.reverses IS NOT DISTINCT FROM p_reverses)
+       OR EXISTS (
+        SELECT FROM (SELECT a.code, e.currency, e.debit, e.credit
+                       FROM ledger.entry e JOIN ledger.account a ON a.id = e.account_id WHERE e.txn_id = p_txn) AS written
+          FULL JOIN unnest(p_accounts, p_currencies, p_debits, p_credits) AS asked(code, currency, debit, credit)
+              USING (code, currency, debit, credit)
+         WHERE written IS NULL OR asked IS NULL
+    ) THEN
+        RAISE EXCEPTION 'key of transaction % was used for another request', p_txn USING ERRCODE = 'LG002';
+    END IF;
+END $$;
+
 -- Post one transaction. Returns its id; when the same request was posted before, the id of that time, and nothing moves.
 CREATE OR REPLACE FUNCTION ledger.post(
-    p_key text, p_kind text, p_effective_at timestamptz, p_actor text, p_legs jsonb,
+    p_key text, p_kind text, p_effective_at timestamptz, p_actor text,
+    p_accounts text[], p_currencies text[], p_debits bigint[], p_credits bigint[],
     p_metadata jsonb DEFAULT '{}', p_reverses uuid DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_hash bytea := ledger.fingerprint(p_kind, p_reverses, p_legs);
-    v_known bytea;
+    v_legs integer := cardinality(p_accounts);
     v_id uuid;
-    v_leg record;
     v_account record;
 BEGIN
-    IF jsonb_array_length(p_legs) > 200 THEN
+    IF v_legs > 200 THEN
         RAISE EXCEPTION 'a transaction has 200 legs at most' USING ERRCODE = 'LG010';
+    ELSIF length(p_key) NOT BETWEEN 1 AND 200 THEN
+        RAISE EXCEPTION 'a key has 1 to 200 characters' USING ERRCODE = 'LG001';
     END IF;
 
-    -- The header. A twin that is being posted by somebody else is waited for here.
-    INSERT INTO ledger.txn (idempotency_key, request_hash, kind, effective_at, actor, reverses, metadata)
-    VALUES (p_key, v_hash, p_kind, p_effective_at, p_actor, p_reverses, p_metadata)
+    -- The header. A twin that is being posted by somebody else is waited for here. Reading the closed periods also makes
+    -- ledger.close_period wait until this transaction has ended.
+    INSERT INTO ledger.txn (idempotency_key, kind, effective_at, actor, reverses, metadata)
+    SELECT p_key, p_kind, p_effective_at, p_actor, p_reverses, p_metadata
+     WHERE NOT EXISTS (SELECT FROM ledger.period_close c WHERE c.closed_through > p_effective_at)
         ON CONFLICT (idempotency_key) DO NOTHING
     RETURNING id INTO v_id;
     IF v_id IS NULL THEN
-        SELECT t.id, t.request_hash INTO v_id, v_known FROM ledger.txn t WHERE t.idempotency_key = p_key;
-        IF v_known IS DISTINCT FROM v_hash THEN
-            RAISE EXCEPTION 'key % was used for another request', p_key USING ERRCODE = 'LG002';
+        SELECT t.id INTO v_id FROM ledger.txn t WHERE t.idempotency_key = p_key;
+        IF NOT FOUND THEN
+            RAISE EXCEPTION 'the period is closed' USING ERRCODE = 'LG007';
         END IF;
+        PERFORM ledger.refuse_other_request(v_id, p_kind, p_reverses, p_accounts, p_currencies, p_debits, p_credits);
         RETURN v_id;
     END IF;
 
-    -- Reading this table also makes ledger.close_period wait until this transaction has ended.
-    IF EXISTS (SELECT FROM ledger.period_close c WHERE c.closed_through > p_effective_at) THEN
-        RAISE EXCEPTION 'the period is closed' USING ERRCODE = 'LG007';
-    END IF;
-
-    -- The accounts in id order, against deadlocks: the update takes the row's lock and is judged by sufficient_funds.
-    FOR v_leg IN
-        SELECT l.account AS code, l.currency, coalesce(l.debit, 0) AS debit, coalesce(l.credit, 0) AS credit, a.id
-          FROM jsonb_to_recordset(p_legs) AS l(account text, currency text, debit bigint, credit bigint)
-          LEFT JOIN LATERAL (SELECT a.id FROM ledger.account a WHERE a.code = l.account OFFSET 0) AS a ON true
-         ORDER BY a.id
-    LOOP
+    -- The update takes the account's lock and is judged by CHECK sufficient_funds.
+    PERFORM set_config('ledger.posting', pg_current_xact_id()::text, true);
+    FOR i IN 1 .. v_legs LOOP
+        IF p_accounts[i] <= p_accounts[i - 1] COLLATE "C" THEN
+            RAISE EXCEPTION 'legs are not in the order of their accounts, or name one twice' USING ERRCODE = 'LG001';
+        ELSIF (p_debits[i] > 0) = (p_credits[i] > 0) OR p_debits[i] < 0 OR p_credits[i] < 0 THEN
+            RAISE EXCEPTION 'a leg is a debit or a credit, above zero' USING ERRCODE = 'LG001';
+        END IF;
         UPDATE ledger.account a
-           SET debits = a.debits + v_leg.debit, credits = a.credits + v_leg.credit, version = a.version + 1
-         WHERE a.id = v_leg.id AND a.currency = v_leg.currency AND a.closed_at IS NULL
-        RETURNING a.version, a.debits, a.credits INTO v_account;
+           SET debits = a.debits + p_debits[i], credits = a.credits + p_credits[i], version = a.version + 1,
+               available = a.available + (p_credits[i] - p_debits[i]) * a.side,
+               effective_through = greatest(a.effective_through, p_effective_at)
+         WHERE a.code = p_accounts[i] AND a.currency = p_currencies[i] AND a.closed_at IS NULL
+        RETURNING a.id, a.version, a.debits, a.credits, a.effective_through INTO v_account;
         IF NOT FOUND THEN
-            PERFORM ledger.refuse_account(v_leg.code, v_leg.currency);
+            PERFORM ledger.refuse_account(p_accounts[i], p_currencies[i]);
         END IF;
         INSERT INTO ledger.entry (txn_id, account_id, currency, effective_at, debit, credit,
-                                  account_version, debits_after, credits_after)
-        VALUES (v_id, v_leg.id, v_leg.currency, p_effective_at, v_leg.debit, v_leg.credit,
-                v_account.version, v_account.debits, v_account.credits);
+                                  account_version, debits_after, credits_after, lateness)
+        VALUES (v_id, v_account.id, p_currencies[i], p_effective_at, p_debits[i], p_credits[i],
+                v_account.version, v_account.debits, v_account.credits,
+                CASE WHEN p_effective_at >= v_account.effective_through THEN 0
+                     WHEN p_effective_at >= v_account.effective_through - interval '5 minutes' THEN 1 ELSE 2 END);
     END LOOP;
+    PERFORM set_config('ledger.posting', '', true);
     RETURN v_id;
 END $$;
 
--- Post several transactions at once, all or none. Takes a JSON array of objects with key, kind, effective_at, actor,
--- legs, metadata and reverses; returns the ids in the order given, of earlier times where the same request was posted
--- before. Funds are judged on what all of them do together.
-CREATE OR REPLACE FUNCTION ledger.post_many(p_postings jsonb) RETURNS uuid[]
+-- Post several transactions at once, all or none. One array element per transaction, and one per leg of any of them with
+-- the number of its transaction (from 1); a transaction's legs ascend by account code. Returns the ids in the order given,
+-- of earlier times where the same request was posted before. Funds are judged on what all of them do together.
+CREATE OR REPLACE FUNCTION ledger.post_many(
+    p_keys text[], p_kinds text[], p_effective_at timestamptz[], p_actors text[], p_metadata jsonb[], p_reverses uuid[],
+    p_postings integer[], p_accounts text[], p_currencies text[], p_debits bigint[], p_credits bigint[]
+) RETURNS uuid[]
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    v_new uuid[];          -- per posting: the id it gets if it is new
-    v_ids uuid[];          -- per posting: the id it has
+    v_new uuid[];          -- per transaction: the id it gets if it is new
+    v_ids uuid[];          -- per transaction: the id it has
     v_inserted bigint;
     v_known record;
-    v_leg record;          -- per leg, parallel arrays
+    v_locked record;       -- per account, parallel arrays: its counters before
+    v_unusable record;
     v_total record;
-    v_before record;
-    v_accounts bigint[];   -- per account touched, parallel arrays: its counters before
-    v_debits bigint[];
-    v_credits bigint[];
-    v_versions bigint[];
 BEGIN
-    IF EXISTS (SELECT FROM jsonb_array_elements(p_postings) AS p(document) WHERE jsonb_array_length(p.document -> 'legs') > 200) THEN
+    IF EXISTS (SELECT FROM unnest(p_postings) AS l(posting) GROUP BY l.posting HAVING count(*) > 200) THEN
         RAISE EXCEPTION 'a transaction has 200 legs at most' USING ERRCODE = 'LG010';
+    ELSIF EXISTS (SELECT FROM unnest(p_keys) AS k(key) WHERE length(k.key) NOT BETWEEN 1 AND 200) THEN
+        RAISE EXCEPTION 'a key has 1 to 200 characters' USING ERRCODE = 'LG001';
+    ELSIF EXISTS (SELECT FROM unnest(p_debits, p_credits) AS l(debit, credit)
+                   WHERE (l.debit > 0) = (l.credit > 0) OR l.debit < 0 OR l.credit < 0) THEN
+        RAISE EXCEPTION 'a leg is a debit or a credit, above zero' USING ERRCODE = 'LG001';
     END IF;
 
     -- 1. The headers, in key order, against deadlocks between twins.
-    v_new := ARRAY(SELECT uuidv7() FROM generate_series(1, jsonb_array_length(p_postings)));
-    INSERT INTO ledger.txn (id, idempotency_key, request_hash, kind, effective_at, actor, reverses, metadata)
-    SELECT v_new[p.posting], d.key, ledger.fingerprint(d.kind, d.reverses, d.legs), d.kind, d.effective_at, d.actor,
-           d.reverses, coalesce(d.metadata, '{}')
-      FROM jsonb_array_elements(p_postings) WITH ORDINALITY AS p(document, posting)
-     CROSS JOIN LATERAL jsonb_to_record(p.document)
-                AS d(key text, kind text, effective_at timestamptz, actor text, legs jsonb, metadata jsonb, reverses uuid)
-     ORDER BY d.key
+    v_new := ARRAY(SELECT uuidv7() FROM generate_series(1, cardinality(p_keys)));
+    INSERT INTO ledger.txn (id, idempotency_key, kind, effective_at, actor, reverses, metadata)
+    SELECT h.id, h.key, h.kind, h.effective_at, h.actor, h.reverses, h.metadata
+      FROM unnest(v_new, p_keys, p_kinds, p_effective_at, p_actors, p_reverses, p_metadata)
+           AS h(id, key, kind, effective_at, actor, reverses, metadata)
+     ORDER BY h.key
         ON CONFLICT (idempotency_key) DO NOTHING;
     GET DIAGNOSTICS v_inserted = ROW_COUNT;
 
-    -- 2. Keys that were there already, or stand twice in the list: the same request, or an error.
+    -- 2. Keys that were there already, or stand twice in the list: the same request, or an error. Those that stand twice
+    -- have no entries yet and are compared with each other.
     v_ids := v_new;
     IF v_inserted < cardinality(v_new) THEN
         FOR v_known IN
-            SELECT p.posting, d.key, t.id, t.request_hash = ledger.fingerprint(d.kind, d.reverses, d.legs) AS same
-              FROM jsonb_array_elements(p_postings) WITH ORDINALITY AS p(document, posting)
-             CROSS JOIN LATERAL jsonb_to_record(p.document) AS d(key text, kind text, legs jsonb, reverses uuid)
-             CROSS JOIN LATERAL (SELECT t.id, t.request_hash FROM ledger.txn t WHERE t.idempotency_key = d.key OFFSET 0) AS t
-             WHERE t.id <> v_new[p.posting]
+            SELECT h.posting, t.id, array_position(v_new, t.id) AS twin
+              FROM unnest(p_keys) WITH ORDINALITY AS h(key, posting)
+             CROSS JOIN LATERAL (SELECT t.id FROM ledger.txn t WHERE t.idempotency_key = h.key OFFSET 0) AS t
+             WHERE t.id <> v_new[h.posting]
         LOOP
-            IF NOT v_known.same THEN
-                RAISE EXCEPTION 'key % was used for another request', v_known.key USING ERRCODE = 'LG002';
-            END IF;
             v_ids[v_known.posting] := v_known.id;
+            IF v_known.twin IS NULL THEN
+                PERFORM ledger.refuse_other_request(
+                            v_known.id, p_kinds[v_known.posting], p_reverses[v_known.posting],
+                            array_agg(l.account), array_agg(l.currency), array_agg(l.debit), array_agg(l.credit))
+                   FROM unnest(p_postings, p_accounts, p_currencies, p_debits, p_credits)
+                        AS l(posting, account, currency, debit, credit)
+                  WHERE l.posting = v_known.posting;
+            ELSIF (p_kinds[v_known.twin], p_reverses[v_known.twin])
+                  IS DISTINCT FROM (p_kinds[v_known.posting], p_reverses[v_known.posting])
+               OR (SELECT array_agg(l ORDER BY l) FILTER (WHERE posting = v_known.twin)
+                          IS DISTINCT FROM array_agg(l ORDER BY l) FILTER (WHERE posting = v_known.posting)
+                     FROM (SELECT posting, (account, currency, debit, credit)::text AS l
+                             FROM unnest(p_postings, p_accounts, p_currencies, p_debits, p_credits)
+                                  AS l(posting, account, currency, debit, credit)) AS legs) THEN
+                RAISE EXCEPTION 'key % stands twice, for different requests', p_keys[v_known.posting] USING ERRCODE = 'LG002';
+            END IF;
         END LOOP;
     END IF;
     IF v_inserted = 0 THEN
         RETURN v_ids;
     END IF;
     IF EXISTS (
-        SELECT FROM ledger.txn t JOIN ledger.period_close c ON c.closed_through > t.effective_at WHERE t.id = ANY (v_new)
+        SELECT FROM unnest(v_ids, v_new, p_effective_at) AS h(id, new, effective_at)
+          JOIN ledger.period_close c ON c.closed_through > h.effective_at WHERE h.id = h.new
     ) THEN
         RAISE EXCEPTION 'the period is closed' USING ERRCODE = 'LG007';
     END IF;
 
-    -- 3. The legs of the new ones.
-    SELECT array_agg(l.posting) AS postings, array_agg(l.account) AS codes, array_agg(a.id) AS accounts,
-           array_agg(l.currency) AS currencies, array_agg(l.debit) AS debits, array_agg(l.credit) AS credits
-      INTO v_leg
-      FROM (SELECT p.posting, l.account, l.currency, coalesce(l.debit, 0) AS debit, coalesce(l.credit, 0) AS credit
-              FROM jsonb_array_elements(p_postings) WITH ORDINALITY AS p(document, posting)
-             CROSS JOIN LATERAL jsonb_to_recordset(p.document -> 'legs')
-                        AS l(account text, currency text, debit bigint, credit bigint)
-             WHERE v_ids[p.posting] = v_new[p.posting]) AS l
-      LEFT JOIN LATERAL (SELECT a.id FROM ledger.account a WHERE a.code = l.account OFFSET 0) AS a ON true;
+    -- 3. The accounts, locked in the order of their codes, with their counters before.
+    SELECT array_agg(a.id) AS ids, array_agg(a.code) AS codes, array_agg(a.currency) AS currencies,
+           array_agg(a.debits) AS debits, array_agg(a.credits) AS credits, array_agg(a.version) AS versions,
+           array_agg(a.effective_through) AS effective_through
+      INTO v_locked
+      FROM (SELECT a.* FROM ledger.account a
+             WHERE a.code = ANY (p_accounts) AND a.closed_at IS NULL ORDER BY a.code COLLATE "C" FOR NO KEY UPDATE) AS a;
+    SELECT l.account, l.currency INTO v_unusable
+      FROM unnest(p_postings, p_accounts, p_currencies) AS l(posting, account, currency)
+      LEFT JOIN unnest(v_locked.codes, v_locked.currencies) AS a(account, currency) USING (account, currency)
+     WHERE a.account IS NULL AND v_ids[l.posting] = v_new[l.posting] ORDER BY l.account LIMIT 1;
+    IF FOUND THEN
+        PERFORM ledger.refuse_account(v_unusable.account, v_unusable.currency);
+    END IF;
 
-    -- 4. The accounts, once each, in id order.
-    FOR v_total IN
-        SELECT l.account, l.code, l.currency, sum(l.debit)::bigint AS debit, sum(l.credit)::bigint AS credit, count(*) AS legs
-          FROM unnest(v_leg.accounts, v_leg.codes, v_leg.currencies, v_leg.debits, v_leg.credits)
-               AS l(account, code, currency, debit, credit)
-         GROUP BY l.account, l.code, l.currency ORDER BY l.account
-    LOOP
-        -- The counters before are computed back from those after: RETURNING old.* is stale when the row was waited for.
-        UPDATE ledger.account a
-           SET debits = a.debits + v_total.debit, credits = a.credits + v_total.credit, version = a.version + v_total.legs
-         WHERE a.id = v_total.account AND a.currency = v_total.currency AND a.closed_at IS NULL
-        RETURNING a.debits - v_total.debit AS debits, a.credits - v_total.credit AS credits, a.version - v_total.legs AS version
-             INTO v_before;
-        IF NOT FOUND THEN
-            PERFORM ledger.refuse_account(v_total.code, v_total.currency);
-        END IF;
-        v_accounts := v_accounts || v_total.account;
-        v_debits := v_debits || v_before.debits;
-        v_credits := v_credits || v_before.credits;
-        v_versions := v_versions || v_before.version;
-    END LOOP;
-
-    -- 5. The entries, each with its account's counters as they stand after it.
+    -- 4. The entries, each with its account's counters as they stand after it.
+    PERFORM set_config('ledger.posting', pg_current_xact_id()::text, true);
     INSERT INTO ledger.entry (txn_id, account_id, currency, effective_at, debit, credit,
-                              account_version, debits_after, credits_after)
-    SELECT v_ids[l.posting], l.account, l.currency,
-           (p_postings -> (l.posting - 1)::int ->> 'effective_at')::timestamptz, l.debit, l.credit,
-           b.version + row_number() OVER so_far, b.debits + sum(l.debit) OVER so_far, b.credits + sum(l.credit) OVER so_far
-      FROM unnest(v_leg.postings, v_leg.accounts, v_leg.currencies, v_leg.debits, v_leg.credits)
-           AS l(posting, account, currency, debit, credit)
-      JOIN unnest(v_accounts, v_debits, v_credits, v_versions) AS b(account, debits, credits, version) USING (account)
-    WINDOW so_far AS (PARTITION BY l.account ORDER BY l.posting ROWS UNBOUNDED PRECEDING);
+                              account_version, debits_after, credits_after, lateness)
+    SELECT v_new[l.posting], l.id, l.currency, l.effective_at, l.debit, l.credit, l.version, l.debits, l.credits,
+           CASE WHEN l.effective_at >= l.through THEN 0 WHEN l.effective_at >= l.through - interval '5 minutes' THEN 1 ELSE 2 END
+      FROM (SELECT l.posting, a.id, l.currency, p_effective_at[l.posting] AS effective_at, l.debit, l.credit,
+                   a.version + row_number() OVER so_far AS version,
+                   a.debits + sum(l.debit) OVER so_far AS debits, a.credits + sum(l.credit) OVER so_far AS credits,
+                   greatest(a.effective_through, max(p_effective_at[l.posting]) OVER so_far) AS through
+              FROM unnest(p_postings, p_accounts, p_currencies, p_debits, p_credits)
+                   AS l(posting, account, currency, debit, credit)
+              JOIN unnest(v_locked.ids, v_locked.codes, v_locked.debits, v_locked.credits, v_locked.versions,
+                          v_locked.effective_through)
+                   AS a(id, account, debits, credits, version, effective_through) USING (account)
+             WHERE v_ids[l.posting] = v_new[l.posting]
+            WINDOW so_far AS (PARTITION BY a.id ORDER BY l.posting ROWS UNBOUNDED PRECEDING)) AS l;
+    PERFORM set_config('ledger.posting', '', true);
+
+    -- 5. The accounts' counters, judged by CHECK sufficient_funds.
+    FOR v_total IN
+        SELECT l.account AS code, sum(l.debit)::bigint AS debit, sum(l.credit)::bigint AS credit, count(*) AS legs,
+               max(p_effective_at[l.posting]) AS effective_at
+          FROM unnest(p_postings, p_accounts, p_debits, p_credits) AS l(posting, account, debit, credit)
+         WHERE v_ids[l.posting] = v_new[l.posting] GROUP BY l.account
+    LOOP
+        UPDATE ledger.account a
+           SET debits = a.debits + v_total.debit, credits = a.credits + v_total.credit, version = a.version + v_total.legs,
+               available = a.available + (v_total.credit - v_total.debit) * a.side,
+               effective_through = greatest(a.effective_through, v_total.effective_at)
+         WHERE a.code = v_total.code;
+    END LOOP;
     RETURN v_ids;
 END $$;

@@ -13,7 +13,7 @@ RETURNS TABLE (xact bigint, seq bigint, entries bigint, digest bytea)
 LANGUAGE sql STABLE AS $$
     SELECT t.xact::text::bigint, t.seq, count(e.txn_id),
            sha256(uuid_send(t.id) || int8send(t.seq) || timestamptz_send(t.effective_at) || timestamptz_send(t.posted_at)
-               || coalesce(uuid_send(t.reverses), '\x') || t.request_hash
+               || coalesce(uuid_send(t.reverses), '\x')
                || convert_to(concat_ws(' ', t.reverses IS NULL, length(t.idempotency_key), length(t.kind), length(t.actor),
                                        t.idempotency_key, t.kind, t.actor, t.metadata), 'UTF8')
                || convert_to(coalesce(string_agg(concat_ws(' ', e.account_version, e.debit, e.credit, e.currency, a.kind,

@@ -18,10 +18,10 @@ BEGIN
     EXECUTE format('GRANT INSERT (code, exponent) ON ledger.currency TO %I', v_role);
     EXECUTE format('GRANT INSERT (code, kind, currency, may_go_negative, client_id) ON ledger.account TO %I', v_role);
     FOREACH v_function IN ARRAY ARRAY[
-        'post(text, text, timestamptz, text, jsonb, jsonb, uuid)',
-        'post_many(jsonb)',
+        'post(text, text, timestamptz, text, text[], text[], bigint[], bigint[], jsonb, uuid)',
+        'post_many(text[], text[], timestamptz[], text[], jsonb[], uuid[], integer[], text[], text[], bigint[], bigint[])',
         'place_hold(text, text, bigint, text, text, text, timestamptz)',
-        'capture_hold(uuid, text, text, timestamptz, text, jsonb, jsonb)',
+        'capture_hold(uuid, text, text, timestamptz, text, text[], text[], bigint[], bigint[], jsonb)',
         'resolve_hold(uuid, text, text)',
         'close_account(text)',
         'close_period(timestamptz, text)',

@@ -33,7 +33,6 @@ def test_a_deposit_is_in_the_wallet_and_owed_by_the_provider(book, many):
     assert queries.balance(book.session, clearing).posted == book.money("1000.00")
     row = book.session.get_one(Transaction, txn_id)
     assert (row.kind, row.actor, row.effective_at) == ("test", "system:test", book.noon)
-    assert row.request_hash != b""
     assert [(entry.debit, entry.credit, entry.account_version) for entry in sorted(row.entries, key=lambda e: e.credit)] == [
         (100_000, 0, 1),
         (0, 100_000, 1),
@@ -144,13 +143,13 @@ def _raw(account, currency="USD", **side):
 
 
 RAW_LEGS = {
-    "zero": ([_raw("client:1:wallet:USD", debit=0), _raw("client:2:wallet:USD", credit=0)], "23514"),
-    "negative": ([_raw("client:1:wallet:USD", debit=-5), _raw("client:2:wallet:USD", credit=-5)], "23514"),
-    "both sides": ([_raw("client:1:wallet:USD", debit=5, credit=5), _raw("client:2:wallet:USD", debit=5, credit=5)], "23514"),
-    "neither side": ([_raw("client:1:wallet:USD"), _raw("client:2:wallet:USD")], "23514"),
+    "zero": ([_raw("client:1:wallet:USD", debit=0), _raw("client:2:wallet:USD", credit=0)], "LG001"),
+    "negative": ([_raw("client:1:wallet:USD", debit=-5), _raw("client:2:wallet:USD", credit=-5)], "LG001"),
+    "both sides": ([_raw("client:1:wallet:USD", debit=5, credit=5), _raw("client:2:wallet:USD", debit=5, credit=5)], "LG001"),
+    "neither side": ([_raw("client:1:wallet:USD"), _raw("client:2:wallet:USD")], "LG001"),
     "account twice": (
         [_raw("client:1:wallet:USD", debit=5), _raw("client:1:wallet:USD", credit=5)],
-        "23505",
+        ("LG001", "23505"),
     ),
     "no account": ([{"debit": 5}, {"credit": 5}], "LG005"),
     "no currency": ([{"account": "client:1:wallet:USD", "debit": 5}, _raw("client:2:wallet:USD", credit=5)], "LG008"),
@@ -170,7 +169,7 @@ def test_the_database_refuses_what_python_would_not_have_sent(book, many, case):
     before = book.state()
     with pytest.raises(DBAPIError) as caught, book.session.begin_nested():
         book.post_raw(legs, many=many)
-    assert caught.value.orig.sqlstate == sqlstate
+    assert caught.value.orig.sqlstate in sqlstate
     assert book.state() == before
 
 

@@ -41,7 +41,7 @@ def test_the_application_opens_accounts_with_nothing_in_them(book, column):
 @pytest.mark.parametrize(
     "call",
     [
-        "ledger.fingerprint('k', NULL, '[]')",
+        "ledger.refuse_other_request(NULL, 'k', NULL, '{}', '{}', '{}', '{}')",
         "ledger.refuse_account('a', 'USD')",
         "ledger.refuse_change()",
         "ledger.refuse_late_entry()",
@@ -98,11 +98,12 @@ def test_the_owner_does_not_change_what_is_written(posted):
 
 def test_the_owner_does_not_change_what_an_account_is(posted):
     with posted.owner_session() as session:
-        for change in ("code = 'x'", "kind = 'asset'", "currency = 'EUR'", "id = 77"):
+        for change in ("code = 'x'", "kind = 'asset'", "side = -1", "currency = 'EUR'", "may_go_negative = true"):
             assert _refused(session, f"UPDATE ledger.account SET {change} WHERE code = 'client:1:wallet:USD'") == "LG006"
+        assert _refused(session, "UPDATE ledger.account SET id = 77 WHERE code = 'client:1:wallet:USD'") in {"LG006", "23503"}
         assert _refused(session, "DELETE FROM ledger.account") == "LG006"
         assert _refused(session, "TRUNCATE ledger.account CASCADE") == "LG006"
-        session.execute(text("UPDATE ledger.account SET may_go_negative = true, kind = kind"))
+        session.execute(text("UPDATE ledger.account SET kind = kind"))
 
 
 _LATE = (
@@ -167,7 +168,7 @@ def test_another_role_can_be_named_and_an_absent_one_is_passed_over(database):
         definitions.install(session.connection())
         session.execute(text("SET LOCAL lotwise.app_role = 'pg_monitor'"))
         definitions.install(session.connection())
-        granted = text("SELECT has_function_privilege('pg_monitor', 'ledger.post_many(jsonb)', 'EXECUTE')")
+        granted = text("SELECT has_function_privilege('pg_monitor', 'ledger.seal(integer)', 'EXECUTE')")
         assert session.scalar(granted) is True
 
 

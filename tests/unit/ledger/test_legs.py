@@ -7,15 +7,17 @@ import pytest
 from app.core.errors import AppError
 from app.core.money import Money
 from app.ledger import chart, errors
-from app.ledger.posting import Leg, credit, debit, leg_documents
+from app.ledger.posting import Leg, credit, debit, leg_arrays
 
 
-def test_legs_as_the_database_takes_them():
+def test_legs_as_the_database_takes_them_in_the_order_of_accounts():
     wallet, clearing = chart.client_wallet(1, "USD"), chart.psp_clearing("stripe", "USD")
-    assert leg_documents([debit(clearing, Money(5, "USD")), credit(wallet.code, Money(5, "USD"))]) == [
-        {"account": "psp:stripe:clearing:USD", "currency": "USD", "debit": 5},
-        {"account": "client:1:wallet:USD", "currency": "USD", "credit": 5},
-    ]
+    assert leg_arrays([debit(clearing, Money(5, "USD")), credit(wallet.code, Money(5, "USD"))]) == {
+        "accounts": ["client:1:wallet:USD", "psp:stripe:clearing:USD"],
+        "currencies": ["USD", "USD"],
+        "debits": [0, 5],
+        "credits": [5, 0],
+    }
     assert debit(wallet, Money(1, "USD")) == Leg("client:1:wallet:USD", Money(1, "USD"), "debit")
 
 
@@ -39,7 +41,7 @@ def _leg(account, amount, currency="USD", side=debit):
 )
 def test_refused_legs(legs, error):
     with pytest.raises(error):
-        leg_documents(legs)
+        leg_arrays(legs)
 
 
 def _all(error):
@@ -51,7 +53,7 @@ def _all(error):
 @pytest.mark.parametrize("error", list(_all(errors.LedgerError)), ids=lambda error: error.__name__)
 def test_every_refusal_says_what_is_wrong(error):
     assert issubclass(error, AppError)
-    assert error.code.startswith("ledger.")
+    assert error.code.startswith(("ledger.", "fx."))
     assert error.code != errors.LedgerError.code
     assert error.message != AppError.message
     assert error.http_status in {404, 409, 422}
