@@ -43,6 +43,7 @@ PLAN = (
     Planned("observe_rates", "bulk", 60, tasks.observe_rates),
     Planned("expire_holds", "money", 600, tasks.expire_holds),
     Planned("seal_audit", "bulk", 60, tasks.seal_audit),
+    Planned("match_statements", "bulk", 3600, tasks.match_statements),
     Planned("clean_up", "bulk", 3600, tasks.clean_up),
 )
 

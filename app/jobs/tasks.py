@@ -15,7 +15,7 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.jobs import gateways
-from app.ledger import ecb, holds, seen_rates
+from app.ledger import ecb, external, holds, seen_rates
 from app.ledger.errors import HoldAlreadyResolved
 from app.metatrader import accounts, commands, mirror, rates, sync
 from app.metatrader.errors import PlatformError
@@ -134,6 +134,11 @@ def expire_holds(session: Session, settings: Settings) -> None:
         # Captured or released between the list and now: nothing is left to expire.
         with suppress(HoldAlreadyResolved), unit_of_work(session, actor):
             holds.expire_hold(session, hold_id, actor=actor)
+
+
+def match_statements(session: Session, settings: Settings) -> None:
+    """Find the entries that were booked after the bank's statement was imported."""
+    external.match_open(session)
 
 
 def seal_audit(session: Session, settings: Settings) -> None:

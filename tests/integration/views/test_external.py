@@ -39,11 +39,13 @@ def as_csv(*rows):
 
 def upload(browser, content, *, account=BANK, kind="csv", name="march.csv"):
     file = (io.BytesIO(content), name) if content is not None else (io.BytesIO(b""), "")
-    return browser.http.post(
+    answer = browser.http.post(
         IMPORT,
         data={"csrf_token": browser.token(IMPORT), "account": account, "format": kind, "file": file},
         content_type="multipart/form-data",
     )
+    answer.request.environ["wsgi.input"].close()  # a large body lies in a file, which the test client leaves open
+    return answer
 
 
 def hidden(page):
