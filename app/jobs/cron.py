@@ -23,18 +23,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("lotwise.cron")
 
+DAY_S = 24 * 3600
+LOOK_EVERY_S = 600
+
 
 class SlotJob(CronJob):
     """A planned job that is enqueued our way: JSON, with retries, with the slot it stands for."""
 
     def __init__(self, planned: Planned) -> None:
+        # RQ counts the interval from when this process began. A slot is run once however often it is put on the queue, so
+        # a day's job is put there more often, and comes when it is due.
         super().__init__(
-            queue_name=planned.queue, func_name="app.jobs.schedule.run_planned", interval=planned.every_s, name=planned.name
+            queue_name=planned.queue,
+            func_name="app.jobs.schedule.run_planned",
+            interval=planned.every_s if planned.every_s < DAY_S else LOOK_EVERY_S,
+            name=planned.name,
         )
         self.planned = planned
 
     def enqueue(self, connection: Redis) -> Job:
-        slot = slot_of(now(), self.planned.every_s)
+        slot = slot_of(now(), self.planned.every_s, self.planned.at_s)
         return queues.enqueue(
             connection,
             self.planned.queue,
@@ -45,9 +53,9 @@ class SlotJob(CronJob):
         )
 
 
-def slot_of(moment: datetime, every_s: int) -> datetime:
-    """The start of the interval that a moment lies in, counted from the epoch."""
-    return datetime.fromtimestamp(int(moment.timestamp()) // every_s * every_s, UTC)
+def slot_of(moment: datetime, every_s: int, at_s: int = 0) -> datetime:
+    """The start of the interval that a moment lies in, counted from `at_s` seconds after the epoch."""
+    return datetime.fromtimestamp((int(moment.timestamp()) - at_s) // every_s * every_s + at_s, UTC)
 
 
 def run(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
@@ -13,6 +14,8 @@ from app.core.errors import AppError
 from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.jobs import gateways
+from app.ledger import proofs
+from app.ledger.errors import ProofsRunning
 from app.messaging import mail
 from app.metatrader import accounts, commands
 from app.models.metatrader import BalanceOperation, TradingAccount
@@ -96,6 +99,12 @@ def submit_payout(session: Session, event: Event, settings: Settings) -> None:
     withdrawals.submit_payout(session, connector, withdrawal_id)
 
 
+def prove_ledger(session: Session, event: Event, settings: Settings) -> None:
+    kind, _, person = event.actor.partition(":")
+    with suppress(ProofsRunning):  # a run is under way, which is what was asked for
+        proofs.run(session, Actor(kind, person))
+
+
 def accrue_commissions(session: Session, event: Event, settings: Settings) -> None:
     accrual.accrue_deals(session, event.payload["deal_ids"])
 
@@ -113,5 +122,6 @@ HANDLERS: dict[str, Handler] = {
     "process_callback": Handler(("callback.received",), process_callback, queue="money"),
     "book_fee": Handler(("deposit.settled",), book_fee, is_command=True),
     "submit_payout": Handler(("withdrawal.approved",), submit_payout, queue="money", is_command=True),
+    "prove_ledger": Handler(("ledger.proof_requested",), prove_ledger, queue="bulk", timeout_s=4 * 3600, is_command=True),
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
 }

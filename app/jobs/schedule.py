@@ -15,6 +15,7 @@ from app.core.actor import Actor
 from app.core.uow import unit_of_work
 from app.extensions import db
 from app.jobs import tasks
+from app.ledger.errors import SettlementStopped
 from config import Settings
 
 log = logging.getLogger("lotwise.cron")
@@ -22,13 +23,17 @@ log = logging.getLogger("lotwise.cron")
 
 @dataclass(frozen=True)
 class Planned:
-    """A job that runs every `every_s` seconds. The function may run again for a slot that failed: it is idempotent."""
+    """A job that runs every `every_s` seconds; of a day's job `at_s` says when, in seconds after midnight (UTC).
+
+    The function may run again for a slot that failed: it is idempotent.
+    """
 
     name: str
     queue: str
     every_s: int
     function: Callable[[Session, Settings], None]
     timeout_s: int = 300
+    at_s: int = 0
 
 
 PLAN = (
@@ -43,6 +48,8 @@ PLAN = (
     Planned("observe_rates", "bulk", 60, tasks.observe_rates),
     Planned("expire_holds", "money", 600, tasks.expire_holds),
     Planned("seal_audit", "bulk", 60, tasks.seal_audit),
+    Planned("seal_ledger", "bulk", 60, tasks.seal_ledger),
+    Planned("prove_ledger", "bulk", 24 * 3600, tasks.prove_ledger, timeout_s=4 * 3600, at_s=2 * 3600),
     Planned("match_statements", "bulk", 3600, tasks.match_statements),
     Planned("clean_up", "bulk", 3600, tasks.clean_up),
 )
@@ -68,6 +75,9 @@ def run_planned(name: str, slot: str) -> None:
         return
     try:
         planned.function(session, current_app.extensions["settings"])
+    except SettlementStopped as stopped:
+        session.rollback()
+        log.warning("nothing is paid out by the clock job=%s reason=%s", name, stopped)
     except Exception:
         session.rollback()
         with unit_of_work(session, Actor.system(name)):

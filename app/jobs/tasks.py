@@ -15,8 +15,8 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.jobs import gateways
-from app.ledger import ecb, external, holds, seen_rates
-from app.ledger.errors import HoldAlreadyResolved
+from app.ledger import ecb, external, holds, proofs, seen_rates
+from app.ledger.errors import HoldAlreadyResolved, ProofsRunning
 from app.metatrader import accounts, commands, mirror, rates, sync
 from app.metatrader.errors import PlatformError
 from app.models.metatrader import Server, TradingAccount
@@ -80,6 +80,9 @@ def accrue_waiting(session: Session, settings: Settings) -> None:
 
 
 def settle_commissions(session: Session, settings: Settings) -> None:
+    """Not while the ledger's proofs do not hold: what is paid out on wrong books is hard to get back."""
+    proofs.require_sound(session)
+    session.rollback()
     moment = now()
     settlement.settle_all(session, at=moment, period=moment.strftime("%Y-%m-%dT%H:%M"))
 
@@ -144,6 +147,15 @@ def match_statements(session: Session, settings: Settings) -> None:
 def seal_audit(session: Session, settings: Settings) -> None:
     while audit.seal(session) == audit.LIMIT:
         pass
+
+
+def seal_ledger(session: Session, settings: Settings) -> None:
+    proofs.seal(session)
+
+
+def prove_ledger(session: Session, settings: Settings) -> None:
+    with suppress(ProofsRunning):  # somebody else's run is as good as this one
+        proofs.run(session, Actor.system("prove_ledger"))
 
 
 def clean_up(session: Session, settings: Settings) -> None:

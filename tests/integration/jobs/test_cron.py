@@ -73,7 +73,7 @@ def test_two_schedulers_name_the_same_slot(redis, monkeypatch):
         assert scheduler.enqueue_jobs() == []  # none is due again
     for planned in PLAN:
         found = [job for job in queues.queue(redis, planned.queue).jobs if job.kwargs["name"] == planned.name]
-        assert [job.kwargs["slot"] for job in found] == [slot_of(moment, planned.every_s).isoformat()] * 2
+        assert [job.kwargs["slot"] for job in found] == [slot_of(moment, planned.every_s, planned.at_s).isoformat()] * 2
         assert {job.timeout for job in found} == {planned.timeout_s}
 
 
@@ -84,6 +84,19 @@ def test_slots_count_from_the_epoch(every_s, slot):
     moment = datetime(2026, 1, 5, 10, 0, 59, 999_999, tzinfo=UTC)
     assert slot_of(moment, every_s).strftime("%H:%M:%S") == slot
     assert slot_of(slot_of(moment, every_s), every_s) == slot_of(moment, every_s)
+
+
+@pytest.mark.parametrize(
+    ("now", "slot"),
+    [
+        ("2026-01-05 01:59", "2026-01-04 02:00"),
+        ("2026-01-05 02:00", "2026-01-05 02:00"),
+        ("2026-01-05 23:59", "2026-01-05 02:00"),
+    ],
+)
+def test_a_days_job_has_its_hour(now, slot):
+    moment, begins = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (now, slot))
+    assert slot_of(moment, 86_400, 2 * 3600) == begins
 
 
 def test_every_planned_job_runs_on_an_empty_house(app, database):
