@@ -8,7 +8,7 @@ account of the bought currency. docs/fx.md has the rules, docs/ledger.md the rec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Context, Decimal
 from typing import Any
 from uuid import UUID
@@ -143,7 +143,7 @@ def convert(session: Session, *, quote_public_id: UUID | str, client_id: int, ac
             effective_at=at,
             actor=actor,
             legs=legs,
-            metadata=_metadata(session, promised),
+            metadata=_metadata(session, promised, at),
         )
         promised.converted_at = at
         unit.emit(
@@ -186,9 +186,9 @@ def _legs(session: Session, promised: FXQuote) -> list[posting.Leg]:
     return [*legs, posting.credit(income, spread)] if spread else legs
 
 
-def _metadata(session: Session, promised: FXQuote) -> dict[str, Any]:
+def _metadata(session: Session, promised: FXQuote, at: datetime) -> dict[str, Any]:
     """All that explains the rate, and what the exchanged amount was worth in the reporting currency when it was booked."""
-    value = rates.value(session, promised.sold - promised.spread, reporting_currency())
+    value = rates.value(session, promised.sold - promised.spread, reporting_currency(), at)
     worth = {} if value is None else {"value": {"amount": f"{value:.10f}", "currency": reporting_currency()}}
     return {
         "quote_id": promised.id,

@@ -173,7 +173,7 @@ def _settled(session: Session, moment: datetime) -> position_costs.Settled:
     )
     if details is None:
         return position_costs.Settled()
-    costs = {one["currency"]: Decimal(one["cost"]) for one in details["positions"]}
+    costs = {one["currency"]: Decimal(one["cost"]) for one in details["positions"] if one["currency"] != reporting_currency()}
     return position_costs.Settled(datetime.fromisoformat(details["through"]), costs)
 
 
