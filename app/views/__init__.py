@@ -13,6 +13,7 @@ def init_app(app: Flask) -> None:
     """Bind Flask-AppBuilder and register every desk. Called inside the application context."""
     from app.views import (
         chart_of_accounts,
+        client_money,
         clients,
         documents,
         external,
@@ -22,6 +23,7 @@ def init_app(app: Flask) -> None:
         metatrader,
         partners,
         payments,
+        proofs,
         staff,
         system,
     )
@@ -35,9 +37,11 @@ def init_app(app: Flask) -> None:
         documents,
         payments,
         chart_of_accounts,
+        client_money,
         ledger,
         ledger_requests,
         external,
+        proofs,
         metatrader,
         partners,
         system,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import abort, flash, redirect, request, url_for
+from flask import abort, current_app, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import gettext
@@ -14,7 +14,7 @@ from app.core.money import Money
 from app.extensions import db
 from app.ledger import chart, queries
 from app.models.payments import Callback, Deposit, Transfer, Withdrawal
-from app.payments import withdrawals
+from app.payments import funding, withdrawals
 from app.surfaces.errors import sentence
 from app.views.columns import client_link, formatters, identifier, transaction_link
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
@@ -34,7 +34,9 @@ class WithdrawalQueue(DeskPage):
         recent = db.session.scalars(
             select(Withdrawal).where(Withdrawal.state != "requested").order_by(Withdrawal.id.desc()).limit(25)
         ).all()
-        return self.render_template("office/withdrawals.html", waiting=waiting, recent=recent)
+        return self.render_template(
+            "office/withdrawals.html", waiting=waiting, recent=recent, funded=funding.preview(db.session(), waiting)
+        )
 
     @expose("/<int:withdrawal_id>")
     @has_access
@@ -43,7 +45,10 @@ class WithdrawalQueue(DeskPage):
         withdrawal = db.session.get(Withdrawal, withdrawal_id)
         if withdrawal is None:
             abort(404)
-        wallet = queries.balance(db.session(), chart.client_wallet(withdrawal.client_id, withdrawal.currency))
+        session, currency = db.session(), withdrawal.currency
+        wallet = queries.balance(session, chart.client_wallet(withdrawal.client_id, currency))
+        waits = withdrawal.state == "requested"
+        own = queries.find_balance(session, funding.accounts(_client_bank(), currency)[1])
         return self.render_template(
             "office/withdrawal.html",
             withdrawal=withdrawal,
@@ -52,6 +57,8 @@ class WithdrawalQueue(DeskPage):
             client=withdrawal.client,
             deposit=withdrawal.deposit,
             reason=request.args.get("reason", ""),
+            funded=funding.of_withdrawal(session, withdrawal) if waits else funding.recorded(session, withdrawal),
+            own=own.available if own else Money.zero(currency),
         )
 
     @expose("/<int:withdrawal_id>/approve", methods=["POST"])
@@ -59,7 +66,7 @@ class WithdrawalQueue(DeskPage):
     @permission_name("decide")
     def approve(self, withdrawal_id: int) -> ResponseReturnValue:
         try:
-            done = withdrawals.approve_withdrawal(db.session(), withdrawal_id, staff_actor())
+            done = withdrawals.approve_withdrawal(db.session(), withdrawal_id, staff_actor(), client_bank=_client_bank())
             flash(
                 gettext(
                     "Approved: %(amount)s are on their way to the client.", amount=str(Money(done.amount_minor, done.currency))
@@ -81,6 +88,11 @@ class WithdrawalQueue(DeskPage):
         except AppError as error:
             flash(sentence(error), "warning")
         return redirect(url_for("WithdrawalQueue.show", withdrawal_id=withdrawal_id))
+
+
+def _client_bank() -> str:
+    name: str = current_app.extensions["settings"].client_bank
+    return name
 
 
 def direction(value: str) -> str:
