@@ -145,6 +145,8 @@ def read_day(text: str, today: date) -> date:
 
 def read_amount(text: str, currency: str) -> Money:
     """A plain decimal with a sign in this currency, exact. Raises Wrong."""
+    if not currency:
+        raise Wrong(N_("The currency is empty."))
     try:
         return Money.parse(text, currency.upper())
     except InvalidMoney as error:

@@ -13,6 +13,7 @@ from flask_wtf import FlaskForm
 from flask_wtf.file import FileField, FileRequired
 from sqlalchemy import func, select, true
 from wtforms import SelectChoice, SelectField
+from wtforms.validators import InputRequired
 
 from app.core.errors import AppError
 from app.extensions import db
@@ -34,8 +35,12 @@ STATES = {"open": ExternalLine.matched_at.is_(None), "matched": ExternalLine.mat
 
 
 class ImportForm(FlaskForm):
-    account = SelectField(_l("Account"), description=_l("The account of ours that the file is about, in all its currencies."))
-    format = SelectField(_l("Kind of file"))
+    account = SelectField(
+        _l("Account"),
+        description=_l("The account of ours that the file is about, in all its currencies."),
+        validators=[InputRequired(_l("Please choose one of the accounts."))],
+    )
+    format = SelectField(_l("Kind of file"), validators=[InputRequired(_l("Please choose one of the formats."))])
     file = FileField(
         _l("File"),
         description=_l("UTF-8 text, 5 MB and 50,000 lines at most."),

@@ -9,7 +9,7 @@ from flask_babel import gettext
 
 from app.core.errors import AppError
 from app.extensions import db
-from app.ledger import external, external_entries
+from app.ledger import external, external_entries, search
 from app.models.controls import ExternalLine, ExternalStatement
 from app.views.external_parts import StatementPage, adjustment_address, found, matched_entries, proposals, say
 from app.views.filters import Filters
@@ -95,6 +95,7 @@ class StatementLines(StatementPage):
             statement=statement,
             account=external_entries.account_of(line, statement),
             entry=entry,
+            is_reversed=entry is not None and search.reversal_of(db.session(), entry.id) is not None,
             entries=[] if entry else external_entries.search(db.session(), statement, line, words),
             proposed=proposed,
             words=words,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
 
 from flask import abort, url_for
+from markupsafe import Markup
 from sqlalchemy import select
 
 from app.core.errors import AppError
@@ -18,8 +20,15 @@ from app.models.controls import ExternalLine, ExternalStatement
 from app.models.ledger import Entry, Transaction
 from app.surfaces.errors import sentence
 from app.surfaces.facts import transaction_kind
-from app.views.columns import account_link, person, transaction_link
+from app.views.columns import account_link, person
 from app.views.guarded import DeskPage
+
+
+def key_link(txn_id: UUID, key: str) -> Markup:
+    """The key of a ledger transaction; it leads to its page, for those who may open it."""
+    if not appbuilder.sm.has_access("can_show", "Ledger transactions"):
+        return Markup('<span class="mono break">{}</span>').format(key)
+    return Markup('<a class="mono break" href="{}">{}</a>').format(url_for("LedgerTransactionView.show", pk=txn_id), key)
 
 
 class StatementPage(DeskPage):
@@ -28,7 +37,7 @@ class StatementPage(DeskPage):
     extra_args = {
         "person": person,
         "account_link": account_link,
-        "transaction_link": transaction_link,
+        "key_link": key_link,
         "transaction_kind": transaction_kind,
     }
 

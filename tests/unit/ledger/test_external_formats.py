@@ -72,7 +72,7 @@ def test_every_problem_of_a_file_is_named_with_its_line():
         15: "USD has 2 decimals at most.",
         16: "JPY has 0 decimals at most.",
         17: "Unknown currency QQQ.",
-        18: "Unknown currency",
+        18: "The currency is empty.",
         19: "“1,000.00” is not a plain amount",
         20: "6 columns stand here, and 5 in the first line.",
         21: "3 columns stand here, and 5 in the first line.",
