@@ -18,6 +18,7 @@ QUEUES: dict[str, tuple[str, str]] = {
     "Documents": ("Documents", "SELECT count(*) FROM document WHERE status = 'pending'"),
     "Withdrawals": ("Withdrawals", "SELECT count(*) FROM withdrawal WHERE state = 'requested'"),
     "Ledger requests": ("Ledger requests", "SELECT count(*) FROM ledger_request WHERE status = 'proposed'"),
+    "Proofs": ("Proofs", "SELECT count(*) FROM alert WHERE closed_at IS NULL AND acknowledged_at IS NULL"),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL"),
     "Failed jobs": ("Failed jobs", "SELECT count(*) FROM job_failure WHERE retried_at IS NULL"),

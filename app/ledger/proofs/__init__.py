@@ -10,11 +10,24 @@ from sqlalchemy.orm import Session
 
 from app.ledger.proofs import books, seals
 from app.ledger.proofs.proof import Proof
-from app.ledger.proofs.runs import ALL, require_sound, run
+from app.ledger.proofs.runs import ALL, is_running, request_run, require_sound, run
 from app.ledger.proofs.seals import head, seal
 from app.ledger.proofs.segregation import ClientMoney, CurrencyLine, client_money
 
-__all__ = ["NAMES", "ClientMoney", "CurrencyLine", "Proof", "client_money", "head", "prove", "require_sound", "run", "seal"]
+__all__ = [
+    "NAMES",
+    "ClientMoney",
+    "CurrencyLine",
+    "Proof",
+    "client_money",
+    "head",
+    "is_running",
+    "prove",
+    "request_run",
+    "require_sound",
+    "run",
+    "seal",
+]
 
 #: P1 to P9 → what each proves, in words.
 NAMES: dict[str, str] = {name.partition(" ")[0]: name.partition(" ")[2] for name in ALL}

@@ -33,6 +33,11 @@ ALL: dict[str, Callable[[Session], Proof]] = {
     seals.NAME: seals.prove_one,
 }
 
+_LOCK_HELD = text(
+    "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid = 0"
+    " AND objid = :key AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))"
+)
+
 #: Called with a proof's name and None when it begins, and with what it found.
 Watch = Callable[[str, Proof | None], None]
 
@@ -128,3 +133,15 @@ def _only_run(session: Session) -> Iterator[None]:
             yield
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LOCK_KEY})
+
+
+def request_run(session: Session, actor: Actor) -> None:
+    """Ask for a run by a job, because it may take minutes. Emits ledger.proof_requested."""
+    with unit_of_work(session, actor) as unit:
+        unit.audit("proofs.request", "proof_run")
+        unit.emit("ledger.proof_requested")
+
+
+def is_running(session: Session) -> bool:
+    """Whether a run is under way anywhere: somebody holds its lock."""
+    return bool(session.scalar(_LOCK_HELD, {"key": LOCK_KEY}))
