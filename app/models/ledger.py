@@ -96,7 +96,7 @@ class Account(Model):
     available: Mapped[int | None] = mapped_column(
         BigInteger, comment="balance less holds, minor units; empty where the account may go below zero"
     )
-    balance: Mapped[int | None] = mapped_column(BigInteger, Computed("(credits - debits) * side", persisted=False))
+    balance: Mapped[int] = mapped_column(BigInteger, Computed("(credits - debits) * side", persisted=False), nullable=True)
 
     @property
     def posted(self) -> Money:

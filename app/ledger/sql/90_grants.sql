@@ -28,7 +28,8 @@ BEGIN
         'hold_up_postings()',
         'digests(bigint, bigint, bigint, bigint)',
         'seal_hash(bytea, bigint, bigint, bigint, bigint, bigint, bytea)',
-        'seal(integer)'
+        'seal(integer)',
+        'counters_before(bigint, timestamptz)'
     ] LOOP
         EXECUTE format('GRANT EXECUTE ON FUNCTION ledger.%s TO %I', v_function, v_role);
     END LOOP;
