@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, not_, or_, select, true
+from sqlalchemy import ColumnElement, Select, Subquery, and_, func, not_, or_, select, true, union_all
 from sqlalchemy.orm import Session
 
 from app.core.errors import N_
@@ -220,7 +220,7 @@ _family_column = func.regexp_replace(
 
 def chart(session: Session, moment: datetime | None = None) -> Chart:
     """All accounts in one statement: as they stand now, or by what is effective before a moment."""
-    inner = _with_counters(moment).subquery("counted")
+    inner = _with_counters(moment)
     rows = session.execute(
         select(
             inner.c.kind,
@@ -248,7 +248,7 @@ def accounts_of(
 
 def account_rows(key: str, *, moment: datetime | None = None, search: str = "", after: str = "") -> Select[Any]:
     """The accounts below a node as a query, for pages and exports; `account_line` reads its rows. Raises UnknownAccount."""
-    inner = _with_counters(moment, _below(key)).subquery("counted")
+    inner = _with_counters(moment, _below(key))
     name = func.concat_ws(" ", Client.first_name, Client.last_name)
     query = (
         select(inner, func.coalesce(name, "").label("client_name"))
@@ -271,10 +271,10 @@ def account_line(row: Any) -> AccountLine:
     return AccountLine(row.id, row.code, balance, row.client_id, row.client_name, row.closed_at is not None)
 
 
-def _with_counters(moment: datetime | None, *conditions: ColumnElement[bool]) -> Select[Any]:
+def _with_counters(moment: datetime | None, *conditions: ColumnElement[bool]) -> Subquery:
     """Accounts with debits and credits: the running counters, or what they were before the moment.
 
-    Accounts with nothing effective from the moment on, usually nearly all, have the same counters then as now.
+    An account with nothing effective from the moment on has the same counters then as now: no entry of it is read.
     """
     columns = (
         Account.id,
@@ -285,8 +285,9 @@ def _with_counters(moment: datetime | None, *conditions: ColumnElement[bool]) ->
         Account.closed_at,
         _family_column.label("family"),
     )
+    now = select(*columns, Account.debits, Account.credits).where(*conditions)
     if moment is None:
-        return select(*columns, Account.debits, Account.credits).where(*conditions)
+        return now.subquery("counted")
     before = (
         select(
             func.coalesce(func.sum(Entry.debit), 0).label("debits"), func.coalesce(func.sum(Entry.credit), 0).label("credits")
@@ -294,7 +295,10 @@ def _with_counters(moment: datetime | None, *conditions: ColumnElement[bool]) ->
         .where(Entry.account_id == Account.id, Entry.effective_at < moment)
         .lateral("before")
     )
-    return select(*columns, before.c.debits, before.c.credits).join(before, true()).where(*conditions)
+    then = select(*columns, before.c.debits, before.c.credits).join(before, true()).where(*conditions)
+    return union_all(now.where(Account.effective_through < moment), then.where(Account.effective_through >= moment)).subquery(
+        "counted"
+    )
 
 
 def _below(key: str) -> ColumnElement[bool]:

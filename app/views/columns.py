@@ -135,14 +135,14 @@ def transaction_link(txn_id: UUID | None) -> Markup:
     if not appbuilder.sm.has_access("can_show", "Ledger transactions"):
         return identifier(txn_id)
     address = url_for("LedgerTransactionView.show", pk=txn_id)
-    return Markup('<a class="mono nowrap" href="{}">{}</a>').format(address, txn_id)
+    return Markup('<a href="{}">{}</a>').format(address, identifier(txn_id))
 
 
 def account_link(code: str) -> Markup:
     """The code of a ledger account; it leads to its page, for those who may open it."""
     if not appbuilder.sm.has_access("can_show", "Ledger accounts"):
         return identifier(code)
-    return Markup('<a class="mono nowrap" href="{}">{}</a>').format(url_for("LedgerAccountView.show", pk=code), code)
+    return Markup('<a href="{}">{}</a>').format(url_for("LedgerAccountView.show", pk=code), identifier(code))
 
 
 def person(actor: str | None) -> str:

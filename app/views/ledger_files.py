@@ -136,7 +136,6 @@ def _account_entries(account: Account, start: datetime | None, end: datetime | N
 
 
 def _rows(query: Select[*tuple[Any, ...]]) -> Iterator[Any]:
-    """The rows of a query as one statement reads them, some at a time; objects do not pile up in the session."""
+    """The rows of a query as one statement reads them, some at a time; what has been written is forgotten."""
     for rows in db.session.execute(query.execution_options(yield_per=CHUNK)).partitions():
         yield from rows
-        db.session.expunge_all()

@@ -442,6 +442,16 @@ def test_every_entry_leads_to_its_transaction_and_account(finance, books):
     }
 
 
+@pytest.mark.parametrize(
+    "path", [*PAGES.values(), "/ledgeraccountview/show/psp:stripe:clearing:USD", "/chart-of-accounts/client_wallets"]
+)
+def test_long_files_are_whole(finance, books, monkeypatch, path):
+    whole = finance.get(f"{path}?export=csv").text
+    monkeypatch.setattr("app.views.ledger_files.CHUNK", 2)
+    monkeypatch.setattr("app.views.csv_files._ROWS_AT_ONCE", 3)
+    assert finance.get(f"{path}?export=csv").text == whole
+
+
 def test_files_are_safe_to_open_in_a_spreadsheet(finance, office):
     with unit_of_work(session := office.session(), ACTOR):
         bank, equity = chart.bank_own_money("test", "USD"), chart.migration_opening("USD")
