@@ -26,9 +26,10 @@ from app.views.guarded import DeskPage
 
 def key_link(txn_id: UUID, key: str) -> Markup:
     """The key of a ledger transaction; it leads to its page, for those who may open it."""
+    words = Markup('<span class="mono break">{}</span>').format(key)
     if not appbuilder.sm.has_access("can_show", "Ledger transactions"):
-        return Markup('<span class="mono break">{}</span>').format(key)
-    return Markup('<a class="mono break" href="{}">{}</a>').format(url_for("LedgerTransactionView.show", pk=txn_id), key)
+        return words
+    return Markup('<a href="{}">{}</a>').format(url_for("LedgerTransactionView.show", pk=txn_id), words)
 
 
 class StatementPage(DeskPage):
