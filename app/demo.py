@@ -26,7 +26,7 @@ from app.metatrader import accounts
 from app.models.clients import Client
 from app.models.metatrader import Product, Server, TradingAccount
 from app.partners import attribution, links
-from app.payments import transfers
+from app.payments import funding, transfers
 
 if TYPE_CHECKING:
     from config import Settings
@@ -54,6 +54,10 @@ CLIENTS = (
     ("ليلى", "المنصوري", "layla@demo.lotwise.example", "AE", "ar", 750_000),
     ("Marek", "Nowak", "marek@demo.lotwise.example", "PL", "en", 500_000),
 )
+
+#: The house's money at the start, in minor units of USD: its own, and what it keeps with the clients' money so that it covers
+#: what they win between two transfers.
+OWN_CAPITAL, BUFFER = 25_000_000, 5_000_000
 
 LINK_CODE = "WELCOME"
 
@@ -105,8 +109,9 @@ def load(settings: Settings, progress: Callable[[int, int], None] | None = None)
         steps = [
             load_staff,
             lambda: load_house(session, settings),
+            lambda: load_capital(session, settings.client_bank),
             lambda: load_partner(session),
-            lambda: load_clients(session),
+            lambda: load_clients(session, settings.client_bank),
             lambda: fund_accounts(session),
         ]
         for number, step in enumerate(steps, 1):
@@ -169,6 +174,27 @@ def load_house(session: Session, settings: Settings) -> None:
             )
 
 
+def load_capital(session: Session, bank: str) -> None:
+    """What the house brings: its own money at the bank, and a part of it on the clients' account."""
+    with unit_of_work(session, ACTOR):
+        clients, own = funding.accounts(bank, "USD")
+        opening = chart.migration_opening("USD")
+        ids = chart.open_accounts(session, clients, own, opening)
+        posting.post_many(
+            session,
+            [
+                posting.Posting(
+                    key=f"migration-account:{ids[account.code]}",
+                    kind="migration_opening",
+                    effective_at=now(),
+                    actor=ACTOR,
+                    legs=[posting.debit(account, Money(minor, "USD")), posting.credit(opening, Money(minor, "USD"))],
+                )
+                for account, minor in ((own, OWN_CAPITAL), (clients, BUFFER))
+            ],
+        )
+
+
 def load_partner(session: Session) -> None:
     """The introducing broker, its link and the plan it is paid by."""
     client_id = add_client(session, *CLIENTS[0][:5])
@@ -180,7 +206,7 @@ def load_partner(session: Session) -> None:
     publishing.assign_plan(session, ib.id, plan_id, start, ACTOR)
 
 
-def load_clients(session: Session) -> None:
+def load_clients(session: Session, bank: str) -> None:
     """Approved clients, with money in their wallets as a migration would bring it, and an account each."""
     product = session.scalars(select(Product).where(Product.code == "standard-usd")).one()
     product_id = product.id
@@ -188,7 +214,7 @@ def load_clients(session: Session) -> None:
         client_id = add_client(session, first, last, mail, country, language)
         attribution.attribute_client(session, client_id=client_id, link_code=LINK_CODE, at=now(), source="link")
         accounts.request_account(session, client_id=client_id, product_id=product_id, leverage=100, actor=ACTOR)
-        bring_money(session, client_id, Money(opening_minor, "USD"))
+        bring_money(session, bank, client_id, Money(opening_minor, "USD"))
 
 
 def fund_accounts(session: Session, within_s: float = 20) -> None:
@@ -247,17 +273,17 @@ def add_client(session: Session, first: str, last: str, mail: str, country: str,
         return client.id
 
 
-def bring_money(session: Session, client_id: int, amount: Money) -> None:
+def bring_money(session: Session, bank: str, client_id: int, amount: Money) -> None:
     """Money that a client brings from an earlier system: in the client-money bank account, and in the wallet."""
     with unit_of_work(session, ACTOR):
-        bank, wallet = chart.bank_client_money("demo", amount.currency), chart.client_wallet(client_id, amount.currency)
-        chart.open_accounts(session, bank, wallet)
+        clients, wallet = chart.bank_client_money(bank, amount.currency), chart.client_wallet(client_id, amount.currency)
+        chart.open_accounts(session, clients, wallet)
         posting.post(
             session,
             key=f"migration:{client_id}:{amount.currency}",
             kind="migration_opening",
             effective_at=now(),
             actor=ACTOR,
-            legs=[posting.debit(bank, amount), posting.credit(wallet, amount)],
+            legs=[posting.debit(clients, amount), posting.credit(wallet, amount)],
             metadata={"client_id": client_id},
         )
