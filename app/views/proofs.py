@@ -41,7 +41,7 @@ WORDS = {
 }
 _ID = re.compile(
     r"(?P<txn>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
-    r"|(?P<account>(?<![\w:])[a-z]+:[\w.:-]*:[A-Z]{3,8}(?![\w:]))"
+    r"|(?P<account>(?<![\w:])[a-z]+:[\w.:-]*?:[A-Z]{3,8}(?![\w]|:\w))"
     r"|(?<!\w)(?P<table>[a-z_]+) (?P<number>[0-9]{1,18})(?!\w)"
 )
 
@@ -66,7 +66,7 @@ class ProofPage(DeskPage):
         values = self._values()
         answer = make_response(self.render_template("office/proofs_state.html", **values))
         if not values["is_busy"]:
-            answer.headers["HX-Refresh"] = "true"
+            answer.headers["HX-Redirect"] = url_for("ProofPage.index")
         return answer
 
     @expose("/run", methods=["POST"])

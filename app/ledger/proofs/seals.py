@@ -31,9 +31,9 @@ _BROKEN = """
                   FROM ledger.digests(-1, 9223372036854775807, -1, 9223372036854775807) AS digests) AS d
          GROUP BY 1
     )
-    SELECT format('seal %s, of %s: covers %s transactions with %s entries, found %s with %s; hash %s', s.id,
+    SELECT format('seal %s, made %s UTC over %s transactions with %s entries: does not recompute from %s with %s', s.id,
                   to_char(timezone('UTC', s.sealed_at), 'YYYY-MM-DD HH24:MI:SS'), s.txns, s.entries,
-                  coalesce(f.txns, 0), coalesce(f.entries, 0), encode(s.hash, 'hex')) AS words
+                  coalesce(f.txns, 0), coalesce(f.entries, 0)) AS words
       FROM sealed s LEFT JOIN found f ON f.id = s.id
      WHERE s.hash IS DISTINCT FROM
            ledger.seal_hash(s.previous, s.xact, s.through_seq, s.after_seq, s.txns, s.entries, f.content)
