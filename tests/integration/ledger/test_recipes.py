@@ -16,14 +16,21 @@ SPECS = [
     chart.psp_payouts("stripe", "USD"),
     chart.psp_fees("stripe", "USD"),
     chart.bank_client_money("first", "USD"),
+    chart.bank_own_money("first", "USD"),
+    chart.migration_opening("USD"),
     chart.client_wallet(7, "USD"),
     chart.client_wallet(7, "EUR"),
     chart.client_wallet(21, "USD"),
+    chart.client_receivable(7, "USD"),
+    chart.client_bonus(7, "USD"),
     chart.fx_position("USD"),
     chart.fx_position("EUR"),
     chart.fx_spread("USD"),
     chart.mt_balance("demo", 100234, "USD", client_id=7),
     chart.mt_trading_counter("demo", "USD"),
+    chart.negative_balance_expense("USD"),
+    chart.bonus_expense("USD"),
+    chart.suspense("mt-demo", "USD"),
     chart.commission_expense("USD"),
     chart.ib_commission(3, "USD"),
 ]
@@ -44,7 +51,7 @@ def _money(text: str, code: str) -> Money:
 def test_the_recipes(book):
     book.open(*SPECS)
     tables = _tables()
-    assert len(tables) == 10
+    assert len(tables) == 24
     for rows in tables:
         for code, _, _, before, _ in rows:
             assert queries.balance(book.session, code).posted == _money(before, code), code
