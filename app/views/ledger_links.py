@@ -43,6 +43,8 @@ DETAILS: dict[str, Any] = {
     "reason": _l("Reason"),
     "of": _l("Reverses a"),
     "deals": _l("Deals"),
+    "late": _l("After its day was closed"),
+    "funding": _l("Who pays, in minor units"),
     "server": _l("Server"),
     "period": _l("Period"),
     "quote": _l("Quote"),
