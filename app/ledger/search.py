@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, func, literal, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, and_, func, literal, select, text, true, tuple_
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
@@ -38,9 +38,9 @@ class SearchTooWide(LedgerError):
 
 
 @contextmanager
-def bounded(session: Session) -> Iterator[None]:
+def bounded(session: Session, seconds: int | None = None) -> Iterator[None]:
     """Searches inside end after some seconds with SearchTooWide; the session is usable afterwards."""
-    session.execute(text(f"SET LOCAL statement_timeout = '{LONGEST_SEARCH_S}s'"))
+    session.execute(text(f"SET LOCAL statement_timeout = '{seconds or LONGEST_SEARCH_S}s'"))
     try:
         yield
     except DBAPIError as error:
@@ -168,9 +168,8 @@ def _within(account: Account, start: datetime | None, end: datetime | None) -> l
 
 def _before(account: Account, moment: datetime) -> ColumnElement[int]:
     """The balance by what is effective before a moment, as a part of a statement."""
-    difference = func.coalesce(func.sum(Entry.debit - Entry.credit), 0)
-    query = select(difference * sign(account.kind)).where(Entry.account_id == account.id, Entry.effective_at < moment)
-    return query.scalar_subquery()
+    before = func.ledger.counters_before(account.id, moment).table_valued("debits", "credits")
+    return select((before.c.debits - before.c.credits) * sign(account.kind)).scalar_subquery()
 
 
 def volumes(session: Session, txn_ids: Sequence[UUID]) -> dict[UUID, list[Money]]:
@@ -225,41 +224,38 @@ def effective_lines(
 
     `balance` is what all entries up to this one, in that order, make. For the next page pass the last line's `version`.
     """
-    place = tuple_(Entry.effective_at, Entry.account_version)
-    query = (
-        select(Entry, Transaction)
-        .join(Transaction, Transaction.id == Entry.txn_id)
-        .where(*_within(account, start, end))
-        .order_by(Entry.effective_at.desc(), Entry.account_version.desc())
-        .limit(limit)
-    )
+    query = select(Entry).where(*_within(account, start, end))
     if before is not None:
         last = select(Entry.effective_at, Entry.account_version)
-        query = query.where(
-            place < last.where(Entry.account_id == account.id, Entry.account_version == before).scalar_subquery()
-        )
-    rows = session.execute(query).all()
-    if not rows:
-        return []
-    newest, lines = rows[0].Entry, []
-    same_moment = select(func.coalesce(func.sum(Entry.debit - Entry.credit), 0)).where(
+        last = last.where(Entry.account_id == account.id, Entry.account_version == before)
+        query = query.where(tuple_(Entry.effective_at, Entry.account_version) < last.scalar_subquery())
+    page = query.order_by(Entry.effective_at.desc(), Entry.account_version.desc()).limit(limit).subquery("page")
+    earlier = func.ledger.counters_before(account.id, page.c.effective_at).table_valued("debits", "credits").lateral("earlier")
+    same_moment = select(func.sum(Entry.debit - Entry.credit)).where(
         Entry.account_id == account.id,
-        Entry.effective_at == newest.effective_at,
-        Entry.account_version <= newest.account_version,
+        Entry.effective_at == page.c.effective_at,
+        Entry.account_version <= page.c.account_version,
     )
-    balance = balance_before(session, account, newest.effective_at)
-    balance += Money(int(session.scalars(same_moment).one()) * sign(account.kind), account.currency)
-    for entry, txn in rows:
-        change = Money((entry.debit - entry.credit) * sign(account.kind), account.currency)
-        moments = (entry.effective_at, txn.posted_at)
-        lines.append(Line(txn.id, txn.kind, *moments, entry.account_version, change, balance, txn.details))
-        balance -= change
-    return lines
-
-
-def balance_before(session: Session, account: Account, moment: datetime) -> Money:
-    """What everything effective before a moment makes."""
-    return Money(int(session.scalars(select(_before(account, moment))).one()), account.currency)
+    rows = session.execute(
+        select(page, Transaction, (earlier.c.debits - earlier.c.credits + same_moment.scalar_subquery()).label("difference"))
+        .select_from(page)
+        .join(earlier, true())
+        .join(Transaction, Transaction.id == page.c.txn_id)
+        .order_by(page.c.effective_at.desc(), page.c.account_version.desc())
+    )
+    return [
+        Line(
+            txn_id=row.txn_id,
+            kind=row.Transaction.kind,
+            effective_at=row.effective_at,
+            posted_at=row.Transaction.posted_at,
+            version=row.account_version,
+            change=Money((row.debit - row.credit) * sign(account.kind), account.currency),
+            balance=Money(int(row.difference) * sign(account.kind), account.currency),
+            metadata=row.Transaction.details,
+        )
+        for row in rows
+    ]
 
 
 def movements(account: Account, start: datetime | None, end: datetime | None) -> Select[*tuple[Any, ...]]:

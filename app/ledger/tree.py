@@ -21,7 +21,7 @@ from app.core.errors import N_
 from app.core.money import Money
 from app.ledger.errors import UnknownAccount
 from app.models.clients import Client
-from app.models.ledger import DEBIT_KINDS, Account, Entry
+from app.models.ledger import DEBIT_KINDS, Account
 
 #: The kinds in the order of a balance sheet and a profit and loss account.
 KINDS = {
@@ -288,13 +288,7 @@ def _with_counters(moment: datetime | None, *conditions: ColumnElement[bool]) ->
     now = select(*columns, Account.debits, Account.credits).where(*conditions)
     if moment is None:
         return now.subquery("counted")
-    before = (
-        select(
-            func.coalesce(func.sum(Entry.debit), 0).label("debits"), func.coalesce(func.sum(Entry.credit), 0).label("credits")
-        )
-        .where(Entry.account_id == Account.id, Entry.effective_at < moment)
-        .lateral("before")
-    )
+    before = func.ledger.counters_before(Account.id, moment).table_valued("debits", "credits").lateral("before")
     then = select(*columns, before.c.debits, before.c.credits).join(before, true()).where(*conditions)
     return union_all(now.where(Account.effective_through < moment), then.where(Account.effective_through >= moment)).subquery(
         "counted"
