@@ -14,7 +14,7 @@ from app.core.errors import AppError
 from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.jobs import gateways
-from app.ledger import proofs
+from app.ledger import external, proofs
 from app.ledger.errors import ProofsRunning
 from app.messaging import mail
 from app.metatrader import accounts, commands
@@ -105,6 +105,11 @@ def prove_ledger(session: Session, event: Event, settings: Settings) -> None:
         proofs.run(session, Actor(kind, person))
 
 
+def match_statement(session: Session, event: Event, settings: Settings) -> None:
+    assert event.subject_id is not None
+    external.match_lines(session, event.subject_id)
+
+
 def accrue_commissions(session: Session, event: Event, settings: Settings) -> None:
     accrual.accrue_deals(session, event.payload["deal_ids"])
 
@@ -123,5 +128,6 @@ HANDLERS: dict[str, Handler] = {
     "book_fee": Handler(("deposit.settled",), book_fee, is_command=True),
     "submit_payout": Handler(("withdrawal.approved",), submit_payout, queue="money", is_command=True),
     "prove_ledger": Handler(("ledger.proof_requested",), prove_ledger, queue="bulk", timeout_s=4 * 3600, is_command=True),
+    "match_statement": Handler(("statement.imported",), match_statement, queue="bulk"),
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
 }

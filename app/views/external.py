@@ -31,6 +31,8 @@ from app.views.guarded import staff_actor
 
 PAGE_SIZE = 50
 SUSPENSE_MOST = 100
+#: Up to so many lines a person waits for; a job takes up every import, and so the larger ones.
+MATCHED_AT_ONCE = 2_000
 STATES = {"open": ExternalLine.matched_at.is_(None), "matched": ExternalLine.matched_at.is_not(None)}
 
 
@@ -133,6 +135,9 @@ class BankStatements(StatementPage):
         except AppError as error:
             return self._form(ImportForm(external.outside_accounts(db.session())), error)
         statement_drafts.forget()
+        if done.line_count > MATCHED_AT_ONCE:
+            flash(gettext("%(lines)s lines imported. They are matched in the background.", lines=done.line_count), "success")
+            return redirect(url_for("BankStatements.show", pk=done.statement_id))
         matched = external.match_lines(db.session(), done.statement_id)
         flash(
             gettext(

@@ -14,7 +14,9 @@ from sqlalchemy import func, select
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.money import Money
+from app.core.tables import Event
 from app.core.uow import unit_of_work
+from app.jobs.handlers import HANDLERS
 from app.ledger import chart, posting
 from app.models.controls import ExternalLine, ExternalStatement
 from app.models.ledger import Entry, Transaction
@@ -128,6 +130,21 @@ def test_a_file_is_looked_at_then_stored_and_matched(office):
     assert "march.csv" in listed
     assert "1 open" in listed
     assert office.audited("external_statement.import")[-1].address.startswith("192.0.2.")
+
+
+def test_a_large_file_is_matched_by_a_job(office):
+    key, amount = f"wire:LARGE-{office.number()}-1", amount_of(office)
+    receive(office, amount, key=key)
+    browser, name = office.browser(FINANCE), key.partition(":")[2]
+    content = as_csv((1, name, amount, ""), *((1, f"{name}-{row}", "0.01", "") for row in range(2_000)))
+    done = browser.http.post("/bank-statements/import/store", data=hidden(upload(browser, content).text), follow_redirects=True)
+    assert "2001 lines imported. They are matched in the background." in done.text
+    number = int(re.search(r"Statement (\d+)", done.text)[1])
+    with office.session() as session:
+        event = session.scalars(select(Event).where(Event.type == "statement.imported", Event.subject_id == number)).one()
+        HANDLERS["match_statement"].function(session, event, office.database.settings)
+        lines = select(func.count(ExternalLine.matched_at)).where(ExternalLine.statement_id == number)
+        assert session.scalar(lines) == 1
 
 
 def test_the_same_file_leads_to_its_first_import(office):
