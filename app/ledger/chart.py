@@ -8,9 +8,8 @@ by the database; accounts that mirror the outside world (a trading server, a ban
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
@@ -200,27 +199,7 @@ def open_account(session: Session, spec: AccountSpec) -> int:
     Raises AccountMismatch when it is there with another kind, currency or sign rule, and InvalidMoney for a currency that
     nobody knows. To open several in one unit of work use `open_accounts`, which keeps one order for all.
     """
-    known = _find(session, spec)
-    if known is None:
-        digits = exponent(spec.currency)
-        with typed_errors():
-            session.execute(insert(Currency).values(code=spec.currency, exponent=digits).on_conflict_do_nothing())
-            if session.scalar(select(Currency.exponent).where(Currency.code == spec.currency)) != digits:
-                raise AccountMismatch()
-            session.execute(
-                insert(Account)
-                .values(
-                    code=spec.code,
-                    kind=spec.kind,
-                    currency=spec.currency,
-                    may_go_negative=spec.may_go_negative,
-                    client_id=spec.client_id,
-                )
-                .on_conflict_do_nothing(index_elements=[Account.code])
-            )
-        known = _find(session, spec)
-        assert known is not None  # inserted just now, by us or by the other one we waited for
-    return known
+    return open_accounts(session, spec)[spec.code]
 
 
 def open_accounts(session: Session, *specs: AccountSpec) -> dict[str, int]:
@@ -229,27 +208,46 @@ def open_accounts(session: Session, *specs: AccountSpec) -> dict[str, int]:
     Those that are there already, in most cases all of them, cost one query together. Raises as `open_account`.
     """
     wanted = {spec.code: spec for spec in specs}
+    known = _find(session, wanted)
+    missing = {code: wanted[code] for code in sorted(wanted.keys() - known)}
+    if missing:
+        with typed_errors():
+            for currency in sorted({spec.currency for spec in missing.values()}):
+                _open_currency(session, currency)
+            rows = [
+                {
+                    "code": code,
+                    "kind": spec.kind,
+                    "currency": spec.currency,
+                    "may_go_negative": spec.may_go_negative,
+                    "client_id": spec.client_id,
+                }
+                for code, spec in missing.items()
+            ]
+            session.execute(insert(Account).values(rows).on_conflict_do_nothing(index_elements=[Account.code]))
+        known |= _find(session, missing)  # inserted just now, by us or by the other one we waited for
+    return known
+
+
+def _open_currency(session: Session, currency: str) -> None:
+    digits = exponent(currency)
+    session.execute(insert(Currency).values(code=currency, exponent=digits).on_conflict_do_nothing())
+    if session.scalar(select(Currency.exponent).where(Currency.code == currency)) != digits:
+        raise AccountMismatch()
+
+
+def _find(session: Session, wanted: Mapping[str, AccountSpec]) -> dict[str, int]:
+    """The ids of those that are there. Raises AccountMismatch for one that is not as it was meant."""
     rows = session.execute(
         select(Account.id, Account.code, Account.kind, Account.currency, Account.may_go_negative).where(
             Account.code.in_(wanted)
         )
-    )
-    known = {row.code: _matching(row, wanted[row.code]) for row in rows}
-    return known | {code: open_account(session, wanted[code]) for code in sorted(wanted.keys() - known)}
-
-
-def _find(session: Session, spec: AccountSpec) -> int | None:
-    row = session.execute(
-        select(Account.id, Account.kind, Account.currency, Account.may_go_negative).where(Account.code == spec.code)
-    ).one_or_none()
-    return None if row is None else _matching(row, spec)
-
-
-def _matching(row: Any, spec: AccountSpec) -> int:
-    """The id of an account that is there, if it is the one that was meant."""
-    if (row.kind, row.currency, row.may_go_negative) != (spec.kind, spec.currency, spec.may_go_negative):
-        raise AccountMismatch()
-    return int(row.id)
+    ).all()
+    for row in rows:
+        spec = wanted[row.code]
+        if (row.kind, row.currency, row.may_go_negative) != (spec.kind, spec.currency, spec.may_go_negative):
+            raise AccountMismatch()
+    return {row.code: row.id for row in rows}
 
 
 def _account(
