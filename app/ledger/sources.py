@@ -42,8 +42,9 @@ class Rows:
     """The rows of one table that cause transactions, and how each knows its own.
 
     `txn`: the id of the transaction; or `key`: its business key, with columns of the row in braces. `due`: the rows that
-    must have their transaction. `only`: the rows meant at all. `moved`: what the transaction must have done. `shared`: one
-    transaction may carry several rows. `also`: kinds of transactions that the rows name without being their cause.
+    must have their transaction; no others have one. `only`: the rows meant at all. `moved`: what the transaction must have
+    done. `shared`: one transaction may carry several rows. `also`: kinds of transactions that the rows name without being
+    their cause.
     """
 
     model: type[Model]

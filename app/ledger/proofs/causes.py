@@ -58,7 +58,7 @@ def _links(rows: Rows, kinds: tuple[str, ...]) -> Select[tuple[object, ...]]:
     """
     key = rows.model.__table__.c.id
     named = func.nullif(rows.txn, _NOTHING_POSTED) if rows.txn is not None else cast(null(), PGUUID)
-    due = rows.due if rows.due is not None else false()
+    due = func.coalesce(rows.due, false()) if rows.due is not None else false()
     found = Transaction.id == named if rows.txn is not None else Transaction.idempotency_key == rows.key_of_row()
     row_id, must = (func.min(key), func.bool_or(due)) if rows.shared else (key, due)
     query = (
@@ -67,6 +67,7 @@ def _links(rows: Rows, kinds: tuple[str, ...]) -> Select[tuple[object, ...]]:
             row_id.label("row_id"),
             named.label("named"),
             must.label("is_due"),
+            literal(rows.due is None).label("is_free"),
             Transaction.id.label("txn_id"),
             Transaction.kind.label("kind"),
             cast(list(kinds), ARRAY(Text)).label("kinds"),
@@ -82,15 +83,16 @@ def _links(rows: Rows, kinds: tuple[str, ...]) -> Select[tuple[object, ...]]:
 
 
 def _broken_links(link: CTE) -> Select[tuple[str]]:
-    """Rows without their transaction, or with one that is not theirs."""
+    """Rows without their transaction, with one that is not theirs, or with one too early."""
     row = func.concat(link.c.subject, " ", link.c.row_id)
+    is_other = link.c.kind != all_(link.c.kinds)
     words = case(
-        (link.c.txn_id.is_not(None), func.format("%s: its transaction %s is a %s", row, link.c.txn_id, link.c.kind)),
+        (is_other, func.format("%s: its transaction %s is a %s", row, link.c.txn_id, link.c.kind)),
+        (link.c.txn_id.is_not(None), func.format("%s: has transaction %s, and should have none", row, link.c.txn_id)),
         (link.c.named.is_not(None), func.format("%s: its transaction %s does not exist", row, link.c.named)),
         else_=func.format("%s: has no transaction", row),
     )
-    is_other = link.c.kind != all_(link.c.kinds)
-    return select(words.label("words")).where(or_(link.c.txn_id.is_(None), is_other))
+    return select(words.label("words")).where(or_(link.c.txn_id.is_(None), is_other, and_(~link.c.is_due, ~link.c.is_free)))
 
 
 def _broken_transactions(link: CTE) -> Select[tuple[str]]:
