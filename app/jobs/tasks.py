@@ -115,18 +115,32 @@ def fetch_rates(session: Session, settings: Settings) -> None:
 
 
 def observe_rates(session: Session, settings: Settings) -> None:
-    """Look at the rates on the last deals of every server, when it is time. A sick server does not stop the others."""
-    if not seen_rates.is_due(session):
-        return
-    seen: list[seen_rates.Seen] = []
+    """Look at the rates on the last deals of every server. A sick server does not stop the others.
+
+    A server is asked for its symbols, which is much to ask, only when one was traded that was not looked at for a while.
+    """
+    started, seen, new = now(), list[seen_rates.Seen](), set[str]()
+    looked_at = set(
+        session.scalars(
+            text("SELECT job FROM cron_slot WHERE job LIKE 'rates:%' AND slot > :since"), {"since": started - seen_rates.EVERY}
+        )
+    )
     for (server_id, code), deals in rates.recent_deals(session).items():
+        traded = {f"rates:{code}:{deal.symbol}" for deal in deals}
+        if traded <= looked_at:
+            continue
         platform = gateways.platform_of(session, settings, server_id)
         session.rollback()
         try:
             seen += rates.rates_of(code, deals, platform.symbols())
         except PlatformError as error:
             log.warning("rates not observed server=%s error=%s", code, type(error).__name__)
-    seen_rates.record_seen(session, seen)
+            continue
+        new |= traded - looked_at
+    with unit_of_work(session, Actor.system("observe_rates")):
+        seen_rates.record_seen(session, seen)
+        for job in sorted(new):
+            session.execute(text("INSERT INTO cron_slot (job, slot) VALUES (:job, :slot)"), {"job": job, "slot": started})
 
 
 def expire_holds(session: Session, settings: Settings) -> None:

@@ -111,10 +111,13 @@ class KnownRates:
         rate = _quotient(_EXACT.multiply(way.above, Decimal(quote_factor)), _EXACT.multiply(way.below, Decimal(base_factor)))
         return FoundRate(rate, (*_fixed(base), *way.sources, *_fixed(quote)), way.is_stale)
 
-    def newest(self, source: str, *pair: str) -> RateUsed | None:
-        """The newest rate from a source; with two currencies that of the pair, in either direction."""
-        groups = [self._by_pair.get(frozenset(pair), [])] if pair else self._by_pair.values()
-        return max((used for group in groups for used in group if used.source == source), key=_newest, default=None)
+    def newest(self, source: str, one: str, other: str) -> RateUsed | None:
+        """The newest rate of a pair from a source, in either direction."""
+        return max(
+            (used for used in self._by_pair.get(frozenset((one, other)), []) if used.source == source),
+            key=_newest,
+            default=None,
+        )
 
     def _between(self, base: str, quote: str, *, stale_too: bool) -> _Way | None:
         """The first way whose rates are all young: direct, or over a bridge. Of old ways, the one that is least old."""

@@ -15,7 +15,6 @@ from decimal import Decimal
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
-from app.core.clock import now
 from app.core.money import InvalidMoney, exponent, parent
 from app.core.uow import unit_of_work
 from app.ledger.known_rates import KnownRates
@@ -42,12 +41,6 @@ class Seen:
     rate: Decimal
     at: datetime
     reference: str
-
-
-def is_due(session: Session) -> bool:
-    """Whether no rate was seen for so long that it is time to look again."""
-    last = known(session).newest(SOURCE)
-    return last is None or last.observed_at is None or now() - last.observed_at >= EVERY
 
 
 def record_seen(session: Session, seen: Iterable[Seen]) -> int:

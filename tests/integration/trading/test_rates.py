@@ -74,6 +74,14 @@ def observe(house) -> dict[str, FXRate]:
     return {f"{row.base}/{row.quote}": row for row in house.session.scalars(select(FXRate).where(FXRate.source == "mt"))}
 
 
+def move_server(house, url: str) -> str:
+    """Let our row of the server name another address; returns the one before."""
+    before = house.session.scalars(select(Server.url)).one()
+    house.session.execute(update(Server).values(url=url))
+    house.session.commit()
+    return before
+
+
 def trade(house, login: int, symbol: str) -> int:
     (deal,) = house.simulator.control.trade(login, symbol, "buy", Decimal("0.10"), close=False)
     house.drain()
@@ -97,7 +105,21 @@ def test_by_the_job(house, login):
     assert found["USD/JPY"].rate == (deal.market_bid + deal.market_ask) / 2
     assert exchange.rate_at(house.session, "JPY", "USD").source == "mt"
     trade(house, dollars, "EURGBP")
-    assert set(observe(house)) == set(found)  # it is not time yet
+    assert set(observe(house)) == {*found, "EUR/GBP"}
+
+
+def test_a_server_is_not_asked_again_for_what_was_looked_at(house, login, caplog):
+    trade(house, login[0], "USDJPY")
+    found = observe(house)
+    address = move_server(house, "https://127.0.0.1:9")
+    trade(house, login[0], "USDJPY")
+    assert observe(house) == found
+    assert caplog.text == ""
+    trade(house, login[0], "GBPUSD")
+    observe(house)
+    assert "rates not observed server=sim" in caplog.text
+    move_server(house, address)
+    assert set(observe(house)) == {*found, "GBP/USD"}
 
 
 def test_what_was_voided_or_long_ago_tells_nothing(house, login):
@@ -110,7 +132,6 @@ def test_what_was_voided_or_long_ago_tells_nothing(house, login):
 
 def test_a_server_that_is_down_is_a_line_in_the_log(house, login, caplog):
     trade(house, login[0], "USDJPY")
-    house.session.execute(update(Server).values(url="https://127.0.0.1:9"))
-    house.session.commit()
+    move_server(house, "https://127.0.0.1:9")
     assert observe(house) == {}
     assert "rates not observed server=sim" in caplog.text

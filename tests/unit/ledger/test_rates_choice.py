@@ -61,10 +61,9 @@ def test_newest():
     known = KnownRates(
         [used(1, "mt", "EUR/USD", "1.1", 2), used(2, "mt", "USD/JPY", "150", 1), used(3, "ecb", "EUR/USD", "1", 0)], RULES, NOW
     )
-    assert known.newest("mt").id == 2
     assert known.newest("mt", "USD", "EUR").id == 1
     assert known.newest("mt", "EUR", "JPY") is None
-    assert known.newest("manual") is None
+    assert known.newest("manual", "EUR", "USD") is None
 
 
 def test_what_a_transaction_keeps_of_a_rate():
