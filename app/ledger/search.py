@@ -261,12 +261,23 @@ def effective_lines(
 def movements(account: Account, start: datetime | None, end: datetime | None) -> Select[*tuple[Any, ...]]:
     """All entries of an account effective from `start` on and before `end`, in that order, each with the opening balance.
 
-    One statement, so that opening balance and entries are of one moment. Without entries one row has the opening alone.
+    One statement, so that opening balance and entries are of one moment. Without entries one row has the opening alone,
+    and no version.
     """
     opening = literal(0) if start is None else _before(account, start)
     first = select(opening.label("opening")).subquery("first")
     return (
-        select(first.c.opening, Entry, Transaction)
+        select(
+            first.c.opening,
+            Entry.effective_at,
+            Transaction.posted_at,
+            Transaction.kind,
+            Entry.txn_id,
+            Transaction.idempotency_key,
+            Entry.account_version.label("version"),
+            Entry.debit,
+            Entry.credit,
+        )
         .select_from(first)
         .outerjoin(Entry, and_(*_within(account, start, end)))
         .outerjoin(Transaction, Transaction.id == Entry.txn_id)

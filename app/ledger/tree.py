@@ -220,7 +220,7 @@ _family_column = func.regexp_replace(
 
 def chart(session: Session, moment: datetime | None = None) -> Chart:
     """All accounts in one statement: as they stand now, or by what is effective before a moment."""
-    inner = _with_counters(moment)
+    inner = _all_accounts(moment)
     rows = session.execute(
         select(
             inner.c.kind,
@@ -241,28 +241,34 @@ def accounts_of(
 
     `search` finds parts of the code and of the client's name. Raises UnknownAccount for a key that no node can have.
     """
-    return [
-        account_line(row) for row in session.execute(account_rows(key, moment=moment, search=search, after=after).limit(limit))
-    ]
+    rows = session.execute(account_rows(key, moment=moment, search=search, after=after, limit=limit))
+    return [account_line(row) for row in rows]
 
 
-def account_rows(key: str, *, moment: datetime | None = None, search: str = "", after: str = "") -> Select[Any]:
-    """The accounts below a node as a query, for pages and exports; `account_line` reads its rows. Raises UnknownAccount."""
-    inner = _with_counters(moment, _below(key))
+def account_rows(
+    key: str, *, moment: datetime | None = None, search: str = "", after: str = "", limit: int | None = None
+) -> Select[*tuple[Any, ...]]:
+    """The same as a query, for exports; `account_line` reads its rows. Raises UnknownAccount."""
     name = func.concat_ws(" ", Client.first_name, Client.last_name)
     query = (
-        select(inner, func.coalesce(name, "").label("client_name"))
-        .outerjoin(Client, Client.id == inner.c.client_id)
-        .order_by(inner.c.code)
+        select(Account, func.coalesce(name, "").label("client_name"))
+        .outerjoin(Client, Client.id == Account.client_id)
+        .where(_below(key))
+        .order_by(Account.code)
+        .limit(limit)
     )
     if search:
-        query = query.where(
-            or_(
-                inner.c.code.icontains(search, autoescape=True),
-                and_(Client.id.is_not(None), name.icontains(search, autoescape=True)),
-            )
-        )
-    return query.where(inner.c.code > after) if after else query
+        in_name = and_(Client.id.is_not(None), name.icontains(search, autoescape=True))
+        query = query.where(or_(Account.code.icontains(search, autoescape=True), in_name))
+    if after:
+        query = query.where(Account.code > after)
+    # The page is chosen first: what the accounts held at a moment is asked for these alone.
+    page = query.subquery("page")
+    columns = [page.c[name] for name in ("id", "code", "kind", "currency", "client_id", "client_name", "closed_at")]
+    if moment is None:
+        return select(*columns, page.c.debits, page.c.credits).order_by(page.c.code)
+    before = _counters_before(page.c.id, moment)
+    return select(*columns, before.c.debits, before.c.credits).join(before, true()).order_by(page.c.code)
 
 
 def account_line(row: Any) -> AccountLine:
@@ -271,25 +277,22 @@ def account_line(row: Any) -> AccountLine:
     return AccountLine(row.id, row.code, balance, row.client_id, row.client_name, row.closed_at is not None)
 
 
-def _with_counters(moment: datetime | None, *conditions: ColumnElement[bool]) -> Subquery:
-    """Accounts with debits and credits: the running counters, or what they were before the moment.
+def _counters_before(account_id: Any, moment: datetime) -> Any:
+    """What an account's counters were by what is effective before a moment (sql/60_reading.sql), to be joined."""
+    return func.ledger.counters_before(account_id, moment).table_valued("debits", "credits").lateral("before")
+
+
+def _all_accounts(moment: datetime | None) -> Subquery:
+    """All accounts with their counters, or with what those were before the moment.
 
     An account with nothing effective from the moment on has the same counters then as now: no entry of it is read.
     """
-    columns = (
-        Account.id,
-        Account.code,
-        Account.kind,
-        Account.currency,
-        Account.client_id,
-        Account.closed_at,
-        _family_column.label("family"),
-    )
-    now = select(*columns, Account.debits, Account.credits).where(*conditions)
+    columns = (Account.kind, Account.currency, _family_column.label("family"))
+    now = select(*columns, Account.debits, Account.credits)
     if moment is None:
         return now.subquery("counted")
-    before = func.ledger.counters_before(Account.id, moment).table_valued("debits", "credits").lateral("before")
-    then = select(*columns, before.c.debits, before.c.credits).join(before, true()).where(*conditions)
+    before = _counters_before(Account.id, moment)
+    then = select(*columns, before.c.debits, before.c.credits).join(before, true())
     return union_all(now.where(Account.effective_through < moment), then.where(Account.effective_through >= moment)).subquery(
         "counted"
     )

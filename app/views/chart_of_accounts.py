@@ -107,14 +107,15 @@ class ChartOfAccounts(DeskPage):
         filters = Filters()
         day, moment = _as_of(filters)
         search, after = filters.text("q"), filters.after("after")
+        limit = None if filters.wants_csv else PAGE_SIZE + 1
         try:
-            query = tree.account_rows(key, moment=moment, search=search, after=after)
+            query = tree.account_rows(key, moment=moment, search=search, after=after, limit=limit)
         except UnknownAccount:
             abort(404)
         valuer = Valuer(moment)
         if filters.wants_csv and not filters.problems:
             return csv_file(_file_name(key.replace(":", "-"), day), _account_head(), _account_rows(query, valuer))
-        found = [] if filters.problems else [tree.account_line(row) for row in db.session.execute(query.limit(PAGE_SIZE + 1))]
+        found = [] if filters.problems else [tree.account_line(row) for row in db.session.execute(query)]
         lines = [(line, valuer.worth([line.balance])) for line in found[:PAGE_SIZE]]
         page: dict[str, Any] = {
             "filters": filters,

@@ -119,18 +119,11 @@ def _account_entries(account: Account, start: datetime | None, end: datetime | N
         if balance is None:
             balance = Money(int(row.opening), account.currency)
             yield total(gettext("Opening balance"), start, balance)
-        if row.Entry is not None:
-            entry, txn = row.Entry, row.Transaction
-            change = (entry.debit - entry.credit) * search.sign(account.kind)
-            balance += Money(change, account.currency)
-            first: list[Cell] = [
-                entry.effective_at,
-                txn.posted_at,
-                transaction_kind(txn.kind),
-                str(txn.id),
-                txn.idempotency_key,
-            ]
-            yield [*first, entry.account_version, entry.debited, entry.credited, balance, account.currency]
+        if row.version is not None:
+            debit, credit = (Money(amount, account.currency) if amount else None for amount in (row.debit, row.credit))
+            balance += Money((row.debit - row.credit) * search.sign(account.kind), account.currency)
+            first: list[Cell] = [row.effective_at, row.posted_at, transaction_kind(row.kind), str(row.txn_id)]
+            yield [*first, row.idempotency_key, row.version, debit, credit, balance, account.currency]
     assert balance is not None  # the query has one row at least
     yield total(gettext("Closing balance"), end, balance)
 

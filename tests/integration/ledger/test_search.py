@@ -50,7 +50,7 @@ def test_movements_begin_with_the_opening_balance(book, account, start, end):
     rows = book.session.execute(search.movements(account, begin, stop)).all()
     opening = queries.balance_as_of(book.session, account.code, begin).amount_minor if begin else 0
     assert {row.opening for row in rows} == {opening}
-    changes = [row.Entry.debit - row.Entry.credit for row in rows if row.Entry is not None]
+    changes = [row.debit - row.credit for row in rows if row.version is not None]
     closing = queries.balance_as_of(book.session, account.code, stop).amount_minor if stop else account.balance
     assert opening + sum(changes) == closing
     assert len(changes) == (40 if start is None else 0 if start == 20 else len(changes))
