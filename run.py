@@ -128,6 +128,24 @@ def task(name: str) -> None:
 
 
 @cli.command()
+@click.argument("name")
+@click.option("--small", is_flag=True, help="Short and small: shows that it works, its figures mean little.")
+@click.option(
+    "--json", "json_path", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the figures there."
+)
+def bench(name: str, *, small: bool, json_path: Path | None) -> None:
+    """Measure NAME on a private server, beside its limit; a wrong NAME lists all."""
+    from benchmarks import form
+
+    if name not in form.NAMES:
+        raise click.BadParameter(f"{name} is no benchmark; there are {', '.join(form.NAMES)}.", param_hint="NAME")
+    run = form.measure(name, small=small, tell=lambda words: click.echo(words, err=True))
+    click.echo(form.table(run.results))
+    if json_path:
+        form.write(run, json_path)
+
+
+@cli.command()
 def demo() -> None:
     """Load the demo brokerage, once. The database must be migrated."""
     from app import startup

@@ -6,9 +6,12 @@ commits together or not at all. A unit opened inside another on the same session
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError
@@ -18,7 +21,15 @@ from app.core.actor import Actor
 from app.core.errors import typed
 from app.core.tables import AuditEntry, Event
 
+log = logging.getLogger("lotwise.uow")
+
 _KEY = "unit_of_work"
+
+#: What PostgreSQL ends when two transactions wait for each other, or could not both have happened: nothing of it was kept.
+_LOST_OUT = ("40P01", "40001")
+ATTEMPTS = 5
+
+T = TypeVar("T")
 
 
 @event.listens_for(Session, "do_orm_execute")
@@ -88,3 +99,21 @@ def unit_of_work(session: Session, actor: Actor) -> Iterator[UnitOfWork]:
         raise
     finally:
         session.info.pop(_KEY, None)
+
+
+def retried(work: Callable[[], T]) -> T:
+    """Run work that opens its own unit of work, again when the database ended it in favour of another one.
+
+    The order in which accounts are locked leaves few deadlocks; a unit with several postings can still meet one. `work` is
+    run from its beginning, up to ATTEMPTS times; what is wrong with the request itself is not tried again.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            return work()
+        except DBAPIError as error:
+            state = getattr(error.orig, "sqlstate", None)
+            if state not in _LOST_OUT or attempt == ATTEMPTS:
+                raise
+            log.info("unit of work is run again sqlstate=%s attempt=%s", state, attempt)
+            time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  two that met must not meet again at once
+    raise AssertionError("the last attempt returns or raises")

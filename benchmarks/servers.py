@@ -1,0 +1,50 @@
+"""A PostgreSQL of the benchmark's own: durable like production, thrown away afterwards."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from urllib.parse import quote
+
+from app import embedded, migrate
+from app.server_home import Home
+from config import Settings
+
+
+@dataclass(frozen=True)
+class BenchDatabase:
+    """Addresses of one migrated database, as the application, its owner and the superuser; and PostgreSQL's programs."""
+
+    application: str
+    owner: str
+    superuser: str
+    programs: Path
+
+
+@contextmanager
+def database() -> Iterator[BenchDatabase]:
+    """Start a server, migrate its database, and remove both at the end."""
+    with tempfile.TemporaryDirectory(prefix="lotwise-bench-") as folder:
+        servers = embedded.start(Path(folder), redis=False)
+        try:
+            home = cast("Home", servers.home)
+            home.mark_throw_away()
+            servers.throw_away = True
+            addresses = SimpleNamespace(
+                database_url=_psycopg(servers.database_url), database_owner_url=_psycopg(servers.database_owner_url)
+            )
+            migrate.upgrade(cast("Settings", addresses))
+            password = home.passwords()["postgres"]
+            superuser = f"postgresql://postgres:{password}@/{embedded.DATABASE}?host={quote(str(home.run_dir))}"
+            yield BenchDatabase(servers.database_url, servers.database_owner_url, superuser, home.postgres_bin)
+        finally:
+            servers.stop()
+
+
+def _psycopg(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
