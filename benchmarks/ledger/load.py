@@ -33,7 +33,10 @@ _TWO_ACCOUNTS = "\\set a random(1, 10000)\n\\set b 1 + (:a + random(0, 9998)) % 
 _ONE_ACCOUNT = "\\set b random(2, 10000)\n"
 #: pgbench takes every colon with a word for a variable, so that account codes come from functions (ours.sql). The numbers
 #: have five digits: their order is that of the codes, in which legs are to be given.
-_POST = "SELECT ledger.post('bench-' || uuidv7(), 'bench', now(), 'bench', ARRAY[{}, {}], '{{USD,USD}}', '{{100,0}}', '{{0,100}}');\n"
+_POST = (
+    "SELECT ledger.post('bench-' || uuidv7(), 'bench', now(), 'bench', ARRAY[{}, {}], '{{USD,USD}}', '{{100,0}}',"
+    " '{{0,100}}');\n"
+)
 SCRIPTS = {
     "plain, spread": _TWO_ACCOUNTS + "SELECT plain.transfer(:a, :b, 100, 'bench');\n",
     "plain, hot": _ONE_ACCOUNT + "SELECT plain.transfer(1, :b, 100, 'bench');\n",
