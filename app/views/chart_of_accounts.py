@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any
 
 from flask import abort, current_app, request
@@ -21,12 +21,16 @@ from app.extensions import db
 from app.ledger import tree
 from app.ledger.errors import UnknownAccount
 from app.ledger.rates import RateBook, Valued
+from app.surfaces import formats
 from app.views.columns import account_link
 from app.views.csv_files import Cell, csv_file
 from app.views.filters import Filters, start_of
 from app.views.guarded import DeskPage
 
 PAGE_SIZE = 50
+#: Enough for any sum of values.
+_WIDE = Context(prec=80)
+_TEN_DIGITS = Decimal("1e-10")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ class Valuer:
         for money in sums:
             if money:
                 valued = self.value(money)
-                total += valued.amount or 0
+                total = _WIDE.add(total, valued.amount or Decimal(0))
                 is_stale = is_stale or valued.is_stale
                 missing += [] if valued.amount is not None else [money]
         return Worth(total, tuple(missing), is_stale)
@@ -63,6 +67,14 @@ class Valuer:
         if money.currency != self.currency:
             self._used.setdefault(money.currency, valued)
         return valued
+
+    def shown(self, value: Decimal) -> str:
+        """A value as a reader sees it: rounded to what the currency has."""
+        return formats.decimals(_WIDE.quantize(value, Decimal(1).scaleb(-self.digits)), self.digits)
+
+    def rate_shown(self, valued: Valued) -> str:
+        """A rate with ten digits after the point at most, as rates are kept; a crossed one has more."""
+        return formats.exact(None if valued.rate is None else _WIDE.quantize(valued.rate, _TEN_DIGITS))
 
     @property
     def rates(self) -> list[tuple[str, Valued]]:

@@ -52,6 +52,10 @@ DETAILS: dict[str, Any] = {
     "rate": _l("Rate"),
     "rates": _l("Rates"),
     "sources": _l("Sources of the rate"),
+    "source": _l("Source"),
+    "pair": _l("Pair"),
+    "base": _l("From"),
+    "observed_at": _l("Observed"),
     "quoted_at": _l("Quoted"),
     "expires_at": _l("Good until"),
     "bid": _l("Bid"),
@@ -140,11 +144,23 @@ def about_account(session: Session, account: Account) -> list[tuple[str, Markup]
 
 def details(txn: Transaction) -> list[tuple[str, Any]]:
     """What the poster kept beside the legs, in words: name and value."""
-    shown = []
-    for name, value in txn.details.items():
-        label = str(DETAILS.get(name) or name.replace("_", " ").capitalize())
-        shown.append((label, transaction_kind(value) if name == "of" and isinstance(value, str) else data(value)))
-    return shown
+    return [
+        (_label(name), transaction_kind(value) if name == "of" and isinstance(value, str) else _detail(value))
+        for name, value in txn.details.items()
+    ]
+
+
+def _label(name: str) -> str:
+    return str(DETAILS.get(name) or name.replace("_", " ").capitalize())
+
+
+def _detail(value: Any) -> Markup:
+    """A value for people. What lies deeper, such as the rates that a conversion used, is one line each."""
+    if isinstance(value, list):
+        return Markup("").join(Markup("<div>{}</div>").format(_detail(item)) for item in value)
+    if isinstance(value, dict):
+        return Markup(" · ").join(Markup("{}: {}").format(_label(name), _detail(item)) for name, item in value.items())
+    return data(value)
 
 
 def _connector(name: str, view: str, permission: str) -> Markup:

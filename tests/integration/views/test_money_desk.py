@@ -222,6 +222,21 @@ def test_the_tree_of_a_day_has_the_balances_and_rates_of_that_day(finance, books
     assert "2026-05-04, UTC" in finance.get(f"{PAGES['chart']}?at=2026-05-04").text
 
 
+def test_values_are_rounded_for_readers_and_whole_in_files(finance, office, books):
+    with unit_of_work(session := office.session(), ACTOR):
+        wallet, clearing = chart.client_wallet(office.client_id, "JPY"), chart.psp_clearing("yen", "JPY")
+        chart.open_accounts(session, wallet, clearing)
+        legs = [posting.debit(clearing, Money(1_001, "JPY")), posting.credit(wallet, Money(1_001, "JPY"))]
+        posting.post(session, key="yen", kind="house_fee", effective_at=now(), actor=ACTOR, legs=legs)
+        rates.record(session, [rates.Observation("ecb", "EUR", "JPY", Decimal("160.333"), now() - timedelta(hours=1))])
+    session.close()
+    page = text_of(finance.get("/chart-of-accounts/psp_clearing:yen").text)
+    assert "6.87 USD" in page
+    assert "JPY 0.0068607211 ecb" in page
+    [row] = table(finance.get("/chart-of-accounts/psp_clearing:yen?export=csv"))
+    assert row["Value"].startswith("6.8675818")
+
+
 def test_an_old_rate_is_marked(finance, books):
     page = finance.get(f"{PAGES['chart']}?at=2026-09-30").text
     assert "old rate" in page
@@ -383,7 +398,7 @@ def test_currencies_of_a_transaction_are_totalled_apart(finance, books):
 def test_details_read_as_words_and_are_escaped(finance, books):
     words = text_of(finance.get(f"/ledgertransactionview/show/{books.fee}").text)
     assert "House fee" in words  # a kind that nobody named
-    assert "Rates rate 1.0875 source ecb" in words
+    assert "Rates Rate: 1.0875 · Source: ecb" in words
     assert "Reverses a House fee" in text_of(finance.get(f"/ledgertransactionview/show/{books.reversal}").text)
 
 
