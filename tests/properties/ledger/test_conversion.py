@@ -86,7 +86,7 @@ def test_a_round_through_three_currencies_never_gains(known, codes, amount):
     assert held <= Money(amount, first)
 
 
-@given(rate=st.decimals(min_value="0.01", max_value="1000", places=4), amount=st.integers(1, 10**12))
+@given(rate=st.decimals(min_value="0.01", max_value="1000", places=4), amount=st.integers(1, 10**9))
 def test_what_comes_out_even_comes_out_whole(rate, amount):
     """Buying so many euros for exactly their price gives all of them."""
     known = KnownRates([RateUsed(1, "ecb", "EUR", "BTC", rate, NOW)], {"ecb": SourceRule(1, 60)}, NOW)
