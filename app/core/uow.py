@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import event
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.orm import ORMExecuteState, Session
 
 from app.core.actor import Actor
@@ -27,6 +27,8 @@ _KEY = "unit_of_work"
 
 #: What PostgreSQL ends when two transactions wait for each other, or could not both have happened: nothing of it was kept.
 _LOST_OUT = ("40P01", "40001")
+#: What it says to whoever goes on in such a transaction.
+_LOST_BEFORE = "25P02"
 ATTEMPTS = 5
 
 T = TypeVar("T")
@@ -105,15 +107,20 @@ def retried(work: Callable[[], T]) -> T:
     """Run work that opens its own unit of work, again when the database ended it in favour of another one.
 
     The order in which accounts are locked leaves few deadlocks; a unit with several postings can still meet one. `work` is
-    run from its beginning, up to ATTEMPTS times; what is wrong with the request itself is not tried again.
+    run from its beginning, up to ATTEMPTS times; what is wrong with the request itself is not tried again. Where the work
+    joins an outer unit, the error leaves as it is: all of the outer unit is lost, and only its owner can run it again.
     """
+    lost: DBAPIError | None = None
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return work()
-        except DBAPIError as error:
-            state = getattr(error.orig, "sqlstate", None)
-            if state not in _LOST_OUT or attempt == ATTEMPTS:
+        except (DBAPIError, PendingRollbackError) as error:
+            state = getattr(error.orig, "sqlstate", None) if isinstance(error, DBAPIError) else _LOST_BEFORE
+            if lost is not None and state == _LOST_BEFORE:
+                raise lost from None
+            if not isinstance(error, DBAPIError) or state not in _LOST_OUT or attempt == ATTEMPTS:
                 raise
+            lost = error
             log.info("unit of work is run again sqlstate=%s attempt=%s", state, attempt)
             time.sleep(random.uniform(0, 0.01 * 2**attempt))  # noqa: S311  two that met must not meet again at once
     raise AssertionError("the last attempt returns or raises")
