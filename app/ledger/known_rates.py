@@ -119,6 +119,20 @@ class KnownRates:
             default=None,
         )
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """All pairs that rates were observed of, each once, in the direction of its newest one."""
+        newest = (max(known, key=_newest) for known in self._by_pair.values())
+        return sorted((used.base, used.quote) for used in newest)
+
+    def good_until(self, found: FoundRate) -> datetime | None:
+        """The last moment at which a rate made of these can be converted by; None for one that is fixed."""
+        ends = (
+            used.observed_at + timedelta(seconds=self._rules[used.source].max_age_s)
+            for used in found.sources
+            if used.observed_at is not None
+        )
+        return min(ends, default=None)
+
     def _between(self, base: str, quote: str, *, stale_too: bool) -> _Way | None:
         """The first way whose rates are all young: direct, or over a bridge. Of old ways, the one that is least old."""
         bridges = [bridge for bridge in BRIDGES if base not in bridge and quote not in bridge]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 
@@ -13,8 +14,9 @@ from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.money import InvalidMoney, exponent, parent
 from app.core.uow import UnitOfWork, unit_of_work
+from app.ledger import rates
 from app.ledger.errors import NotYourRequest, OwnRequest, RequestDecided
-from app.ledger.known_rates import rate_text
+from app.ledger.known_rates import FoundRate, rate_text
 from app.models.fx import FXRate, FXRateProposal
 
 SOURCE = "manual"
@@ -23,6 +25,30 @@ LONGEST_REASON = 500
 #: What a table of rates holds: ten digits before and after the point. Below, too few digits are left to convert by.
 _PLAIN = re.compile(r"\d{1,20}(\.\d{1,20})?")
 _SMALLEST, _LARGEST, _UNIT = Decimal("0.00001"), Decimal(10) ** 10, Decimal("0.0000000001")
+
+#: By how many percent a rate may differ from the one that counts before whoever types it is asked whether it is meant.
+FAR_OFF = 5
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A rate beside the one that counts now (None: none is known), and by how many percent it lies above; below is negative."""
+
+    current: FoundRate | None = None
+    percent: Decimal | None = None
+
+    @property
+    def is_far_off(self) -> bool:
+        return self.percent is not None and abs(self.percent) > FAR_OFF
+
+
+def compare(session: Session, *, base: str, quote: str, rate: Decimal | str) -> Compared:
+    """How a rate differs from what is known, too old or not. What is no rate or no pair differs from nothing."""
+    current = rates.known(session).find(base, quote, stale_too=True)
+    exact = _exact(rate)
+    if current is None or exact is None or base == quote:
+        return Compared(current)
+    return Compared(current, (exact - current.rate) / current.rate * 100)
 
 
 def propose_rate(session: Session, *, base: str, quote: str, rate: Decimal | str, reason: str, actor: Actor) -> FXRateProposal:

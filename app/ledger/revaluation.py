@@ -72,6 +72,22 @@ def unrealised(report: list[Position]) -> Decimal | None:
     return None if None in results else sum((result for result in results if result is not None), Decimal(0))
 
 
+def taken(session: Session, through: datetime) -> Decimal:
+    """What closes before a moment have taken into income, in the reporting currency.
+
+    What was taken in another one counts at the rates of the moment; raises NoRate where there is none.
+    """
+    book = RateBook(session, reporting_currency(), through)
+    total = Decimal(0)
+    for account in _accounts(session, chart.fx_revaluation):
+        # An equity account's debits count as less: what was taken stands there as a negative balance.
+        worth = book.value(-queries.balance_as_of(session, account.code, through)).amount
+        if worth is None:
+            raise NoRate(base=account.currency, quote=reporting_currency())
+        total += worth
+    return total
+
+
 def post_result(session: Session, *, through: datetime, actor: Actor) -> list[UUID]:
     """Take the positions' result up to `through` into income, as far as earlier closes have not. Returns what was posted.
 
@@ -90,7 +106,7 @@ def post_result(session: Session, *, through: datetime, actor: Actor) -> list[UU
         total = unrealised(report)
         if total is None:
             raise NoRate(base=next(one.currency for one in report if one.result is None), quote=reporting)
-        gained = Money.round_down(total - _taken(session, through), reporting)
+        gained = Money.round_down(total - taken(session, through), reporting)
         if not gained:
             return []
         revaluation, result = chart.fx_revaluation(reporting), chart.fx_result(reporting)
@@ -139,19 +155,6 @@ def _position(position: Money, cost: Decimal, book: RateBook) -> Position:
         valued.observed_at,
         valued.is_stale,
     )
-
-
-def _taken(session: Session, through: datetime) -> Decimal:
-    """What earlier closes have taken into income, in the reporting currency (another one's at the rates of `through`)."""
-    book = RateBook(session, reporting_currency(), through)
-    taken = Decimal(0)
-    for account in _accounts(session, chart.fx_revaluation):
-        # An equity account's debits count as less: what was taken stands there as a negative balance.
-        worth = book.value(-queries.balance_as_of(session, account.code, through)).amount
-        if worth is None:
-            raise NoRate(base=account.currency, quote=reporting_currency())
-        taken += worth
-    return taken
 
 
 def _settled(session: Session, moment: datetime) -> position_costs.Settled:

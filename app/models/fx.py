@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -147,3 +148,9 @@ class FXQuote(Model):
     def bought(self) -> Money:
         """What arrives in the other wallet."""
         return Money(self.buy_minor, self.buy_currency)
+
+    def state(self, at: datetime) -> str:
+        """What has become of it by a moment: open, converted or expired."""
+        if self.txn_id is not None:
+            return "converted"
+        return "open" if at < self.expires_at else "expired"

@@ -48,6 +48,7 @@ TOPICS = {
     "transfer": ("account", "money"),
     "deposit": ("money",),
     "withdrawal": ("money",),
+    "conversion": ("money",),
     "commission": ("commission", "money"),
     "ib": ("commission",),
     "document": ("document",),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, current_app, flash, g, redirect, render_template, request, url_for
@@ -22,6 +24,7 @@ from app.core.money import InvalidMoney, Money
 from app.extensions import db, limiter
 from app.jobs import gateways
 from app.ledger import queries
+from app.models.fx import FXQuote
 from app.models.metatrader import TradingAccount
 from app.models.payments import Deposit, Transfer, Withdrawal
 from app.payments import deposits, janitor, transfers, withdrawals
@@ -255,15 +258,23 @@ def deposit_by_public_id(public_id: str) -> Deposit:
 
 
 def overview() -> dict[str, Any]:
-    """Wallets, what is under way, and the last movements of all three kinds in one list, newest first."""
+    """Wallets, what is under way, and the last movements of all kinds in one list, newest first."""
     client_id = g.client.id
-    movements: list[Deposit | Withdrawal | Transfer] = []
+    movements: list[tuple[datetime, Deposit | Withdrawal | Transfer | FXQuote]] = []
     for table in (Deposit, Withdrawal, Transfer):
-        movements += db.session.scalars(
+        found: Iterable[Deposit | Withdrawal | Transfer] = db.session.scalars(
             select(table).where(table.client_id == client_id).order_by(table.id.desc()).limit(MOVEMENTS)
         )
-    movements.sort(key=lambda movement: movement.created_at, reverse=True)
+        movements += [(movement.created_at, movement) for movement in found]
+    converted = db.session.scalars(
+        select(FXQuote)
+        .where(FXQuote.client_id == client_id, FXQuote.txn_id.is_not(None))
+        .order_by(FXQuote.id.desc())
+        .limit(MOVEMENTS)
+    )
+    movements += [(quote.converted_at, quote) for quote in converted if quote.converted_at]
+    movements.sort(key=lambda movement: movement[0], reverse=True)
     return {
         "balances": balances(),
-        "movements": [(type(movement).__tablename__, movement) for movement in movements[:MOVEMENTS]],
+        "movements": [(type(movement).__tablename__, at, movement) for at, movement in movements[:MOVEMENTS]],
     }

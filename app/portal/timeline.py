@@ -39,6 +39,7 @@ WORDS: Words = {
     "withdrawal.cancelled": (N_("Withdrawal of %(amount)s cancelled; the money is in your wallet"), "neutral"),
     "withdrawal.paid": (N_("Withdrawal of %(amount)s paid out"), "success"),
     "withdrawal.failed": (N_("Withdrawal of %(amount)s failed; the money is back in your wallet"), "danger"),
+    "conversion.done": (N_("%(sold)s converted into %(bought)s"), "success"),
     "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
 }
 

@@ -1,7 +1,7 @@
 """Facts of the event table as lines of a timeline. Each surface has words of its own: clients are addressed, staff informed.
 
 Words are a table: type of a fact, with a colon and its detail where the words depend on it → sentence, kind of mark. A
-sentence may name %(amount)s, %(login)s.
+sentence may name %(amount)s, %(login)s, and of a conversion %(sold)s and %(bought)s.
 """
 
 from __future__ import annotations
@@ -61,5 +61,14 @@ def moment(event: Event, words: Words) -> Moment | None:
 
 def _values(payload: dict[str, Any]) -> dict[str, str]:
     """What sentences may name; the direction of figures is kept in right-to-left text (U+2066 … U+2069)."""
-    amount = money(Money(payload["amount_minor"], payload["currency"])) if "amount_minor" in payload else "—"
-    return {"amount": f"\u2066{amount}\u2069", "login": f"\u2066{payload.get('login') or '—'}\u2069"}
+    values = {
+        "amount": _amount(payload, "amount_minor", "currency"),
+        "sold": _amount(payload, "sold_minor", "sold_currency"),
+        "bought": _amount(payload, "bought_minor", "bought_currency"),
+        "login": str(payload.get("login") or "—"),
+    }
+    return {name: f"\u2066{value}\u2069" for name, value in values.items()}
+
+
+def _amount(payload: dict[str, Any], minor: str, currency: str) -> str:
+    return money(Money(payload[minor], payload[currency])) if minor in payload else "—"

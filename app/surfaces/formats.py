@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from decimal import Decimal
+from decimal import Context, Decimal
 
 from babel.dates import format_timedelta
 from babel.numbers import format_decimal
@@ -61,6 +61,11 @@ def exact(value: Decimal | None) -> str:
     return number(plain, max(0, -int(plain.as_tuple().exponent)))
 
 
+def rate(value: Decimal | None, digits: int = 8) -> str:
+    """An exchange rate to read, not to count by: so many significant digits at most."""
+    return "—" if value is None else exact(Context(prec=digits).plus(value))
+
+
 def lots(volume: int | None) -> str:
     """Lots from a volume in 1/100000000 lot."""
     return "—" if volume is None else number(Decimal(volume) / LOT_UNITS, 2)
@@ -103,7 +108,7 @@ def select_locale() -> str:
 
 
 def init_app(app: Flask) -> None:
-    for function in (money, minor, decimals, exact, lots, when, iso, ago, number):
+    for function in (money, minor, decimals, exact, rate, lots, when, iso, ago, number):
         app.add_template_filter(function)
     app.add_template_global(text_direction)
     app.add_template_global(current_locale)

@@ -50,6 +50,7 @@ WORDS: Words = {
     "withdrawal.paid": (N_("Withdrawal of %(amount)s paid out"), "success"),
     "withdrawal.failed": (N_("Withdrawal of %(amount)s failed; the money is back in the wallet"), "danger"),
     "withdrawal.amount_differs": (N_("The provider paid out another amount than was asked for"), "warning"),
+    "conversion.done": (N_("%(sold)s converted into %(bought)s"), "success"),
     "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
 }
 
