@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -22,7 +23,7 @@ from app.models.ledger import Account, Hold, Transaction
 from app.models.metatrader import Deal, Server, TradingAccount
 from app.models.payments import Transfer, Withdrawal
 from app.surfaces.facts import transaction_kind
-from app.views.columns import client_link, data
+from app.views.columns import client_link, data, moment
 
 #: The page of a row, by its table: the view that shows it, the name its permission goes by, and what it is called.
 PAGES: dict[str, tuple[str, str, str]] = {
@@ -160,7 +161,16 @@ def _detail(value: Any) -> Markup:
         return Markup("").join(Markup("<div>{}</div>").format(_detail(item)) for item in value)
     if isinstance(value, dict):
         return Markup(" · ").join(Markup("{}: {}").format(_label(name), _detail(item)) for name, item in value.items())
-    return data(value)
+    return Markup("{}").format(moment(at)) if (at := _moment(value)) else data(value)
+
+
+def _moment(value: Any) -> datetime | None:
+    """A moment as JSON has it, such as 2026-11-30T12:00:00+00:00; None for anything else."""
+    try:
+        at = datetime.fromisoformat(value) if isinstance(value, str) and "T" in value else None
+    except ValueError:
+        return None
+    return at if at and at.tzinfo and 2000 <= at.year <= 2100 else None
 
 
 def _connector(name: str, view: str, permission: str) -> Markup:

@@ -45,14 +45,14 @@ def books(office: Office):
     """A deposit with its row, a fee, a reversal, a conversion, many small movements, an old rate and a currency without one."""
     session = office.session()
     client = office.client_id
-    wallet, clearing, euro = (
+    wallet, clearing, krone = (
         chart.client_wallet(client, "USD"),
-        chart.psp_clearing("stripe", "USD"),
-        chart.client_wallet(client, "EUR"),
+        chart.psp_clearing("desk", "USD"),
+        chart.client_wallet(client, "NOK"),
     )
-    bitcoin, exchange = chart.client_wallet(client, "BTC"), chart.psp_clearing("coins", "BTC")
-    positions = chart.fx_position("USD"), chart.fx_position("EUR")
-    fees, revenue = chart.psp_fees("stripe", "USD"), chart.fees("USD")
+    ether, exchange = chart.client_wallet(client, "ETH"), chart.psp_clearing("coins", "ETH")
+    positions = chart.fx_position("USD"), chart.fx_position("NOK")
+    fees, revenue = chart.psp_fees("desk", "USD"), chart.fees("NOK")
 
     def post(key: str, kind: str, *legs: posting.Leg, at: datetime = MAY, **more: object) -> UUID:
         return posting.post(session, key=key, kind=kind, effective_at=at, actor=ACTOR, legs=legs, **more)
@@ -61,14 +61,14 @@ def books(office: Office):
         return Money.parse(amount, "USD")
 
     with unit_of_work(session, ACTOR):
-        chart.open_accounts(session, wallet, clearing, euro, bitcoin, exchange, *positions, fees, revenue)
+        chart.open_accounts(session, wallet, clearing, krone, ether, exchange, *positions, fees, revenue)
         deposited = post(
             "deposit:desk:1", "deposit", posting.debit(clearing, usd("250.00")), posting.credit(wallet, usd("250.00"))
         )
         deposit = Deposit(
             public_id=uuid4(),
             client_id=client,
-            connector="stripe",
+            connector="desk",
             amount_minor=25_000,
             settled_minor=25_000,
             currency="USD",
@@ -80,27 +80,33 @@ def books(office: Office):
         session.add(deposit)
         session.flush()
         deposit_id = deposit.id
-        fee = post(
-            "fee:desk",
-            "house_fee",
-            posting.debit(wallet, usd("3.00")),
-            posting.credit(revenue, usd("3.00")),
-            at=MAY + timedelta(days=1),
-            metadata={"reason": "=HYPERLINK(1)", "rates": [{"source": "ecb", "rate": "1.0875"}]},
-        )
-        reversal = posting.reverse(
-            session, fee, key="fee:desk:back", actor=Actor.staff(1, ""), at=MAY + timedelta(days=2), reason="ours"
-        )
         converted = post(
             "conversion:desk",
             "conversion",
             posting.debit(wallet, usd("100.00")),
             posting.credit(positions[0], usd("100.00")),
-            posting.debit(positions[1], Money(9_260, "EUR")),
-            posting.credit(euro, Money(9_260, "EUR")),
+            posting.debit(positions[1], Money(9_260, "NOK")),
+            posting.credit(krone, Money(9_260, "NOK")),
         )
-        coins = Money(12_345_678, "BTC")
-        post("deposit:desk:btc", "deposit", posting.debit(exchange, coins), posting.credit(bitcoin, coins))
+        fee = post(
+            "fee:desk",
+            "house_fee",
+            posting.debit(krone, Money(300, "NOK")),
+            posting.credit(revenue, Money(300, "NOK")),
+            at=MAY + timedelta(days=1),
+            metadata={
+                "reason": "=HYPERLINK(1)",
+                "rates": [
+                    {"source": "ecb", "rate": "1.0875", "observed_at": "2026-05-03T14:15:00+00:00"},
+                    {"a": ["2026-02-30T25:00", 1, None]},
+                ],
+            },
+        )
+        reversal = posting.reverse(
+            session, fee, key="fee:desk:back", actor=Actor.staff(1, ""), at=MAY + timedelta(days=2), reason="ours"
+        )
+        coins = Money(12_345_678, "ETH")
+        post("deposit:desk:eth", "deposit", posting.debit(exchange, coins), posting.credit(ether, coins))
         for number in range(60):
             one = usd("0.01")
             post(
@@ -110,7 +116,7 @@ def books(office: Office):
                 posting.credit(clearing, one),
                 at=MAY + timedelta(hours=number),
             )
-        rates.record(session, [rates.Observation("ecb", "EUR", "USD", one, at) for one, at in _euro_rates()])
+        rates.record(session, [rates.Observation("ecb", "NOK", "USD", one, at) for one, at in _krone_rates()])
     session.close()
     return SimpleNamespace(
         wallet=wallet.code,
@@ -123,7 +129,7 @@ def books(office: Office):
     )
 
 
-def _euro_rates() -> list[tuple[Decimal, datetime]]:
+def _krone_rates() -> list[tuple[Decimal, datetime]]:
     """One of the day before the movements, one of now."""
     return [(Decimal("1.25"), datetime(2026, 5, 3, tzinfo=UTC)), (Decimal("1.1"), now() - timedelta(hours=2))]
 
@@ -181,12 +187,12 @@ def test_the_tree_sums_up_every_account_and_balances(finance, books):
     for words in (
         "Assets",
         "PSP clearing",
-        "stripe",
+        "desk",
         "Client wallets",
         "FX position",
         "PSP fees",
-        "0.12345678 BTC",
-        "92.60 EUR",
+        "0.12345678 ETH",
+        "92.60 NOK",
     ):
         assert words in page
     assert "differ" not in page
@@ -195,23 +201,23 @@ def test_the_tree_sums_up_every_account_and_balances(finance, books):
 
 def test_the_tree_values_in_the_reporting_currency_and_never_counts_a_missing_rate_as_zero(finance, books):
     page = finance.get(PAGES["chart"]).text
-    assert "and 0.12345678 BTC: no rate" in page
+    assert "and 0.12345678 ETH: no rate" in page
     assert "No rate known: not in the sums" in page
     rows = {(row["Group"], row["Name"], row["Currency"]): row for row in table(finance.get(PAGES["chart"] + "?export=csv"))}
-    euro = rows["Client wallets", "", "EUR"]
-    shown = [euro[name] for name in ("Balance", "Value", "Rate", "Source", "Reporting currency")]
+    krone = rows["Client wallets", "", "NOK"]
+    shown = [krone[name] for name in ("Balance", "Value", "Rate", "Source", "Reporting currency")]
     assert shown == ["92.60", "101.86", "1.1", "ecb", "USD"]
-    coins = rows["Client wallets", "", "BTC"]
+    coins = rows["Client wallets", "", "ETH"]
     assert (coins["Balance"], coins["Value"], coins["Rate"]) == ("0.12345678", "", "")
 
 
 def test_the_tree_of_a_day_has_the_balances_and_rates_of_that_day(finance, books):
-    def euro(day: str) -> str:
+    def krone(day: str) -> str:
         rows = table(finance.get(f"{PAGES['chart']}?at={day}&export=csv"))
-        return next((row["Value"] for row in rows if row["Group"] == "Client wallets" and row["Currency"] == "EUR"), "")
+        return next((row["Value"] for row in rows if row["Group"] == "Client wallets" and row["Currency"] == "NOK"), "")
 
-    assert euro("2026-05-03") == "0"
-    assert euro("2026-05-04") == "115.75"
+    assert krone("2026-05-03") == "0"
+    assert krone("2026-05-04") == "115.75"
 
     def fees(day: str) -> list[str]:
         rows = table(finance.get(f"{PAGES['chart']}?at={day}&export=csv"))
@@ -224,17 +230,17 @@ def test_the_tree_of_a_day_has_the_balances_and_rates_of_that_day(finance, books
 
 def test_values_are_rounded_for_readers_and_whole_in_files(finance, office, books):
     with unit_of_work(session := office.session(), ACTOR):
-        wallet, clearing = chart.client_wallet(office.client_id, "JPY"), chart.psp_clearing("yen", "JPY")
+        wallet, clearing = chart.client_wallet(office.client_id, "ISK"), chart.psp_clearing("isk", "ISK")
         chart.open_accounts(session, wallet, clearing)
-        legs = [posting.debit(clearing, Money(1_001, "JPY")), posting.credit(wallet, Money(1_001, "JPY"))]
-        posting.post(session, key="yen", kind="house_fee", effective_at=now(), actor=ACTOR, legs=legs)
-        rates.record(session, [rates.Observation("ecb", "EUR", "JPY", Decimal("160.333"), now() - timedelta(hours=1))])
+        legs = [posting.debit(clearing, Money(1_000, "ISK")), posting.credit(wallet, Money(1_000, "ISK"))]
+        posting.post(session, key="isk", kind="house_fee", effective_at=now(), actor=ACTOR, legs=legs)
+        rates.record(session, [rates.Observation("ecb", "USD", "ISK", Decimal(13), now() - timedelta(hours=1))])
     session.close()
-    page = text_of(finance.get("/chart-of-accounts/psp_clearing:yen").text)
-    assert "6.87 USD" in page
-    assert "JPY 0.0068607211 ecb" in page
-    [row] = table(finance.get("/chart-of-accounts/psp_clearing:yen?export=csv"))
-    assert row["Value"].startswith("6.8675818")
+    page = text_of(finance.get("/chart-of-accounts/psp_clearing:isk").text)
+    assert "76.92 USD" in page
+    assert "ISK 0.0769230769 ecb" in page
+    [row] = table(finance.get("/chart-of-accounts/psp_clearing:isk?export=csv"))
+    assert row["Value"].startswith("76.92307692307692")
 
 
 def test_an_old_rate_is_marked(finance, books):
@@ -258,16 +264,16 @@ def test_a_group_opens_in_place_and_as_a_page(finance, books):
     part = finance.http.get("/chart-of-accounts/client_wallets", headers={"HX-Request": "true"})
     assert "<html" not in part.text
     assert books.wallet in part.text
-    page = finance.get("/chart-of-accounts/psp_clearing:stripe").text
+    page = finance.get("/chart-of-accounts/psp_clearing:desk").text
     assert "<html" in page
-    assert "Assets / PSP clearing / stripe" in text_of(page)
+    assert "Assets / PSP clearing / desk" in text_of(page)
     assert "psp:coins" not in page
 
 
 def test_a_group_is_searched_by_code_and_name(finance, books):
     assert books.wallet in finance.get("/chart-of-accounts/client_wallets?q=elena+ros").text
     assert "No accounts found" in finance.get("/chart-of-accounts/client_wallets?q=100%25").text
-    assert table(finance.get("/chart-of-accounts/client_wallets?q=wallet:EUR&export=csv"))[0]["Client"] == "Elena Rossi"
+    assert table(finance.get("/chart-of-accounts/client_wallets?q=wallet:NOK&export=csv"))[0]["Client"] == "Elena Rossi"
 
 
 @pytest.mark.parametrize("key", ["nothing", "other_x", "1", "client_wallets:x", "9" * 400, "%00", "asset:x"])
@@ -283,8 +289,8 @@ def test_accounts_are_filtered(finance, office, books):
         return [row["Account"] for row in table(finance.get(f"{PAGES['accounts']}?{query}&export=csv"))]
 
     assert books.wallet in codes("code=wallet")
-    assert "psp:stripe:clearing:USD" not in codes("code=wallet")
-    assert set(codes("currency=btc")) == {f"client:{office.client_id}:wallet:BTC", "psp:coins:clearing:BTC"}
+    assert "psp:desk:clearing:USD" not in codes("code=wallet")
+    assert set(codes("currency=eth")) == {f"client:{office.client_id}:wallet:ETH", "psp:coins:clearing:ETH"}
     assert all(code.startswith("expense") for code in codes("kind=expense"))
     assert len(codes(f"client={office.client_id}")) >= 3
     assert codes(f"client={office.client_id}") == codes(f"client={office.client_id}&closed=no")
@@ -315,13 +321,13 @@ def test_an_account_shows_figures_entries_and_whose_it_is(finance, office, books
         hold_id = session.get(Withdrawal, withdrawal_id).hold_id
         with unit_of_work(session, ACTOR):
             holds.release_hold(session, hold_id, actor=ACTOR)
-    assert "Nothing is held" in finance.get(f"/ledgeraccountview/show/{key}").text
+    assert f"Withdrawal {withdrawal_id}" not in finance.get(f"/ledgeraccountview/show/{key}").text
 
 
 def test_a_connectors_account_leads_to_its_payments(finance, books):
     page = finance.get(f"/ledgeraccountview/show/{books.clearing}").text
-    assert "_flt_3_connector=stripe" in page
-    listed = finance.get("/depositview/list/?_flt_3_connector=stripe").text
+    assert "_flt_3_connector=desk" in page
+    listed = finance.get("/depositview/list/?_flt_3_connector=desk").text
     assert "250.00 USD" in listed
     assert "250.00 USD" not in finance.get("/depositview/list/?_flt_3_connector=other").text
 
@@ -392,13 +398,13 @@ def test_a_reversal_and_its_original_lead_to_each_other(finance, books):
 def test_currencies_of_a_transaction_are_totalled_apart(finance, books):
     words = text_of(finance.get(f"/ledgertransactionview/show/{books.converted}").text)
     assert "Total USD 100.00 USD 100.00 USD balanced" in words
-    assert "Total EUR 92.60 EUR 92.60 EUR balanced" in words
+    assert "Total NOK 92.60 NOK 92.60 NOK balanced" in words
 
 
 def test_details_read_as_words_and_are_escaped(finance, books):
     words = text_of(finance.get(f"/ledgertransactionview/show/{books.fee}").text)
     assert "House fee" in words  # a kind that nobody named
-    assert "Rates Rate: 1.0875 · Source: ecb" in words
+    assert "Rates Rate: 1.0875 · Source: ecb · Observed: 3 May 2026, 14:15 UTC A: 2026-02-30T25:00 1 —" in words
     assert "Reverses a House fee" in text_of(finance.get(f"/ledgertransactionview/show/{books.reversal}").text)
 
 
@@ -412,16 +418,16 @@ def test_transactions_are_filtered(finance, books):
         return {row["Key"] for row in table(finance.get(f"{PAGES['transactions']}?{query}&export=csv"))}
 
     today, tomorrow = (date.fromordinal(now().date().toordinal() + days).isoformat() for days in (0, 1))
-    assert keys("kind=deposit") == {"deposit:desk:1", "deposit:desk:btc"}
-    assert keys("key=DESK:b") == {"deposit:desk:btc", "fee:desk:back"}
-    assert keys("currency=BTC") == {"deposit:desk:btc"}
-    assert keys("currency=usd&least=250&most=250.00") == {"deposit:desk:1"}
+    assert keys("kind=deposit&key=:desk:") == {"deposit:desk:1", "deposit:desk:eth"}
+    assert keys("key=DESK:E") == {"deposit:desk:eth"}
+    assert keys("currency=ETH") == {"deposit:desk:eth"}
+    assert keys("currency=usd&least=250&most=250.00&key=desk") == {"deposit:desk:1"}
     assert "fee:desk:back" in keys("actor=staff:1")
     assert "small:00" in keys("actor=deposits")
     assert keys("actor=client+77") == set()
     assert "deposit:desk:1" in keys(f"from={today}")
     assert keys(f"from={tomorrow}") == keys("to=2026-01-01") == set()
-    assert keys(f"kind=deposit&from={today}&to={today}") == {"deposit:desk:1", "deposit:desk:btc"}
+    assert keys(f"kind=deposit&key=:desk:&from={today}&to={today}") == {"deposit:desk:1", "deposit:desk:eth"}
 
 
 @pytest.mark.parametrize("name", ["transactions", "entries"])
@@ -447,10 +453,10 @@ def test_accounts_by_pages(finance, office, books):
 
 
 def test_every_entry_leads_to_its_transaction_and_account(finance, books):
-    page = finance.get(f"{PAGES['entries']}?currency=EUR").text
+    page = finance.get(f"{PAGES['entries']}?currency=NOK").text
     assert page.count(f"/ledgertransactionview/show/{books.converted}") == 2
-    assert 'href="/ledgeraccountview/show/fx:position:EUR"' in page
-    rows = table(finance.get(f"{PAGES['entries']}?currency=EUR&kind=conversion&export=csv"))
+    assert 'href="/ledgeraccountview/show/fx:position:NOK"' in page
+    rows = table(finance.get(f"{PAGES['entries']}?currency=NOK&kind=conversion&export=csv"))
     assert {(row["Account"].split(":")[-2], row["Debit"], row["Credit"], row["Balance after"]) for row in rows} == {
         ("position", "92.60", "", "-92.60"),
         ("wallet", "", "92.60", "92.60"),
@@ -458,7 +464,7 @@ def test_every_entry_leads_to_its_transaction_and_account(finance, books):
 
 
 @pytest.mark.parametrize(
-    "path", [*PAGES.values(), "/ledgeraccountview/show/psp:stripe:clearing:USD", "/chart-of-accounts/client_wallets"]
+    "path", [*PAGES.values(), "/ledgeraccountview/show/psp:desk:clearing:USD", "/chart-of-accounts/client_wallets"]
 )
 def test_long_files_are_whole(finance, books, monkeypatch, path):
     whole = finance.get(f"{path}?export=csv").text
