@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError
 
 from app.core.errors import N_, AppError, InvalidInput, map_constraint, map_sqlstate, typed
 
@@ -23,11 +23,23 @@ class LedgerError(AppError):
 
 
 class InvalidPosting(LedgerError):
-    """A leg without a positive amount, an account named twice, a key that is empty or too long."""
+    """A leg without a positive amount."""
 
     code = "ledger.invalid_posting"
     http_status = 422
     message = N_("This movement of money is not valid: each amount must be greater than zero. Nothing was posted.")
+
+
+class AccountTwice(InvalidPosting):
+    code = "ledger.account_twice"
+    message = N_("One account stands in this movement twice. Nothing was posted.")
+
+
+class UnusableText(InvalidPosting):
+    """A key, name, reason or detail that no column holds: empty, too long, with a NUL or half a character."""
+
+    code = "ledger.unusable_text"
+    message = N_("A text in this request is empty, too long, or has characters that cannot be kept. Nothing was posted.")
 
 
 class AmountTooLarge(LedgerError):
@@ -330,10 +342,10 @@ _CONSTRAINTS: dict[str, type[AppError]] = {
     "sufficient_funds": InsufficientFunds,
     "uq_txn_reverses": AlreadyReversed,
     "fk_txn_reverses": UnknownTransaction,
-    "uq_entry_txn_id_account_id": InvalidPosting,
+    "uq_entry_txn_id_account_id": AccountTwice,
     "ck_entry_one_side": InvalidPosting,
-    "ck_txn_idempotency_key": InvalidPosting,
-    "ck_hold_idempotency_key": InvalidPosting,
+    "ck_txn_idempotency_key": UnusableText,
+    "ck_hold_idempotency_key": UnusableText,
     "ck_hold_positive": InvalidPosting,
     "ck_period_close_past": PeriodNotOver,
     "uq_external_statement_sha256": StatementKnown,
@@ -347,8 +359,14 @@ for _sqlstate, _error in _SQLSTATES.items():
 for _constraint, _error in _CONSTRAINTS.items():
     map_constraint(_constraint, _error)
 
-#: PostgreSQL's own codes, which mean this only inside the ledger's functions: bigint overflow, text a column cannot hold.
-_HERE: dict[str, type[AppError]] = {"22003": AmountTooLarge, "22P05": InvalidPosting, "22001": InvalidPosting}
+#: PostgreSQL's own codes, which mean this only inside the ledger's functions: bigint overflow, text that a column or JSON
+#: cannot hold.
+_HERE: dict[str, type[AppError]] = {
+    "22003": AmountTooLarge,
+    "22001": UnusableText,
+    "22P02": UnusableText,
+    "22P05": UnusableText,
+}
 
 
 @contextmanager
@@ -356,9 +374,17 @@ def typed_errors() -> Iterator[None]:
     """Let database errors of the block leave as the ledger's typed errors; unmapped ones leave as they are."""
     try:
         yield
-    except DBAPIError as error:
-        sqlstate = getattr(error.orig, "sqlstate", None) or ""
-        meant = typed(error) or (_HERE[sqlstate]() if sqlstate in _HERE else None)
+    except (DBAPIError, UnicodeEncodeError) as error:
+        meant = _meant(error)
         if meant is None:
             raise
         raise meant from error
+
+
+def _meant(error: DBAPIError | UnicodeEncodeError) -> AppError | None:
+    if isinstance(error, UnicodeEncodeError):  # half a character, which only Python's texts can have
+        return UnusableText()
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    if sqlstate is None and isinstance(error, DataError):  # the driver's own: a NUL
+        return UnusableText()
+    return typed(error) or (_HERE[sqlstate]() if sqlstate in _HERE else None)

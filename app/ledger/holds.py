@@ -42,7 +42,7 @@ def place_hold(
 
     Raises InsufficientFunds, UnknownAccount, AccountClosed, CurrencyMismatch, IdempotencyConflict, InvalidPosting.
     """
-    if money.amount_minor <= 0 or "\x00" in reason:
+    if money.amount_minor <= 0:
         raise InvalidPosting()
     parameters = {
         "account": str(account),
