@@ -43,7 +43,7 @@ _MATCHED_OTHERWISE = text(
 def prove_one(session: Session) -> Proof:
     started = perf_counter()
     breaks = [
-        f"line {row.id}: {row.amount_minor} on {row.account}, matched with {row.booked}"
+        f"line {row.id}: {row.amount_minor} on {row.account}, matched with {'no entry' if row.booked is None else row.booked}"
         f" on {row.code or f'account {row.account_id}'}, version {row.account_version}"
         for row in session.execute(_MATCHED_OTHERWISE)
     ]
