@@ -43,10 +43,10 @@ class Compared:
 
 
 def compare(session: Session, *, base: str, quote: str, rate: Decimal | str) -> Compared:
-    """How a rate differs from what is known, too old or not. What is no rate or no pair differs from nothing."""
+    """How a rate differs from what is known, too old or not. What cannot be proposed differs from nothing."""
     current = rates.known(session).find(base, quote, stale_too=True)
     exact = _exact(rate)
-    if current is None or exact is None or base == quote:
+    if current is None or exact is None or not _is_typeable(exact) or _currency_problems(base, quote):
         return Compared(current)
     return Compared(current, (exact - current.rate) / current.rate * 100)
 
@@ -57,7 +57,7 @@ def propose_rate(session: Session, *, base: str, quote: str, rate: Decimal | str
     exact = _exact(rate)
     if exact is None:
         problems["rate"] = N_("Please enter a rate above zero with ten decimals at most.")
-    elif not _SMALLEST <= exact < _LARGEST:
+    elif not _is_typeable(exact):
         problems["rate"] = N_("This rate is too small or too large to be exact. Please enter it the other way round.")
     reason = reason.strip()
     if not reason:
@@ -135,6 +135,10 @@ def _exact(rate: Decimal | str) -> Decimal | None:
         return value if value.is_finite() and value > 0 and value == value.quantize(_UNIT) else None
     except InvalidOperation:  # more digits than can be meant
         return None
+
+
+def _is_typeable(rate: Decimal) -> bool:
+    return _SMALLEST <= rate < _LARGEST
 
 
 def _open(session: Session, proposal_id: int, decider: Actor | None) -> FXRateProposal:

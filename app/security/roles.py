@@ -16,6 +16,13 @@ OWN = [
     ("can_this_form_post", "Own password"),
 ]
 
+#: To see exchange rates, what conversions cost, what was converted, and what the house's positions are worth.
+EXCHANGE = [
+    ("can_list", "Exchange rates"),
+    ("can_list", "FX positions"),
+    *read("FX pairs", "FX sources", "FX quotes"),
+]
+
 ROLES: dict[str, list[tuple[str, str]]] = {
     "KYC reviewer": [
         *OWN,
@@ -53,6 +60,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Client money"),
         ("can_pdf", "Statements"),
         *read("Ledger requests"),
+        *EXCHANGE,
     ],
     "Finance officer": [
         *OWN,
@@ -72,6 +80,9 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Proofs"),
         ("can_run", "Proofs"),
         ("can_acknowledge", "Proofs"),
+        *EXCHANGE,
+        ("can_propose", "Exchange rates"),
+        ("can_decide", "Exchange rates"),
     ],
     "Partner manager": [
         *OWN,

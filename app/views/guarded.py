@@ -122,7 +122,7 @@ class AuditedInterface(SQLAInterface):
                     unit.session.add(item)
                 unit.session.flush()
                 after = None if verb == "delete" else row_values(item)
-                unit.audit(f"{table}.{verb}", f"{table}:{item.id}", before=before, after=after)
+                unit.audit(f"{table}.{verb}", f"{table}:{self.get_pk_value(item)}", before=before, after=after)
         except SQLAlchemyError as error:
             raise refused(error) from None
 
@@ -208,7 +208,8 @@ class BackOfficeView(GeneratedScreen):
             with self.datamodel.session.no_autoflush:
                 form.populate_obj(item)
                 self.check(item)
-                self.datamodel.add(item) if item.id is None else self.datamodel.edit(item)
+                is_new = self.datamodel.get_pk_value(item) is None
+                self.datamodel.add(item) if is_new else self.datamodel.edit(item)
         except AppError as error:
             self.datamodel.session.rollback()
             for name, problem in getattr(error, "problems", {}).items():

@@ -18,6 +18,7 @@ QUEUES: dict[str, tuple[str, str]] = {
     "Documents": ("Documents", "SELECT count(*) FROM document WHERE status = 'pending'"),
     "Withdrawals": ("Withdrawals", "SELECT count(*) FROM withdrawal WHERE state = 'requested'"),
     "Ledger requests": ("Ledger requests", "SELECT count(*) FROM ledger_request WHERE status = 'proposed'"),
+    "Exchange rates": ("Exchange rates", "SELECT count(*) FROM fx_rate_proposal WHERE status = 'proposed'"),
     "Proofs": ("Proofs", "SELECT count(*) FROM alert WHERE closed_at IS NULL AND acknowledged_at IS NULL"),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL"),

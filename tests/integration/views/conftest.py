@@ -6,6 +6,7 @@ import itertools
 import re
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,9 +224,9 @@ def add_staff(app: Flask) -> None:
         db.session.remove()
 
 
-@pytest.fixture(scope="session")
-def office(template: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
-    folder: Path = tmp_path_factory.mktemp("office")
+@contextmanager
+def an_office(template: Settings, folder: Path, first_number: int = 1) -> Iterator[Office]:
+    """An office on a database of its own; browsers of offices in one process need numbers that differ."""
     name = _clone(template)
     settings = replace(
         template,
@@ -238,8 +239,14 @@ def office(template: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iter
     app = create_app(settings)
     add_staff(app)
     client_id, product_id = add_rows(database)
-    yield Office(app, database, client_id, product_id, {}, itertools.count(1))
+    yield Office(app, database, client_id, product_id, {}, itertools.count(first_number))
     with app.app_context():
         db.session.remove()
         db.engine.dispose()
     database.dispose()
+
+
+@pytest.fixture(scope="session")
+def office(template: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Office]:
+    with an_office(template, tmp_path_factory.mktemp("office")) as made:
+        yield made
