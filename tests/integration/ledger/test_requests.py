@@ -340,8 +340,9 @@ def test_a_used_key_with_other_content_is_refused_and_another_persons_key_is_ano
 def test_who_proposed_does_not_decide_in_code_nor_in_the_table(session, house):
     request_id = propose(session)
     for decide in (requests.approve, lambda *args: requests.reject(args[0], args[1], "no", args[2])):
-        with pytest.raises(OwnRequest):
+        with pytest.raises(OwnRequest) as refused:
             decide(session, request_id, PROPOSER)
+        assert refused.value.__cause__ is None  # said before anything was posted, not by the table
     assert stored(session, request_id).status == "proposed"
     for status in ("approved", "rejected"):
         with pytest.raises(IntegrityError, match="four_eyes") as met:
