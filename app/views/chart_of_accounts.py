@@ -30,7 +30,6 @@ from app.views.guarded import DeskPage
 PAGE_SIZE = 50
 #: Enough for any sum of values.
 _WIDE = Context(prec=80)
-_TEN_DIGITS = Decimal("1e-10")
 
 
 @dataclass(frozen=True)
@@ -71,10 +70,6 @@ class Valuer:
     def shown(self, value: Decimal) -> str:
         """A value as a reader sees it: rounded to what the currency has."""
         return formats.decimals(_WIDE.quantize(value, Decimal(1).scaleb(-self.digits)), self.digits)
-
-    def rate_shown(self, valued: Valued) -> str:
-        """A rate with ten digits after the point at most, as rates are kept; a crossed one has more."""
-        return formats.exact(None if valued.rate is None else _WIDE.quantize(valued.rate, _TEN_DIGITS))
 
     @property
     def rates(self) -> list[tuple[str, Valued]]:
