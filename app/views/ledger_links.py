@@ -35,6 +35,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "account": ("LedgerAccountView", "Ledger accounts", N_("Ledger account %(number)s")),
     "trading_account": ("TradingAccountView", "Trading accounts", N_("Trading account %(number)s")),
     "mt_server": ("ServerView", "Servers", N_("Trading server %(number)s")),
+    "external_line": ("StatementLines", "Statement lines", N_("Statement line %(number)s")),
     "fx_quote": ("FXQuoteView", "FX quotes", N_("Quote %(number)s")),
     "ledger_request": ("LedgerRequestPage", "Ledger requests", N_("Request %(number)s")),
 }

@@ -12,15 +12,17 @@ from types import SimpleNamespace
 from uuid import UUID, uuid4
 
 import pytest
+from flask import url_for
 from sqlalchemy import func, select
 
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.money import Money
 from app.core.uow import unit_of_work
-from app.ledger import chart, holds, posting, rates
+from app.ledger import chart, holds, posting, rates, sources
 from app.models.ledger import Account, Transaction
 from app.models.payments import Deposit, Withdrawal
+from app.views import ledger_links
 from tests.integration.views.conftest import LIBRARY_WARNINGS, TWO_RIGHTS, Browser, Office
 
 pytestmark = LIBRARY_WARNINGS
@@ -384,6 +386,15 @@ def test_a_transaction_says_what_moved_and_why(finance, books):
         assert expected in words
     assert f'href="/depositview/show/{books.deposit_id}"' in page
     assert f'href="/ledgeraccountview/show/{books.wallet}"' in page
+
+
+def test_every_row_that_can_cause_a_transaction_has_a_page(office):
+    views = {view.endpoint: view for view in office.app.appbuilder.baseviews}
+    for subject in {rows.subject for rows in sources.all_rows()} | set(ledger_links.PAGES):
+        endpoint, permission, _ = ledger_links.PAGES[subject]
+        assert views[endpoint].class_permission_name == permission
+        with office.app.test_request_context():
+            assert url_for(f"{endpoint}.show", pk=1)
 
 
 def test_the_row_that_caused_it_leads_back(finance, books):
