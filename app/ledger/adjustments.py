@@ -241,14 +241,14 @@ def _accounts(session: Session, drafts: Sequence[DraftLeg]) -> dict[str, tuple[c
     return {
         code: (chart.AccountSpec(code, account.kind, account.currency), account)
         if (account := known.get(code)) is not None
-        else (_to_be_opened(session, code), None)
+        else (to_be_opened(session, code), None)
         for code in codes
     }
 
 
-def _to_be_opened(session: Session, code: str) -> chart.AccountSpec | None:
+def to_be_opened(session: Session, code: str) -> chart.AccountSpec | None:
     """The account of a code that is not open yet, if the chart has such accounts and its owner is there."""
-    spec = chart.spec_of(code)
+    spec = chart.spec_of(code) if _CODE.fullmatch(code) else None
     if spec is None or any(part.isdigit() and len(part) > _LONGEST_NUMBER for part in code.split(":")):
         return None
     match code.split(":"):

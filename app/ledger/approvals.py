@@ -93,7 +93,7 @@ def _adjust(session: Session, request: LedgerRequest, actor: Actor) -> UUID:
             effective_at=request.effective_at,
             actor=actor,
             legs=legs,
-            metadata={"request_id": request.id, "reason": request.reason, "proposed_by": request.proposed_by},
+            metadata={"request_id": request.id, "reason": request.reason},
         )
     except LedgerError as error:
         raise _meanwhile(error) from error

@@ -17,7 +17,7 @@ from sqlalchemy import ColumnElement, Select, select
 from app.core.errors import AppError
 from app.core.money import Money, exponent, reporting_currency
 from app.extensions import db
-from app.ledger import adjustments, approvals, period_review, revaluation
+from app.ledger import adjustments, approvals, period_review, revaluation, sources
 from app.ledger.adjustments import LegEffect
 from app.ledger.errors import LedgerError
 from app.models.controls import REQUEST_KINDS, LedgerRequest
@@ -37,13 +37,17 @@ CHUNK = 500
 
 @dataclass(frozen=True)
 class Original:
-    """A transaction to be reversed: what it did, what a reversal would do, and what caused it."""
+    """A transaction to be reversed: what it did, what a reversal would do, and what caused it.
+
+    `keeps_state`: the cause is a deposit, a settlement or the like, which goes on as if the money had moved.
+    """
 
     txn: Transaction
     legs: Sequence[LegEffect]
     mirror: Sequence[LegEffect]
     problems: Sequence[str]
     cause: Markup | None
+    keeps_state: bool
 
     @property
     def amounts(self) -> list[Money]:
@@ -117,8 +121,15 @@ def original(txn_id: UUID | None) -> Original | None:
         problems = adjustments.shortages(mirror)
     except LedgerError as error:
         problems = [error]
-    legs = adjustments.posted(session, txn.id)
-    return Original(txn, legs, mirror, [sentence(error) for error in problems], ledger_links.cause(session, txn))
+    cause = sources.cause_of(session, txn)
+    return Original(
+        txn,
+        adjustments.posted(session, txn.id),
+        mirror,
+        [sentence(error) for error in problems],
+        ledger_links.row_link(cause.subject, cause.id) if cause else None,
+        keeps_state=cause is not None and cause.subject != LedgerRequest.__tablename__,
+    )
 
 
 def period(end: datetime | None) -> Period | None:
@@ -154,10 +165,21 @@ def last_day(end: datetime) -> date:
 
 
 def known_accounts(codes: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """The open accounts among these codes, as the form shows them."""
+    """The accounts among these codes that are open, or could be, as the form shows them."""
     wanted = {code.strip() for code in codes if code.isprintable()}
-    rows = db.session.scalars(select(Account).where(Account.code.in_(wanted)))
-    return {account.code: about(account) for account in rows}
+    open_ones = db.session.scalars(select(Account).where(Account.code.in_(wanted)))
+    found = {account.code: about(account) for account in open_ones}
+    return found | {code: known for code in wanted - found.keys() if (known := unopened_account(code))}
+
+
+def unopened_account(code: str) -> dict[str, Any] | None:
+    """An account that would be opened with the posting, as the form shows it."""
+    session = db.session()
+    spec = adjustments.to_be_opened(session, code)
+    if spec is None or session.scalar(select(Account.id).where(Account.code == code)) is not None:
+        return None
+    text = gettext("%(kind)s, will be opened", kind=kind_words(spec.kind))
+    return {"code": spec.code, "currency": spec.currency, "digits": exponent(spec.currency), "text": text}
 
 
 def about(account: Account) -> dict[str, Any]:

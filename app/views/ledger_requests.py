@@ -68,6 +68,7 @@ class LedgerRequestPage(DeskPage):
         """What waits, oldest first; or what was decided, newest first."""
         session, filters = db.session(), Filters()
         tab = filters.choice("tab", parts.TABS) or "proposed"
+        filters.given.pop("tab", None)  # it is a part of the page's address, not a filter
         query = select(LedgerRequest).where(*parts.conditions(filters, tab))
         if filters.wants_csv and not filters.problems:
             return csv_file(f"ledger-requests-{tab}", parts.head(), parts.rows(query.order_by(LedgerRequest.id)))
@@ -179,8 +180,11 @@ class LedgerRequestPage(DeskPage):
     @has_access
     @permission_name("propose")
     def accounts(self) -> ResponseReturnValue:
-        """Open accounts whose code has the text in it, for the form's suggestions; those that begin with it come first."""
-        wanted = request.args.get("q", "")[:120]
+        """Open accounts whose code has the text in it, for the form's suggestions; those that begin with it come first.
+
+        Also the account of just this code that a posting would open.
+        """
+        wanted = request.args.get("q", "").strip()[:120]
         if not wanted.isprintable():
             return jsonify([])
         rows = db.session.scalars(
@@ -189,7 +193,9 @@ class LedgerRequestPage(DeskPage):
             .order_by(Account.code.istartswith(wanted, autoescape=True).desc(), Account.code)
             .limit(SUGGESTIONS)
         )
-        return jsonify([parts.about(account) for account in rows])
+        found = [parts.about(account) for account in rows]
+        unopened = None if any(account["code"] == wanted for account in found) else parts.unopened_account(wanted)
+        return jsonify([unopened, *found] if unopened else found)
 
     @expose("/reversal", methods=["GET", "POST"])
     @has_access

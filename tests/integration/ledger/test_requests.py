@@ -148,7 +148,7 @@ def test_an_adjustment_is_posted_when_another_person_approves_it(session, house)
         "staff:1002",
         at,
     )
-    assert txn.details == {"request_id": request_id, "reason": "Two lines .", "proposed_by": "staff:1001"}
+    assert txn.details == {"request_id": request_id, "reason": "Two lines ."}
     request = stored(session, request_id)
     assert (request.status, request.decided_by, request.txn_id) == ("approved", "staff:1002", txn.id)
     cause = sources.cause_of(session, txn)

@@ -22,6 +22,7 @@ from app.core.uow import unit_of_work
 from app.ledger import chart, posting
 from app.models.controls import LedgerRequest
 from app.models.ledger import Account, PeriodClose, Transaction
+from app.models.payments import Deposit
 from tests.integration.views.conftest import LIBRARY_WARNINGS, PASSWORD, Browser, Office
 from tests.unit.compliance import proofs
 
@@ -309,6 +310,11 @@ def test_accounts_are_suggested_to_those_who_propose(office):
     assert browser.get(f"{LIST}accounts?q=%25").json == []
     assert browser.get(f"{LIST}accounts?q=%00").json == []
     assert len(browser.get(f"{LIST}accounts").json) >= 2
+    unopened = f"client:{office.client_id}:wallet:JPY"
+    found = browser.get(f"{LIST}accounts?q={unopened}").json
+    assert [(account["code"], account["digits"]) for account in found] == [(unopened, 0)]
+    assert "will be opened" in found[0]["text"]
+    assert browser.get(f"{LIST}accounts?q=client:99999999:wallet:JPY").json == []
     assert office.browser(READER).get(f"{LIST}accounts?q=bank").status_code in (302, 403)
 
 
@@ -484,12 +490,33 @@ def test_transactions_that_are_none(office, given):
     assert send(browser, reversal(given), REVERSAL).status_code == 422
 
 
-def test_a_reversal_of_what_a_request_caused_says_whose_state_stays(office):
-    number = proposed(office)
-    second = office.browser(SECOND)
+def test_a_reversal_of_what_a_deposit_caused_says_that_the_deposit_stays(office):
+    txn_id, second = transaction(office, "deposit"), office.browser(SECOND)
+    with office.session() as session:
+        deposit = Deposit(
+            public_id=uuid.uuid4(),
+            client_id=office.client_id,
+            connector="stripe",
+            amount_minor=300,
+            currency="USD",
+            idempotency_key=uuid.uuid4().hex,
+            ledger_txn_id=txn_id,
+        )
+        session.add(deposit)
+        session.commit()
+        words = f"Deposit {deposit.id}"
+    page = second.get(f"{REVERSAL}?txn={txn_id}").text
+    assert "Only the ledger changes." in page
+    assert words in page
+    number = int(send(second, reversal(txn_id), REVERSAL).headers["Location"].rpartition("/")[2])
+    assert "Only the ledger changes." in second.get(f"{LIST}{number}").text
+
+
+def test_what_a_request_caused_is_reversed_without_that_warning(office):
+    number, second = proposed(office), office.browser(SECOND)
     second.post(f"{LIST}{number}/approve", page=f"{LIST}{number}")
     page = second.get(f"{REVERSAL}?txn={office.row(LedgerRequest, number).txn_id}").text
-    assert "Only the ledger changes." in page
+    assert "Only the ledger changes." not in page
     assert f'href="/ledger/requests/{number}"' in page
 
 
@@ -504,7 +531,8 @@ def test_a_period_close_from_preview_to_books_that_are_closed(office):
     number = int(answer.headers["Location"].rpartition("/")[2])
     assert "Close up to 2020-12-31" in second.get(f"{LIST}{number}").text
     assert "The period is closed." in second.post(f"{LIST}{number}/approve", page=f"{LIST}{number}").text
-    assert rows(office, PeriodClose) == 1
+    with office.session() as session:
+        assert session.get(PeriodClose, datetime(2021, 1, 1, tzinfo=UTC)) is not None
     again = first.get(f"{CLOSE}?through=2020-12-31")
     assert again.status_code == 422
     assert "closed already up to 2021-01-01" in again.text
