@@ -37,11 +37,11 @@ DECIDED = 25
 class RateForm(FlaskForm):
     """A manual rate. `meant` holds the rate that somebody has been asked about, so that another one is asked about anew."""
 
-    base = StringField(_l("1 unit of"), validators=[Needed()], render_kw={"maxlength": 8, "list": "currencies"})
-    quote = StringField(_l("is so many of"), validators=[Needed()], render_kw={"maxlength": 8, "list": "currencies"})
+    base = StringField(_l("Base currency"), validators=[Needed()], render_kw={"maxlength": 8, "list": "currencies"})
+    quote = StringField(_l("Quote currency"), validators=[Needed()], render_kw={"maxlength": 8, "list": "currencies"})
     rate = StringField(
         _l("Rate"),
-        description=_l("A plain number such as 1.0875, with ten decimals at most."),
+        description=_l("What 1 unit of the base currency is in the quote currency, such as 1.0875."),
         validators=[Needed()],
         render_kw={"inputmode": "decimal", "maxlength": 40},
     )
