@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.core.clock import now
 from app.core.errors import N_, AppError, InvalidInput
+from app.ledger import revaluation
 from app.ledger.errors import PeriodClosed, PeriodNotOver
 from app.models.commissions import Accrual
 from app.models.controls import ExternalLine, LedgerRequest, ProofRun
@@ -85,6 +86,7 @@ def judge_end(session: Session, closed_through: datetime | None) -> list[AppErro
 
 def _findings(session: Session, end: datetime) -> Iterator[Finding]:
     yield from _proofs(session, end)
+    yield from _rates(session, end)
     yield from _requests(session, end)
     for code, message, query in (
         (
@@ -156,6 +158,14 @@ def _proofs(session: Session, end: datetime) -> Iterator[Finding]:
         yield Finding("proofs", broken, {"failed": failed or "?"}, is_blocker=True)
     elif run.started_at < end:
         yield Finding("proofs", N_("The proofs of the ledger have not been run since the end of the period."))
+
+
+def _rates(session: Session, end: datetime) -> Iterator[Finding]:
+    """The close posts the result of the FX positions, which takes a rate for each."""
+    missing = [one.currency for one in revaluation.position_report(session, end) if one.result is None]
+    if missing:
+        unknown = N_("There is no exchange rate for %(currencies)s, so the result of the FX positions cannot be posted.")
+        yield Finding("rates", unknown, {"currencies": ", ".join(missing)}, is_blocker=True)
 
 
 def _requests(session: Session, end: datetime) -> Iterator[Finding]:

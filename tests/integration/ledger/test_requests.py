@@ -617,6 +617,18 @@ def test_failed_proofs_forbid_a_close_and_missing_ones_are_a_warning(session, ho
     propose_close(session)
 
 
+def test_a_position_that_nobody_can_value_forbids_a_close(session, house):
+    position, wallet = chart.fx_position("KWD"), chart.client_wallet(house.client_id, "KWD")
+    with unit_of_work(session, PROPOSER):
+        chart.open_accounts(session, position, wallet)
+        one = Money(1_000, "KWD")
+        post(session, posting.debit(position, one), posting.credit(wallet, one), at=datetime(2026, 1, 10, tzinfo=UTC))
+    with pytest.raises(RefusedRequest) as refused:
+        propose_close(session)
+    assert "no exchange rate for KWD" in refused.value.problems["through"]
+    propose_close(session, date(2026, 1, 9))
+
+
 def test_money_in_suspense_is_a_warning(session, house):
     with unit_of_work(session, PROPOSER):
         suspense = chart.suspense("first", "USD")
