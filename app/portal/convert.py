@@ -127,9 +127,9 @@ def ask() -> ResponseReturnValue:
     return _form_page(form), 422 if request.method == "POST" else 200
 
 
-@blueprint.get("/<uuid:public_id>")
+@blueprint.get("/<public_id>")
 @client_required
-def show(public_id: UUID) -> ResponseReturnValue:
+def show(public_id: str) -> ResponseReturnValue:
     """The offer with its button, the way to a new one when it has expired, or what was converted."""
     quote = _own(public_id)
     wallets = (chart.client_wallet(g.client.id, one.currency) for one in (quote.sold, quote.bought))
@@ -143,10 +143,10 @@ def show(public_id: UUID) -> ResponseReturnValue:
     )
 
 
-@blueprint.post("/<uuid:public_id>")
+@blueprint.post("/<public_id>")
 @client_required
 @limiter.limit("240 per hour")
-def convert(public_id: UUID) -> ResponseReturnValue:
+def convert(public_id: str) -> ResponseReturnValue:
     """Carry the offer out, once: pressed again, the page shows what was done."""
     try:
         done = retried(lambda: fx.convert(db.session(), quote_public_id=public_id, client_id=g.client.id, actor=actor()))
@@ -189,10 +189,14 @@ def _check_funds(sold: Money) -> None:
         raise InsufficientFunds(N_("There are %(free)s free in this wallet."), free=money(free))
 
 
-def _own(public_id: UUID) -> FXQuote:
+def _own(public_id: str) -> FXQuote:
     """The client's own quote; another client's does not exist."""
+    try:
+        wanted = UUID(public_id)
+    except ValueError:
+        raise NotFound() from None
     found = db.session.scalars(
-        select(FXQuote).where(FXQuote.public_id == public_id, FXQuote.client_id == g.client.id)
+        select(FXQuote).where(FXQuote.public_id == wanted, FXQuote.client_id == g.client.id)
     ).one_or_none()
     if found is None:
         raise NotFound()
