@@ -303,7 +303,7 @@ def test_evidence_is_shown_sandboxed_and_each_look_is_audited(office):
 
 def test_accounts_are_suggested_to_those_who_propose(office):
     browser = office.browser(FIRST)
-    found = browser.get(f"{LIST}accounts?q=CLIENT_money").json
+    found = browser.get(f"{LIST}accounts?q=bank:TEST:client_m").json
     assert [account["code"] for account in found] == [BANK]
     assert (found[0]["currency"], found[0]["digits"]) == ("USD", 2)
     assert "available" in found[0]["text"]
@@ -367,7 +367,7 @@ def test_a_stale_page_is_told_what_happened_meanwhile(office):
 
 def test_money_gone_before_the_approval_is_said_and_the_request_waits(office):
     wallet = f"client:{office.client_id}:wallet:USD"
-    number = proposed(office, FIRST, (wallet, "debit", "9999"), (FEES, "credit", "9999"))
+    number = proposed(office, FIRST, (wallet, "debit", "99999999"), (FEES, "credit", "99999999"))
     second = office.browser(SECOND)
     page = second.get(f"{LIST}{number}").text
     assert "Not enough" in page
