@@ -104,6 +104,14 @@ class PeriodClosed(LedgerError):
     message = N_("The books are closed for this date.")
 
 
+class MomentOutOfRange(LedgerError):
+    """A movement from before there were markets in currencies, or of a day that is still to come."""
+
+    code = "ledger.moment_out_of_range"
+    http_status = 422
+    message = N_("This date is not possible: it must lie between 1970 and tomorrow. Nothing was posted.")
+
+
 class PeriodNotOver(LedgerError):
     code = "ledger.period_not_over"
     http_status = 422
@@ -337,6 +345,7 @@ _SQLSTATES: dict[str, type[AppError]] = {
     "LG013": CaptureMismatch,
     "LG014": HoldNotDue,
     "LG015": AccountNotEmpty,
+    "LG016": MomentOutOfRange,
 }
 _CONSTRAINTS: dict[str, type[AppError]] = {
     "sufficient_funds": InsufficientFunds,

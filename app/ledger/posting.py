@@ -22,6 +22,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.errors import N_
 from app.core.money import Money
 from app.ledger.chart import AccountSpec
 from app.ledger.errors import InvalidPosting, TooManyLegs, UnbalancedTransaction, UnknownTransaction, typed_errors
@@ -87,9 +88,9 @@ def post(
 ) -> UUID:
     """Post one transaction and return its id; the id of the first time when the same was posted before.
 
-    `legs`: 2 to 200, one per account, debits equal to credits in each currency. `effective_at`: an aware moment, which
-    decides in which statement and period it counts. `metadata`: JSON values only, amounts and rates as text or minor units.
-    Raises a LedgerError for whatever is wrong; then nothing is posted and the unit of work must be left.
+    `legs`: 2 to 200, one per account, debits equal to credits in each currency. `effective_at`: an aware moment between 1970
+    and tomorrow, which decides in which statement and period it counts. `metadata`: JSON values only, amounts and rates as
+    text or minor units. Raises a LedgerError for whatever is wrong; then nothing is posted and the unit of work must be left.
     """
     _check(key, kind, effective_at)
     parameters = {
@@ -174,7 +175,7 @@ def leg_arrays(legs: Sequence[Leg]) -> dict[str, list[Any]]:
             raise InvalidPosting()
         balance[leg.money.currency] += leg.money.amount_minor if leg.side == "debit" else -leg.money.amount_minor
     if len({leg.account for leg in legs}) < len(legs):
-        raise InvalidPosting()
+        raise InvalidPosting(message=N_("One account is named twice in this movement. Nothing was posted."))
     if len(legs) < 2 or any(balance.values()):
         raise UnbalancedTransaction()
     legs = sorted(legs, key=lambda leg: leg.account)
@@ -188,8 +189,12 @@ def leg_arrays(legs: Sequence[Leg]) -> dict[str, list[Any]]:
 
 def check_name(value: str, *, longest: int) -> str:
     """The key or kind, if it is printable and of a length the database keeps. Raises InvalidPosting otherwise."""
-    if not 1 <= len(value) <= longest or not value.isprintable():
-        raise InvalidPosting()
+    if not value:
+        raise InvalidPosting(message=N_("The name of this movement is empty. Nothing was posted."))
+    if len(value) > longest:
+        raise InvalidPosting(message=N_("The name of this movement is too long. Nothing was posted."))
+    if not value.isprintable():
+        raise InvalidPosting(message=N_("The name of this movement has characters that cannot be kept. Nothing was posted."))
     return value
 
 

@@ -62,6 +62,8 @@ BEGIN
         RAISE EXCEPTION 'a transaction has 200 legs at most' USING ERRCODE = 'LG010';
     ELSIF length(p_key) NOT BETWEEN 1 AND 200 THEN
         RAISE EXCEPTION 'a key has 1 to 200 characters' USING ERRCODE = 'LG001';
+    ELSIF p_effective_at NOT BETWEEN '1970-01-01 00:00+00' AND now() + interval '1 day' THEN
+        RAISE EXCEPTION 'no movement is effective at %', p_effective_at USING ERRCODE = 'LG016';
     END IF;
 
     -- The header. A twin that is being posted by somebody else is waited for here. Reading the closed periods also makes
@@ -133,6 +135,9 @@ BEGIN
     ELSIF EXISTS (SELECT FROM unnest(p_debits, p_credits) AS l(debit, credit)
                    WHERE (l.debit > 0) = (l.credit > 0) OR l.debit < 0 OR l.credit < 0) THEN
         RAISE EXCEPTION 'a leg is a debit or a credit, above zero' USING ERRCODE = 'LG001';
+    ELSIF EXISTS (SELECT FROM unnest(p_effective_at) AS m(moment)
+                   WHERE m.moment NOT BETWEEN '1970-01-01 00:00+00' AND now() + interval '1 day') THEN
+        RAISE EXCEPTION 'a movement is effective at a moment that cannot be' USING ERRCODE = 'LG016';
     END IF;
 
     -- 1. The headers, in key order, against deadlocks between twins.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -19,6 +19,10 @@ from app.ledger import chart, posting, proofs
 ACTOR = Actor.system("test")
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 _keys = count(1)
+
+
+def _array(values: Iterable[Any]) -> str:
+    return "{" + ",".join(map(json.dumps, values)) + "}"
 
 
 class Book:
@@ -63,19 +67,16 @@ class Book:
         legs = sorted(legs, key=lambda leg: leg.get("account") or "")
         # As array literals, so that the database sees also what no column can hold.
         arrays = {
-            name: "{" + ",".join(json.dumps(leg.get(column, 0 if column in ("debit", "credit") else None)) for leg in legs) + "}"
-            for name, column in {
-                "accounts": "account",
-                "currencies": "currency",
-                "debits": "debit",
-                "credits": "credit",
-            }.items()
+            "accounts": _array(leg.get("account") for leg in legs),
+            "currencies": _array(leg.get("currency") for leg in legs),
+            "debits": _array(leg.get("debit", 0) for leg in legs),
+            "credits": _array(leg.get("credit", 0) for leg in legs),
         }
         values = {"key": key or self.key(), "at": NOON, **arrays}
         if many:
             statement = (
-                "SELECT (ledger.post_many(ARRAY[:key], '{raw}', ARRAY[CAST(:at AS timestamptz)], '{test}', '{\"{}\"}', '{NULL}',"
-                f" array_fill(1, ARRAY[{len(legs)}]), {posting.LEGS}))[1]"
+                "SELECT (ledger.post_many(ARRAY[:key], '{raw}', ARRAY[CAST(:at AS timestamptz)], '{test}', '{\"{}\"}',"
+                f" '{{NULL}}', array_fill(1, ARRAY[{len(legs)}]), {posting.LEGS}))[1]"
             )
         else:
             statement = f"SELECT ledger.post(:key, 'raw', :at, 'test', {posting.LEGS})"

@@ -61,9 +61,8 @@ def test_as_if_all_entries_were_summed(session, batches, moments, page):
     assert tuple(lines) == whole.lines
 
     through, wanted = datetime(1900, 1, 1, tzinfo=UTC), []
-    for at, lateness in session.execute(
-        select(Entry.effective_at, Entry.lateness).join(Entry.account).filter_by(code=wallet.code).order_by(Entry.account_version)
-    ):
+    entries = select(Entry.effective_at, Entry.lateness).join(Entry.account).filter_by(code=wallet.code)
+    for at, lateness in session.execute(entries.order_by(Entry.account_version)):
         wanted.append((lateness, 0 if at >= through else 1 if at >= through - timedelta(minutes=5) else 2))
         through = max(through, at)
     assert all(found == right for found, right in wanted)
