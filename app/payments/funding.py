@@ -128,12 +128,7 @@ def _histories(session: Session, client_ids: Iterable[int]) -> Mapping[int, Mapp
     for (client_id, txn_id), legs in groupby(rows, key=lambda row: (row.client_id, row.txn_id)):
         history, movement = histories[client_id], list(legs)
         original = effects.get((client_id, movement[0].reverses))
-        if original is not None:
-            effect = {
-                currency: Counter({name: -amount for name, amount in sums.items()}) for currency, sums in original.items()
-            }
-        else:
-            effect = _effect(client_id, movement, history)
+        effect = _effect(client_id, movement, history) if original is None else _undone(original)
         effects[client_id, txn_id] = effect
         for currency, sums in effect.items():
             history[currency].update(sums)

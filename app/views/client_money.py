@@ -111,8 +111,8 @@ def _rows(report: client_money.Report) -> Iterator[list[Cell]]:
         line = position.line
         reasons = [(gettext(REASONS[name][0]), Money(minor, line.currency)) for name, minor in position.reasons.items()]
         for part, figures in (
-            (gettext("Held"), [(str(label), getattr(line, name)) for name, label in HELD.items()]),
-            (gettext("Held"), [("", line.resources)]),
+            (gettext("At hand"), [(str(label), getattr(line, name)) for name, label in HELD.items()]),
+            (gettext("At hand"), [("", line.resources)]),
             (gettext("Owed"), [(str(label), getattr(line, name)) for name, label in OWED.items()]),
             (gettext("Owed"), [("", line.requirement)]),
             (gettext("Surplus"), [("", line.surplus)]),

@@ -56,7 +56,7 @@ def test_the_page_as_a_file_and_as_of_a_day(office):
     assert answer.mimetype == "text/csv"
     rows = list(csv.DictReader(io.StringIO(answer.text.removeprefix("\ufeff"))))
     usd = {(row["Part"], row["Of it"]): row["Amount"] for row in rows if row["Currency"] == "USD"}
-    held, owed = float(usd["Held", ""]), float(usd["Owed", ""])
+    held, owed = float(usd["At hand", ""]), float(usd["Owed", ""])
     assert f"{held - owed:.2f}" == usd["Surplus", ""]
     assert browser.get("/client-money/?at=2020-01-01").status_code == 200
     for day in ("2099-01-01", "yesterday", "1"):
