@@ -14,7 +14,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -43,6 +43,9 @@ POSITION, EURO_POSITION = chart.fx_position("USD"), chart.fx_position("EUR")
 SPREAD, SUSPENSE, FEES = chart.fx_spread("USD"), chart.suspense("race", "USD"), chart.fees("USD")
 #: All twenty.
 ACCOUNTS = [*WALLETS, *EURO_WALLETS, CLEARING, PAYOUTS, POSITION, EURO_POSITION, SPREAD, SUSPENSE, FEES]
+
+#: Between the last unit of the first part and the first one of the second, so that they do not meet.
+GAP_S = 3
 
 #: How often each kind of request is made.
 KINDS = {"pay": 6, "deposit": 4, "many": 4, "unit": 1, "capture": 4, "release": 2, "convert": 3, "reverse": 3}
@@ -90,7 +93,8 @@ def request(process: int, number: int, *, is_altered: bool = False) -> Request:
         case "capture" | "release":
             wallet, money = choose.choice(WALLETS), usd(2_000)
             part = Money(max(1, money.amount_minor // choose.randint(1, 3)), "USD")
-            taken = ((key, (debit(wallet, part), credit(choose.choice([PAYOUTS, SUSPENSE]), part))),)
+            to = choose.choice([PAYOUTS, SUSPENSE, *(other for other in WALLETS if other != wallet)])
+            taken = ((key, (debit(wallet, part), credit(to, part))),)
             return Request(kind, key, at, taken if kind == "capture" else (), (wallet, money))
         case "convert":
             sold, spread = usd(1_500), Money(factor, "USD")
@@ -120,46 +124,48 @@ class Racer:
         self.runs_again += record.args[0] == "40P01"  # type: ignore[index]  # what retried() logs
         return False
 
-    def run(self, until: float) -> None:
-        number = 0
+    def run(self, alone_until: float, units_from: float, until: float) -> None:
+        """First only units with one call of the ledger, which must never deadlock; then also units with several."""
+        number, alone = 0, True
         while time.monotonic() < until:
+            if alone and time.monotonic() > alone_until:
+                alone = False
+                self.note(alone=True, runs_again=self.runs_again, sent=number)
             if self.choose.random() < 0.7:
                 process, chosen, number = self.number, number, number + 1
             else:  # somebody else's, or an own one again: before, while or after they send it
                 process, chosen = self.choose.randrange(8), self.choose.randrange(number + 2)
             is_altered = self.choose.random() < 0.1
-            for attempt in self.attempts(request(process, chosen, is_altered=is_altered), is_altered=is_altered):
-                attempt()
+            asked = request(process, chosen, is_altered=is_altered)
+            if asked.kind == "unit" and time.monotonic() < units_from:
+                continue
+            self.send(asked, is_altered=is_altered)
         self.note(summary=True, runs_again=self.runs_again, sent=number)
 
     def note(self, **words: Any) -> None:
         self.journal.write(json.dumps(words) + "\n")
         self.journal.flush()
 
-    def attempts(self, asked: Request, *, is_altered: bool) -> Iterator[Callable[[], None]]:
-        """The units of work of a request; a later one is made only when those before it went through."""
+    def send(self, asked: Request, *, is_altered: bool) -> None:
+        """The units of work of a request; what needs a hold comes only when the hold went through."""
         hold_id: UUID | None = None
         if asked.held:
-            wallet, money = asked.held
-
-            def place() -> dict[str, str]:
-                nonlocal hold_id
-                hold_id = holds.place_hold(self.session, account=wallet, money=money, key=asked.key, reason="", actor=ACTOR)
-                return {f"hold:{asked.key}": str(hold_id)}
-
-            yield lambda: self.attempt([f"hold:{asked.key}"], is_altered, place)
-            if hold_id is None:
+            placed = self.attempt([f"hold:{asked.key}"], is_altered, lambda: self.place(asked))
+            if placed is None:
                 return
+            hold_id = UUID(placed[f"hold:{asked.key}"])
         if asked.reverses:
             target = self.found(asked.reverses)
             if target is not None:
-                yield lambda: self.attempt([asked.key], is_altered, lambda: self.reverse(asked, target))
-        elif asked.kind == "release" or (asked.kind == "capture" and self.choose.random() < 0.2):  # some think otherwise
-            yield lambda: self.attempt([f"end:{asked.key}"], is_altered, lambda: self.release(asked, hold_id))
+                self.attempt([asked.key], is_altered, lambda: self.reverse(asked, target))
+        elif hold_id and (asked.kind == "release" or self.choose.random() < 0.2):  # some think otherwise
+            self.attempt([f"end:{asked.key}"], is_altered, lambda: self.release(asked, hold_id))
+        elif hold_id:
+            self.attempt([asked.key], is_altered, lambda: self.capture(asked, hold_id))
         else:
-            yield lambda: self.attempt([key for key, _ in asked.postings], is_altered, lambda: self.post(asked, hold_id))
+            self.attempt([key for key, _ in asked.postings], is_altered, lambda: self.post(asked))
 
-    def attempt(self, keys: list[str], is_altered: bool, work: Callable[[], dict[str, str]]) -> None:
+    def attempt(self, keys: list[str], is_altered: bool, work: Callable[[], dict[str, str]]) -> dict[str, str] | None:
         """One unit of work, run again after deadlocks, with its outcome in the journal: ids by key, or an error's code."""
 
         def unit() -> dict[str, str]:
@@ -171,37 +177,47 @@ class Racer:
             done = retried(unit)
         except AppError as error:
             self.note(keys=keys, altered=is_altered, outcome="refused", error=error.code)
+            return None
         except DBAPIError as error:
             outcome, state = "unknown" if error.connection_invalidated else "failed", getattr(error.orig, "sqlstate", None)
             self.note(keys=keys, altered=is_altered, outcome=outcome, error=state or "", words=str(error.orig))
-            self.session.close()
-        else:
-            self.note(keys=keys, altered=is_altered, outcome="done", ids=done)
+            self.session.invalidate()
+            return None
+        self.note(keys=keys, altered=is_altered, outcome="done", ids=done)
+        return done
 
     def found(self, key: str) -> UUID | None:
         """The transaction with a key, if there is one to be seen."""
         try:
-            return self.session.scalar(select(Transaction.id).where(Transaction.idempotency_key == key))
+            found = self.session.scalar(select(Transaction.id).where(Transaction.idempotency_key == key))
+            self.session.rollback()
         except DBAPIError:
+            self.session.invalidate()
             return None
-        finally:
-            self.session.close()
+        return found
 
     def reverse(self, asked: Request, target: UUID) -> dict[str, str]:
         made = posting.reverse(self.session, target, key=asked.key, actor=ACTOR, at=asked.at, reason="race")
         return {asked.key: str(made)}
 
-    def release(self, asked: Request, hold_id: UUID | None) -> dict[str, str]:
-        assert hold_id is not None
+    def place(self, asked: Request) -> dict[str, str]:
+        assert asked.held
+        account, money = asked.held
+        made = holds.place_hold(self.session, account=account, money=money, key=asked.key, reason="", actor=ACTOR)
+        return {f"hold:{asked.key}": str(made)}
+
+    def release(self, asked: Request, hold_id: UUID) -> dict[str, str]:
         holds.release_hold(self.session, hold_id, actor=ACTOR)
         return {f"end:{asked.key}": str(hold_id)}
 
-    def post(self, asked: Request, hold_id: UUID | None) -> dict[str, str]:
-        if hold_id is not None:
-            (key, legs), how = asked.postings[0], {"kind": "race", "effective_at": asked.at, "actor": ACTOR}
-            return {key: str(holds.capture_hold(self.session, hold_id, key=key, legs=legs, **how))}
+    def capture(self, asked: Request, hold_id: UUID) -> dict[str, str]:
+        ((key, legs),) = asked.postings
+        made = holds.capture_hold(self.session, hold_id, key=key, kind="race", effective_at=asked.at, actor=ACTOR, legs=legs)
+        return {key: str(made)}
+
+    def post(self, asked: Request) -> dict[str, str]:
+        """Through either function, so that who comes second is often answered by the other one than the first."""
         made = [Posting(key, "race", asked.at, ACTOR, legs) for key, legs in asked.postings]
-        # Each function under any key: who comes second is answered by the other function than the first.
         if asked.kind == "many" or (asked.kind != "unit" and self.choose.random() < 0.3):
             return dict(zip((one.key for one in made), map(str, posting.post_many(self.session, made)), strict=True))
         return {
@@ -214,11 +230,12 @@ class Racer:
         }
 
 
-def race(number: int, task: dict[str, Any], until: float) -> int:
+def race(number: int, task: dict[str, Any], start: float) -> int:
     """The life of one child; returns its exit code."""
     try:
         with (Path(task["folder"]) / f"{number}.jsonl").open("w") as journal:
-            Racer(number, task["database_url"], journal).run(until)
+            alone, until = start + task["alone_s"], start + task["seconds"]
+            Racer(number, task["database_url"], journal).run(alone, alone + GAP_S, until)
     except BaseException:  # noqa: BLE001  a child must not go on as its parent
         traceback.print_exc()
         return 1
@@ -226,17 +243,17 @@ def race(number: int, task: dict[str, Any], until: float) -> int:
 
 
 def main() -> None:
-    """Reads one JSON task: database_url, processes, seconds, folder. Says "ready" before the start, and ends when all have."""
+    """Reads one JSON task: database_url, processes, alone_s, seconds, folder. Says "ready" when it starts them."""
     configure_mappers()
     task = json.loads(sys.stdin.readline())
     sys.stdout.write("ready\n")
     sys.stdout.flush()
-    until = time.monotonic() + task["seconds"]
+    start = time.monotonic()
     children = []
     for number in range(task["processes"]):
         child = os.fork()
         if child == 0:
-            os._exit(race(number, task, until))
+            os._exit(race(number, task, start))
         children.append(child)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     sys.stdout.write(json.dumps(codes) + "\n")

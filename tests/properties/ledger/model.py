@@ -26,8 +26,8 @@ Refusals = set[type[LedgerError]]
 
 
 def natural(leg: Leg) -> int:
-    """By how much a leg changes the balance of its account. Here, only what providers owe us grows by debits."""
-    grows = "debit" if ":clearing:" in leg.account else "credit"
+    """By how much a leg changes the balance of its account. Here, what providers and clients owe us grows by debits."""
+    grows = "debit" if ":clearing:" in leg.account or ":receivable:" in leg.account else "credit"
     return leg.money.amount_minor if leg.side == grows else -leg.money.amount_minor
 
 

@@ -93,10 +93,11 @@ class LedgerMachine(RuleBasedStateMachine):
         with unit_of_work(session, ACTOR):
             self.clients = [add_client(session) for _ in range(4)]
             self.wallets = {(n, c): chart.client_wallet(self.clients[n], c) for n in range(4) for c in CURRENCIES}
+            self.owed = {(n, c): chart.client_receivable(self.clients[n], c) for n in range(4) for c in CURRENCIES}
             house = [make(c) for c in CURRENCIES for make in (clearing, payouts, chart.fx_position, chart.fx_spread)]
-            chart.open_accounts(session, *self.wallets.values(), *house)
+            chart.open_accounts(session, *self.wallets.values(), *self.owed.values(), *house)
             rates.record(session, [rates.Observation("ecb", "EUR", "USD", Decimal(rate).scaleb(-4), now())])
-        self.accounts = [*self.wallets.values(), *house]
+        self.accounts = [*self.wallets.values(), *self.owed.values(), *house]
         self.model.guarded |= {account.code for account in self.accounts if not account.may_go_negative}
         # What earlier runs have left in the house's accounts: before this run's day, and by conversions, which are of today.
         change = func.sum(Entry.credit - Entry.debit) * Account.side
@@ -210,6 +211,20 @@ class LedgerMachine(RuleBasedStateMachine):
         post = self.payment(giver, (giver + by) % 4, currency, amount, self.moment(at), many=many)
         return post if self.do(post, connection) else multiple()
 
+    @rule(
+        target=posts, connection=CONNECTION, client=CLIENT, currency=CURRENCY, amount=AMOUNT, at=MOMENT, many=MANY,
+        is_repaid=st.booleans(),
+    )  # fmt: skip
+    def charge_back(
+        self, connection: int, client: int, currency: str, amount: int, at: int, many: bool, is_repaid: bool
+    ) -> Any:
+        """What a client owes us, or repays from the wallet: an account that grows by debits and does not go below zero."""
+        owed, money = self.owed[client, currency], Money(amount, currency)
+        other = self.wallets[client, currency] if is_repaid else clearing(currency)
+        legs = (credit(owed, money), debit(other, money)) if is_repaid else (debit(owed, money), credit(other, money))
+        post = Post(self.key(), legs, self.moment(at), many)
+        return post if self.do(post, connection) else multiple()
+
     @rule(target=posts, connection=CONNECTION, client=CLIENT, amount=AMOUNT, rate=st.integers(50, 150), at=MOMENT)
     def convert_by_legs(self, connection: int, client: int, amount: int, rate: int, at: int) -> Any:
         dollars, euros = Money(amount, "USD"), Money(max(1, amount * rate // 100), "EUR")
@@ -251,12 +266,15 @@ class LedgerMachine(RuleBasedStateMachine):
         made = [self.payment(giver, (giver + by) % 4, c, amount, self.moment(at)) for giver, by, c, amount, at in moves]
         self.do(PostMany(tuple(made)), connection)
 
-    @rule(connection=CONNECTION, known=st.lists(posts, max_size=2), amount=AMOUNT, at=MOMENT, is_other=st.booleans())
-    def post_many_with_known_ones(self, connection: int, known: list[Post], amount: int, at: int, is_other: bool) -> None:
+    @rule(
+        connection=CONNECTION, known=st.lists(posts, max_size=2), amount=AMOUNT, at=MOMENT,
+        other=st.sampled_from(["", "known", "twin"]),
+    )  # fmt: skip
+    def post_many_with_known_ones(self, connection: int, known: list[Post], amount: int, at: int, other: str) -> None:
         """Among new ones, some that were posted before, and one that stands there twice; or one of them with other content."""
-        new = self.deposit_of(0, "USD", amount, self.moment(at))
-        twin = grown(new) if is_other and not known else new
-        known = [grown(one) if is_other else one for one in known]
+        new = self.deposit_of(0, "USD", amount, max(self.moment(at), self.model.closed_through))
+        twin = grown(new) if other == "twin" else new
+        known = [grown(one) if other == "known" else one for one in known]
         self.do(PostMany((new, *known, twin)), connection)
 
     @rule(connection=CONNECTION, one=posts, at=MOMENT, is_doubled=st.booleans())
@@ -332,8 +350,16 @@ class LedgerMachine(RuleBasedStateMachine):
         self.do_both(Capture(hold_id, self.capture_of(place, part, at)), End(hold_id, outcome))
 
     def capture_of(self, place: Place, part: int, at: int) -> Post:
+        """To the provider for the most part, and sometimes to another client, whose account may be locked before or after."""
         money = Money(max(1, place.amount * part // 100), place.account.currency)
-        return Post(self.key(), (debit(place.account, money), credit(payouts(money.currency), money)), self.moment(at))
+        others = [wallet for wallet in self.wallets.values() if wallet.currency == money.currency and wallet != place.account]
+        to = [payouts(money.currency), payouts(money.currency), *others][at % 5]
+        return Post(self.key(), (debit(place.account, money), credit(to, money)), self.moment(at))
+
+    @rule(place=placed, part=st.integers(1, 110), at=MOMENT, payer=CLIENT, amount=AMOUNT)
+    def capture_and_pay(self, place: Place, part: int, at: int, payer: int, amount: int) -> None:
+        capture = Capture(self.model.holds[place.key].id, self.capture_of(place, part, at))
+        self.do_both(capture, self.payment(payer, (payer + 1) % 4, place.account.currency, amount, self.moment(at)))
 
     # ── two different ones at once ──────────────────────────────────────────────────────────────────────────────────────
 
