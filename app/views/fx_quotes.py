@@ -25,7 +25,7 @@ from app.views.guarded import DeskPage
 
 PAGE_SIZE = 50
 CHUNK = 1000
-STATES = {"open": _l("Open"), "converted": _l("Converted"), "expired": _l("Expired")}
+STATES = {"open": _l("Offer stands"), "converted": _l("Converted"), "expired": _l("Expired")}
 
 
 class FXQuoteView(DeskPage):

@@ -19,6 +19,7 @@ QUEUES: dict[str, tuple[str, str]] = {
     "Withdrawals": ("Withdrawals", "SELECT count(*) FROM withdrawal WHERE state = 'requested'"),
     "Ledger requests": ("Ledger requests", "SELECT count(*) FROM ledger_request WHERE status = 'proposed'"),
     "Exchange rates": ("Exchange rates", "SELECT count(*) FROM fx_rate_proposal WHERE status = 'proposed'"),
+    "Bank statements": ("Bank statements", "SELECT count(*) FROM external_line WHERE matched_at IS NULL"),
     "Proofs": ("Proofs", "SELECT count(*) FROM alert WHERE closed_at IS NULL AND acknowledged_at IS NULL"),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL"),
