@@ -57,6 +57,7 @@ DECLARE
     v_legs integer := cardinality(p_accounts);
     v_id uuid;
     v_account record;
+    v_setting text;
 BEGIN
     IF v_legs > 200 THEN
         RAISE EXCEPTION 'a transaction has 200 legs at most' USING ERRCODE = 'LG010';
@@ -83,7 +84,7 @@ BEGIN
     END IF;
 
     -- The update takes the account's lock and is judged by CHECK sufficient_funds.
-    PERFORM set_config('ledger.posting', pg_current_xact_id()::text, true);
+    v_setting := set_config('ledger.posting', 'at work', true);
     FOR i IN 1 .. v_legs LOOP
         IF p_accounts[i] <= p_accounts[i - 1] COLLATE "C" THEN
             RAISE EXCEPTION 'legs are not in the order of their accounts, or name one twice' USING ERRCODE = 'LG001';
@@ -106,7 +107,7 @@ BEGIN
                 CASE WHEN p_effective_at >= v_account.effective_through THEN 0
                      WHEN p_effective_at >= v_account.effective_through - interval '5 minutes' THEN 1 ELSE 2 END);
     END LOOP;
-    PERFORM set_config('ledger.posting', '', true);
+    v_setting := set_config('ledger.posting', '', true);
     RETURN v_id;
 END $$;
 
@@ -127,6 +128,7 @@ DECLARE
     v_locked record;       -- per account, parallel arrays: its counters before
     v_unusable record;
     v_total record;
+    v_setting text;
 BEGIN
     IF EXISTS (SELECT FROM unnest(p_postings) AS l(posting) GROUP BY l.posting HAVING count(*) > 200) THEN
         RAISE EXCEPTION 'a transaction has 200 legs at most' USING ERRCODE = 'LG010';
@@ -205,7 +207,7 @@ BEGIN
     END IF;
 
     -- 4. The entries, each with its account's counters as they stand after it.
-    PERFORM set_config('ledger.posting', pg_current_xact_id()::text, true);
+    v_setting := set_config('ledger.posting', 'at work', true);
     INSERT INTO ledger.entry (txn_id, account_id, currency, effective_at, debit, credit,
                               account_version, debits_after, credits_after, lateness)
     SELECT v_new[l.posting], l.id, l.currency, l.effective_at, l.debit, l.credit, l.version, l.debits, l.credits,
@@ -221,7 +223,7 @@ BEGIN
                    AS a(id, account, debits, credits, version, effective_through) USING (account)
              WHERE v_ids[l.posting] = v_new[l.posting]
             WINDOW so_far AS (PARTITION BY a.id ORDER BY l.posting ROWS UNBOUNDED PRECEDING)) AS l;
-    PERFORM set_config('ledger.posting', '', true);
+    v_setting := set_config('ledger.posting', '', true);
 
     -- 5. The accounts' counters, judged by CHECK sufficient_funds.
     FOR v_total IN

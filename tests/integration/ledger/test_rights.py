@@ -44,7 +44,7 @@ def test_the_application_opens_accounts_with_nothing_in_them(book, column):
         "ledger.refuse_other_request(NULL, 'k', NULL, '{}', '{}', '{}', '{}')",
         "ledger.refuse_account('a', 'USD')",
         "ledger.refuse_change()",
-        "ledger.refuse_late_entry()",
+        "ledger.refuse_stray_entry()",
         "ledger.refuse_unbalanced()",
     ],
 )
@@ -114,6 +114,38 @@ _LATE = (
     " SELECT a.id, 100, t.id, t.effective_at, {side}, 1, 1, 'USD' FROM ledger.txn t, ledger.account a"
     " WHERE t.kind = 'test' AND a.code = 'psp:stripe:clearing:USD' LIMIT 1"
 )
+
+
+_STRAY = (
+    "WITH header AS (INSERT INTO ledger.txn (idempotency_key, kind, effective_at, actor)"
+    " VALUES ('stray', 'stray', now(), 'owner') RETURNING id)"
+    " SELECT id FROM header"
+)
+
+
+@pytest.mark.parametrize(
+    ("account", "currency", "debit", "credit", "sqlstate"),
+    [
+        ("client:1:wallet:USD", "EUR", 1, 0, "LG008"),
+        ("nobody", "USD", 1, 0, "LG008"),
+        ("client:1:wallet:USD", "USD", 0, 0, "LG001"),
+        ("client:1:wallet:USD", "USD", 1, 1, "LG001"),
+        ("client:1:wallet:USD", "USD", -1, 0, "LG001"),
+    ],
+)
+def test_no_stray_leg_past_the_functions(posted, account, currency, debit, credit, sqlstate):
+    """Foreign keys of entries are declared only; what they would refuse is refused all the same."""
+    with posted.owner_session() as session:
+        txn_id = session.scalar(text(_STRAY))
+        known = session.scalar(text("SELECT id FROM ledger.account WHERE code = :code"), {"code": account}) or 404
+        assert (
+            _refused(
+                session,
+                "INSERT INTO ledger.entry (account_id, account_version, txn_id, effective_at, debit, credit, debits_after,"
+                f" credits_after, currency) VALUES ({known}, 100, '{txn_id}', now(), {debit}, {credit}, 1, 1, '{currency}')",
+            )
+            == sqlstate
+        )
 
 
 def test_no_leg_joins_a_finished_transaction(posted):
