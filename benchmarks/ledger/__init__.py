@@ -21,7 +21,7 @@ from benchmarks.servers import BenchDatabase, database
 
 FOLDER = Path(__file__).parent
 CONNECTIONS = (1, 8, 32)
-ROUNDS, ROUND_SECONDS = 5, 4
+ROUNDS, ROUND_SECONDS = 5, 3
 #: Entries in the books that are read and proved.
 SIZES = (10_000, 1_000_000, 20_000_000)
 READS = 200
