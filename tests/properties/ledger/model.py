@@ -20,6 +20,7 @@ from app.core.money import Money
 from app.ledger import chart, close, errors, fx, holds, posting
 from app.ledger.errors import LedgerError
 from app.ledger.posting import Leg, Posting
+from app.models.ledger import Transaction
 
 ACTOR = Actor.system("machine")
 Refusals = set[type[LedgerError]]
@@ -116,6 +117,15 @@ class Model:
             self.reversed.add(content.reverses)
 
 
+class Otherwise(Exception):
+    """The answer is not the one that the model expects after the operations so far."""
+
+
+def expect(is_so: bool) -> None:
+    if not is_so:
+        raise Otherwise
+
+
 class Operation(Protocol):
     def ask(self, session: Session) -> Any:
         """Ask the database, inside a unit of work."""
@@ -124,7 +134,7 @@ class Operation(Protocol):
         """The errors that are right; none when it must succeed."""
 
     def apply(self, model: Model, answer: Any) -> None:
-        """Check the answer, and change the model."""
+        """Check the answer (Otherwise), and change the model."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,7 @@ class Post:
 
     def apply(self, model: Model, answer: UUID) -> None:
         if self.key in model.txns:
-            assert answer == model.txns[self.key][0]
+            expect(answer == model.txns[self.key][0])
         else:
             model.write(self.key, answer, self.content, self.at)
 
@@ -185,7 +195,7 @@ class PostMany:
         new = self.new(model)
         for post, txn_id in zip(self.posts, answer, strict=True):
             if post.key in model.txns:
-                assert model.txns[post.key][0] == txn_id
+                expect(model.txns[post.key][0] == txn_id)
             else:
                 model.write(post.key, txn_id, post.content, new[post.key].at)
 
@@ -212,24 +222,25 @@ class Reverse:
 
 @dataclass(frozen=True)
 class Convert:
-    """Carry out a quote; the legs are those of the recipe in docs/ledger.md."""
+    """Carry out a quote; the legs are those of the recipe in docs/ledger.md, the moment is the ledger's own."""
 
     public_id: UUID
     client_id: int
     legs: tuple[Leg, ...]
-    at: datetime
 
-    def as_post(self) -> Post:
-        return Post(f"conversion:{self.public_id}", self.legs, self.at, kind="conversion")
+    def as_post(self, at: datetime) -> Post:
+        return Post(f"conversion:{self.public_id}", self.legs, at, kind="conversion")
 
-    def ask(self, session: Session) -> UUID:
-        return fx.convert(session, quote_public_id=self.public_id, client_id=self.client_id, actor=ACTOR).txn_id
+    def ask(self, session: Session) -> tuple[UUID, datetime]:
+        done = fx.convert(session, quote_public_id=self.public_id, client_id=self.client_id, actor=ACTOR)
+        return done.txn_id, session.get_one(Transaction, done.txn_id).effective_at
 
     def refusals(self, model: Model) -> Refusals:
-        return self.as_post().refusals(model)
+        return self.as_post(datetime.now(UTC)).refusals(model)
 
-    def apply(self, model: Model, answer: UUID) -> None:
-        self.as_post().apply(model, answer)
+    def apply(self, model: Model, answer: tuple[UUID, datetime]) -> None:
+        txn_id, at = answer
+        self.as_post(at).apply(model, txn_id)
 
 
 @dataclass(frozen=True)
@@ -264,7 +275,7 @@ class Place:
 
     def apply(self, model: Model, answer: UUID) -> None:
         if self.key in model.holds:
-            assert answer == model.holds[self.key].id
+            expect(answer == model.holds[self.key].id)
             return
         model.holds[self.key] = Held(answer, self.account.code, self.amount, self.is_due)
         model.held[self.account.code] += self.amount
@@ -318,7 +329,7 @@ class End:
 
     def apply(self, model: Model, answer: bool) -> None:
         hold = model.hold(self.hold_id)
-        assert answer is not bool(hold.ended)
+        expect(answer is not bool(hold.ended))
         if not hold.ended:
             hold.ended = self.outcome
             model.held[hold.account] -= hold.amount

@@ -7,6 +7,7 @@ steps at once, the outcomes must be those of one order or the other.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -51,6 +52,7 @@ from tests.properties.ledger.model import (
     End,
     Model,
     Operation,
+    Otherwise,
     Place,
     Post,
     PostMany,
@@ -63,6 +65,7 @@ FIRST_DAY = datetime(2010, 1, 1, tzinfo=UTC)
 CURRENCIES = ("USD", "EUR")
 CONNECTIONS = 3
 SPREAD_BP = 50
+INSTANT = timedelta(microseconds=1)
 
 CONNECTION = st.integers(0, CONNECTIONS - 1)
 CLIENT = st.integers(0, 3)
@@ -89,6 +92,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.day = FIRST_DAY + timedelta(days=self.number)
         self.sessions = [type(self).open_session() for _ in range(CONNECTIONS)]
         self.model = Model()
+        self.choose = random.Random(rate)
         session = self.sessions[0]
         with unit_of_work(session, ACTOR):
             self.clients = [add_client(session) for _ in range(4)]
@@ -102,10 +106,11 @@ class LedgerMachine(RuleBasedStateMachine):
         # What earlier runs have left in the house's accounts: before this run's day, and by conversions, which are of today.
         change = func.sum(Entry.credit - Entry.debit) * Account.side
         is_later = Entry.effective_at >= self.day
+        self.start = now()
         for code, later, left in session.execute(
             select(Account.code, is_later, change).join(Entry.account).group_by(Account.code, Account.side, is_later)
         ):
-            self.model.changes[code].append((now() if later else FIRST_DAY, int(left)))
+            self.model.changes[code].append((self.start if later else FIRST_DAY, int(left)))
         self.model.closed_through = session.scalar(select(func.max(PeriodClose.closed_through))) or FIRST_DAY
         self.transactions = session.scalar(select(func.count()).select_from(Transaction)) or 0
         session.rollback()
@@ -175,7 +180,10 @@ class LedgerMachine(RuleBasedStateMachine):
             elif refusals:
                 return None
             else:
-                operation.apply(after, outcome)
+                try:
+                    operation.apply(after, outcome)
+                except Otherwise:
+                    return None
         return after
 
     def dump(self) -> Any:
@@ -254,12 +262,11 @@ class LedgerMachine(RuleBasedStateMachine):
             debit(chart.fx_position(bought), Money(got, bought)),
             credit(self.wallets[client, bought], Money(got, bought)),
         )
-        # The moment is the ledger's own. The model needs only that it is later than all of this run's.
-        operation = Convert(quote.public_id, self.clients[client], legs, now())
+        operation = Convert(quote.public_id, self.clients[client], legs)
         if not self.both_or_one(operation, 0, is_doubled):
             return multiple()
         assert self.do(operation, 1), "a conversion is answered as the first time"
-        return operation.as_post()
+        return operation.as_post(now())
 
     @rule(connection=CONNECTION, moves=st.lists(st.tuples(CLIENT, st.integers(1, 3), CURRENCY, AMOUNT, MOMENT), max_size=5))
     def pay_many(self, connection: int, moves: list[tuple[int, int, str, int, int]]) -> None:
@@ -393,7 +400,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def close_and_post(self, client: int, currency: str, amount: int, second: int, many: bool) -> None:
         """Into the period that is being closed: it is in its books, or refused."""
         end = self.moment(second)
-        self.do_both(ClosePeriod(end), self.deposit_of(client, currency, amount, end - timedelta(microseconds=1), many=many))
+        self.do_both(ClosePeriod(end), self.deposit_of(client, currency, amount, end - INSTANT, many=many))
 
     @precondition(lambda self: len(self.model.closed) < 3)
     @rule(client=CLIENT, currency=CURRENCY, amount=AMOUNT, at=MOMENT, many=MANY)
@@ -408,7 +415,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def close_period(self, connection: int, second: int, client: int, currency: str, amount: int, many: bool) -> None:
         """Forward, or back to where it was closed before, which opens nothing."""
         assert self.do(ClosePeriod(self.moment(second)), connection)
-        last = self.model.closed_through - timedelta(microseconds=1)
+        last = self.model.closed_through - INSTANT
         assert not self.do(self.deposit_of(client, currency, amount, last, many=many), connection)
         if self.wallets[client, currency].code not in self.model.closed:
             assert self.do(self.deposit_of(client, currency, amount, self.model.closed_through, many=many), connection)
@@ -448,6 +455,8 @@ class LedgerMachine(RuleBasedStateMachine):
             accounts = {account.code: account for account in session.scalars(select(Account))}
             transactions = session.scalar(select(func.count()).select_from(Transaction))
             sums = session.execute(text("SELECT sum(debits - credits) FROM ledger.account GROUP BY currency")).scalars().all()
+            for account, at in self.places():
+                assert queries.balance_as_of(session, account, at).amount_minor == self.model.balance(account.code, at)
         assert broken == []
         assert set(sums) <= {0}
         assert transactions == self.transactions + len(self.model.txns)
@@ -456,6 +465,19 @@ class LedgerMachine(RuleBasedStateMachine):
             assert (account.balance, account.held) == (model.balance(code), model.held[code]), code
             assert account.available == (model.free(code) if code in model.guarded else None), code
             assert (account.closed_at is not None) == (code in model.closed), code
+
+    def places(self) -> list[tuple[chart.AccountSpec, datetime]]:
+        """Some accounts, each with some moments just before, at and after which something of it is effective."""
+        own = {
+            account: [at for at, _ in self.model.changes[account.code] if at not in {FIRST_DAY, self.start}]
+            for account in self.choose.sample(self.accounts, 6)
+        }
+        return [
+            (account, self.choose.choice(moments) + self.choose.randint(-1, 1) * INSTANT)
+            for account, moments in own.items()
+            if moments
+            for _ in range(3)
+        ]
 
     @rule(connection=CONNECTION, seconds=st.lists(MOMENT, min_size=1, max_size=3), client=CLIENT, currency=CURRENCY)
     def read_back(self, connection: int, seconds: list[int], client: int, currency: str) -> None:
