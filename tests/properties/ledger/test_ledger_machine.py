@@ -11,6 +11,7 @@ import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -56,6 +57,7 @@ from tests.properties.ledger.model import (
     Place,
     Post,
     PostMany,
+    Raw,
     Reverse,
     mirrored,
 )
@@ -275,12 +277,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(
         connection=CONNECTION, known=st.lists(posts, max_size=2), amount=AMOUNT, at=MOMENT,
-        other=st.sampled_from(["", "known", "twin"]),
+        other=st.sampled_from(["", "known", "twin", "kind"]),
     )  # fmt: skip
     def post_many_with_known_ones(self, connection: int, known: list[Post], amount: int, at: int, other: str) -> None:
         """Among new ones, some that were posted before, and one that stands there twice; or one of them with other content."""
         new = self.deposit_of(0, "USD", amount, max(self.moment(at), self.model.closed_through))
-        twin = grown(new) if other == "twin" else new
+        twin = {"twin": grown(new), "kind": replace(new, kind="another")}.get(other, new)
         known = [grown(one) if other == "known" else one for one in known]
         self.do(PostMany((new, *known, twin)), connection)
 
@@ -297,12 +299,23 @@ class LedgerMachine(RuleBasedStateMachine):
             self.do(Reverse(self.key(), undone, mirrored(one.legs), self.moment(at)))
             self.do(undo)  # still the answer of the first time
 
+    @rule(connection=CONNECTION, one=posts, at=MOMENT, many=MANY)
+    def reverse_something_else(self, connection: int, one: Post, at: int, many: bool) -> None:
+        """What calls itself a reversal and is none, is refused when the unit of work ends."""
+        undo = Post(self.key(), mirrored(one.legs), self.moment(at), many, "reversal", self.model.txns[one.key][0])
+        for wrong in (grown(undo), turned(undo)):
+            assert not self.do(wrong, connection)
+
+    @rule(connection=CONNECTION, client=CLIENT, currency=CURRENCY, amount=AMOUNT, at=MOMENT)
+    def post_unbalanced(self, connection: int, client: int, currency: str, amount: int, at: int) -> None:
+        assert not self.do(Raw(self.deposit_of(client, currency, amount, self.moment(at))), connection)
+
     @rule(connection=CONNECTION, one=posts, many=MANY, at=MOMENT, is_doubled=st.booleans())
     def replay(self, connection: int, one: Post, many: bool, at: int, is_doubled: bool) -> None:
         """The same through either function, at any moment, even of a closed period; and never with other content."""
-        again = Post(one.key, one.legs[::-1], self.moment(at), many, one.kind, one.reverses)
+        again = replace(one, legs=one.legs[::-1], at=self.moment(at), many=many)
         assert self.both_or_one(again, connection, is_doubled)
-        for other in (grown(again), Post(one.key, one.legs, again.at, not many, "another"), turned(again)):
+        for other in (grown(again), replace(again, many=not many, kind="another"), turned(again)):
             assert not self.do(other, connection)
 
     # ── holds ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -382,7 +395,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def two_under_one_key(self, client: int, currency: str, amount: int, more: int, at: int, many: tuple[bool, bool]) -> None:
         one = self.deposit_of(client, currency, amount, self.moment(at), many=many[0])
         other = grown(one) if more else one
-        self.do_both(one, Post(other.key, other.legs, other.at, many[1]))
+        self.do_both(one, replace(other, many=many[1]))
 
     @rule(client=CLIENT, currency=CURRENCY, amounts=st.tuples(AMOUNT, AMOUNT), at=MOMENT)
     def hold_and_pay(self, client: int, currency: str, amounts: tuple[int, int], at: int) -> None:
@@ -512,12 +525,12 @@ def payouts(currency: str) -> chart.AccountSpec:
 def grown(post: Post) -> Post:
     """The same with twice as much on each leg."""
     legs = tuple(Leg(leg.account, leg.money + leg.money, leg.side) for leg in post.legs)
-    return Post(post.key, legs, post.at, post.many, post.kind, post.reverses)
+    return replace(post, legs=legs)
 
 
 def turned(post: Post) -> Post:
     """The same the other way round."""
-    return Post(post.key, mirrored(post.legs), post.at, post.many, post.kind, post.reverses)
+    return replace(post, legs=mirrored(post.legs))
 
 
 def add_client(session: Session) -> int:
