@@ -242,7 +242,9 @@ def test_a_moment_that_cannot_be_is_refused(open_books, door, case):
 
 
 @pytest.mark.parametrize("door", DOORS)
-@pytest.mark.parametrize("at", [datetime(1970, 1, 1, tzinfo=UTC), datetime(2005, 1, 1, tzinfo=UTC), now()], ids=["1970", "2005", "now"])
+@pytest.mark.parametrize(
+    "at", [datetime(1970, 1, 1, tzinfo=UTC), datetime(2005, 1, 1, tzinfo=UTC), now()], ids=["1970", "2005", "now"]
+)
 def test_the_moments_of_markets_and_servers_are_taken(open_books, door, at):
     knock(door, open_books, lambda b: b.one(effective_at=at))
     assert at in open_books.session.scalars(select(Transaction.effective_at)).all()
