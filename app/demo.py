@@ -21,9 +21,10 @@ from app.core.clock import now
 from app.core.errors import N_, Forbidden
 from app.core.money import Money
 from app.core.uow import unit_of_work
-from app.ledger import chart, posting
+from app.ledger import chart, ecb, posting, proposals
 from app.metatrader import accounts
 from app.models.clients import Client
+from app.models.fx import FXRate
 from app.models.metatrader import Product, Server, TradingAccount
 from app.partners import attribution, links
 from app.payments import funding, transfers
@@ -58,6 +59,9 @@ CLIENTS = (
 #: The house's money at the start, in minor units of USD: its own, and what it keeps with the clients' money so that it covers
 #: what they win between two transfers.
 OWN_CAPITAL, BUFFER = 25_000_000, 5_000_000
+
+#: As the ECB publishes them; other pairs cross through the euro.
+MANUAL_RATES = (("EUR", "USD"), ("EUR", "GBP"))
 
 LINK_CODE = "WELCOME"
 
@@ -110,6 +114,7 @@ def load(settings: Settings, progress: Callable[[int, int], None] | None = None)
             load_staff,
             lambda: load_house(session, settings),
             lambda: load_capital(session, settings.client_bank),
+            lambda: load_rates(session),
             lambda: load_partner(session),
             lambda: load_clients(session, settings.client_bank),
             lambda: fund_accounts(session),
@@ -193,6 +198,26 @@ def load_capital(session: Session, bank: str) -> None:
                 for account, minor in ((own, OWN_CAPITAL), (clients, BUFFER))
             ],
         )
+
+
+def load_rates(session: Session) -> None:
+    """The newest reference rates, made to count today by two people: without a network they would be too old to convert by.
+
+    Before they are old themselves, the deals of the simulated server have brought younger ones.
+    """
+    from app.extensions import appbuilder
+
+    proposer, decider = (Actor.staff(appbuilder.sm.find_user(name).id) for name in ("finance", "finance2"))
+    ecb.load_history(session)
+    for base, quote in MANUAL_RATES:
+        newest = session.scalar(
+            select(FXRate.rate).where(FXRate.base == base, FXRate.quote == quote).order_by(FXRate.observed_at.desc()).limit(1)
+        )
+        if newest is not None:
+            proposal = proposals.propose_rate(
+                session, base=base, quote=quote, rate=newest, reason="Reference rate for the demo", actor=proposer
+            )
+            proposals.approve_rate(session, proposal.id, actor=decider)
 
 
 def load_partner(session: Session) -> None:
