@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from psycopg.pq import TransactionStatus
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.exc import OperationalError
@@ -86,6 +87,9 @@ def session(_rollback_engine: Engine) -> Iterator[Session]:
         outer = connection.begin()
         with Session(connection, join_transaction_mode="create_savepoint") as session:
             yield session
+            # A rollback would skip the deferred triggers of what the test has not committed.
+            if connection.connection.driver_connection.info.transaction_status == TransactionStatus.INTRANS:
+                session.execute(text("SET CONSTRAINTS ALL IMMEDIATE"))
             session.rollback()
         if outer.is_active:
             try:

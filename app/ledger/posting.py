@@ -171,6 +171,8 @@ def leg_arrays(legs: Sequence[Leg]) -> dict[str, list[Any]]:
         raise TooManyLegs()
     balance: Counter[str] = Counter()
     for leg in legs:
+        if leg.side not in ("debit", "credit"):
+            raise ValueError(f"a leg is a debit or a credit, not {leg.side!r}")
         if leg.money.amount_minor <= 0:
             raise InvalidPosting()
         balance[leg.money.currency] += leg.money.amount_minor if leg.side == "debit" else -leg.money.amount_minor

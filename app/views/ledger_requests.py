@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from werkzeug.datastructures import MultiDict
 
 from app.core.errors import N_, AppError, InvalidInput, NotFound
-from app.core.uow import unit_of_work
+from app.core.uow import retried, unit_of_work
 from app.extensions import db
 from app.ledger import approvals, period_review, requests
 from app.ledger.requests import Decided, Evidence, Proposed
@@ -272,7 +272,7 @@ class LedgerRequestPage(DeskPage):
     @has_access
     @permission_name("decide")
     def approve(self, pk: int) -> ResponseReturnValue:
-        return self._decide(pk, lambda: requests.approve(db.session(), pk, staff_actor()))
+        return self._decide(pk, lambda: retried(lambda: requests.approve(db.session(), pk, staff_actor())))
 
     @expose("/<int:pk>/reject", methods=["POST"])
     @has_access

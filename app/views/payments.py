@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from app.core.errors import AppError
 from app.core.money import Money
+from app.core.uow import retried
 from app.extensions import db
 from app.ledger import chart, queries
 from app.models.payments import Callback, Deposit, Transfer, Withdrawal
@@ -66,7 +67,9 @@ class WithdrawalQueue(DeskPage):
     @permission_name("decide")
     def approve(self, withdrawal_id: int) -> ResponseReturnValue:
         try:
-            done = withdrawals.approve_withdrawal(db.session(), withdrawal_id, staff_actor(), client_bank=_client_bank())
+            done = retried(
+                lambda: withdrawals.approve_withdrawal(db.session(), withdrawal_id, staff_actor(), client_bank=_client_bank())
+            )
             flash(
                 gettext(
                     "Approved: %(amount)s are on their way to the client.", amount=str(Money(done.amount_minor, done.currency))

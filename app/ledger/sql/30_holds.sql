@@ -58,6 +58,10 @@ BEGIN
         RAISE EXCEPTION 'no hold %', p_hold USING ERRCODE = 'LG011';
     END IF;
 
+    -- The closed periods before the accounts, as plain postings read them: a close that comes between would wait for us, and
+    -- we for it.
+    PERFORM FROM ledger.period_close c WHERE c.closed_through > p_effective_at;
+
     -- All accounts in the order of their codes, as plain postings lock them: the held account need not be the first.
     PERFORM FROM (SELECT FROM ledger.account a
                    WHERE a.code = ANY (p_accounts) OR a.id = v_hold.account_id ORDER BY a.code COLLATE "C" FOR NO KEY UPDATE) AS a;
