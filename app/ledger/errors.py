@@ -352,8 +352,6 @@ _CONSTRAINTS: dict[str, type[AppError]] = {
     "uq_txn_reverses": AlreadyReversed,
     "fk_txn_reverses": UnknownTransaction,
     "uq_entry_txn_id_account_id": AccountTwice,
-    "ck_entry_one_side": InvalidPosting,
-    "ck_txn_idempotency_key": UnusableText,
     "ck_hold_idempotency_key": UnusableText,
     "ck_hold_positive": InvalidPosting,
     "ck_period_close_past": PeriodNotOver,

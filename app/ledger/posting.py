@@ -22,10 +22,17 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
-from app.core.errors import N_
 from app.core.money import Money
 from app.ledger.chart import AccountSpec
-from app.ledger.errors import InvalidPosting, TooManyLegs, UnbalancedTransaction, UnknownTransaction, typed_errors
+from app.ledger.errors import (
+    AccountTwice,
+    InvalidPosting,
+    TooManyLegs,
+    UnbalancedTransaction,
+    UnknownTransaction,
+    UnusableText,
+    typed_errors,
+)
 from app.models.ledger import Account, Entry, Transaction
 
 MAX_LEGS = 200
@@ -177,7 +184,7 @@ def leg_arrays(legs: Sequence[Leg]) -> dict[str, list[Any]]:
             raise InvalidPosting()
         balance[leg.money.currency] += leg.money.amount_minor if leg.side == "debit" else -leg.money.amount_minor
     if len({leg.account for leg in legs}) < len(legs):
-        raise InvalidPosting(message=N_("One account is named twice in this movement. Nothing was posted."))
+        raise AccountTwice()
     if len(legs) < 2 or any(balance.values()):
         raise UnbalancedTransaction()
     legs = sorted(legs, key=lambda leg: leg.account)
@@ -190,13 +197,9 @@ def leg_arrays(legs: Sequence[Leg]) -> dict[str, list[Any]]:
 
 
 def check_name(value: str, *, longest: int) -> str:
-    """The key or kind, if it is printable and of a length the database keeps. Raises InvalidPosting otherwise."""
-    if not value:
-        raise InvalidPosting(message=N_("The name of this movement is empty. Nothing was posted."))
-    if len(value) > longest:
-        raise InvalidPosting(message=N_("The name of this movement is too long. Nothing was posted."))
-    if not value.isprintable():
-        raise InvalidPosting(message=N_("The name of this movement has characters that cannot be kept. Nothing was posted."))
+    """The key or kind, if it is printable and of a length the database keeps. Raises UnusableText otherwise."""
+    if not 1 <= len(value) <= longest or not value.isprintable():
+        raise UnusableText()
     return value
 
 
