@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 from app import ROOT
 
-NAMES = ("ledger",)
+NAMES = ("ledger", "ledger.posting", "ledger.books")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,7 @@ class Run:
 
     def add(self, result: Result) -> None:
         self.results.append(result)
+        self.tell(f"{result.name}: {_figure(result.value)} {result.unit}")
 
     def rounds(self, sides: dict[str, Callable[[], float]], *, rounds: int) -> dict[str, float]:
         """Measure all sides in turn, round by round, so that what disturbs the machine meets them alike. The medians."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,10 @@ from app.server_home import Home
 from config import Settings
 
 
+class BenchFailed(Exception):
+    """A part of a benchmark stopped with an error; its figures would mean nothing."""
+
+
 @dataclass(frozen=True)
 class BenchDatabase:
     """Addresses of one migrated database, as the application, its owner and the superuser; and PostgreSQL's programs."""
@@ -24,6 +29,18 @@ class BenchDatabase:
     owner: str
     superuser: str
     programs: Path
+
+    def psql(self, url: str, script: str) -> None:
+        """Run a script as psql does, outside a transaction. Raises BenchFailed with what the server said."""
+        done = subprocess.run(
+            [self.programs / "psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", url],
+            input=script,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise BenchFailed(done.stderr.strip()[-1000:])
 
 
 @contextmanager

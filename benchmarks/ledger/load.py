@@ -23,7 +23,9 @@ from app.core.clock import now
 from app.core.money import Money
 from app.core.uow import unit_of_work
 from app.ledger import posting
+from benchmarks.servers import BenchFailed
 
+FOLDER = Path(__file__).parent
 FIRST_WALLET, ACCOUNTS = 10_001, 10_000
 BATCH = 100
 SHARDS = 16
@@ -48,10 +50,6 @@ SCRIPTS = {
 }
 
 
-class LoadFailed(Exception):
-    """A load generator stopped with an error; its figure would mean nothing."""
-
-
 def pgbench(programs: Path, url: str, script: str, *, connections: int, seconds: int) -> float:
     """Transfers per second of one of SCRIPTS."""
     with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
@@ -66,7 +64,7 @@ def pgbench(programs: Path, url: str, script: str, *, connections: int, seconds:
         )
     found = re.search(r"tps = ([\d.]+)", done.stdout)
     if done.returncode or found is None:
-        raise LoadFailed(f"{script}: {done.stderr.strip()[-500:]}")
+        raise BenchFailed(f"{script}: {done.stderr.strip()[-500:]}")
     return float(found.group(1))
 
 
