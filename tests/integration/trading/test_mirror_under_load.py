@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 import uuid
 from dataclasses import replace
 from decimal import Decimal
@@ -90,7 +91,10 @@ def test_mirror_transfers_withdrawals_and_booking_at_once(house):
                     amount=Money(1_000 + step, "USD"), key=f"{number}:{step}", actor=SYSTEM,
                 )  # fmt: skip
                 operation_id = made.operation_id
-                commands.send_operation(session, platform, operation_id)
+                # The other mover may have one in flight for the same login: then the resolver sends this one later.
+                deadline = time.monotonic() + 30
+                while commands.send_operation(session, platform, operation_id) == "new" and time.monotonic() < deadline:
+                    time.sleep(0.01)
                 with unit_of_work(session, SYSTEM) as unit:
                     transfers.follow_operation(unit, operation_id)
 

@@ -240,7 +240,7 @@ def test_values_are_rounded_for_readers_and_whole_in_files(finance, office, book
     session.close()
     page = text_of(finance.get("/chart-of-accounts/psp_clearing:isk").text)
     assert "76.92 USD" in page
-    assert "ISK 0.0769230769 ecb" in page
+    assert "ISK 0.07692307692 ecb" in page
     [row] = table(finance.get("/chart-of-accounts/psp_clearing:isk?export=csv"))
     assert row["Value"].startswith("76.92307692307692")
 
