@@ -111,6 +111,22 @@ BEGIN
     RETURN v_id;
 END $$;
 
+-- Move the counters of accounts that the caller has locked, one array element per account. One statement for all of them:
+-- 200 single ones took a third of post_many. Only nested loops, so that it never reads accounts it does not move.
+CREATE OR REPLACE FUNCTION ledger.move_counters(
+    p_accounts text[], p_debits bigint[], p_credits bigint[], p_legs bigint[], p_effective_at timestamptz[]
+) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET enable_hashjoin = off
+SET enable_mergejoin = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    UPDATE ledger.account a
+       SET debits = a.debits + t.debit, credits = a.credits + t.credit, version = a.version + t.legs,
+           available = a.available + (t.credit - t.debit) * a.side,
+           effective_through = greatest(a.effective_through, t.effective_at)
+      FROM unnest(p_accounts, p_debits, p_credits, p_legs, p_effective_at) AS t(account, debit, credit, legs, effective_at)
+     WHERE a.code = t.account;
+END $$;
+
 -- Post several transactions at once, all or none. One array element per transaction, and one per leg of any of them with
 -- the number of its transaction (from 1); a transaction's legs ascend by account code. Returns the ids in the order given,
 -- of earlier times where the same request was posted before. Funds are judged on what all of them do together.
@@ -127,7 +143,6 @@ DECLARE
     v_known record;
     v_locked record;       -- per account, parallel arrays: its counters before
     v_unusable record;
-    v_total record;
     v_setting text;
 BEGIN
     IF EXISTS (SELECT FROM unnest(p_postings) AS l(posting) GROUP BY l.posting HAVING count(*) > 200) THEN
@@ -226,17 +241,11 @@ BEGIN
     v_setting := set_config('ledger.posting', '', true);
 
     -- 5. The accounts' counters, judged by CHECK sufficient_funds.
-    FOR v_total IN
-        SELECT l.account AS code, sum(l.debit)::bigint AS debit, sum(l.credit)::bigint AS credit, count(*) AS legs,
-               max(p_effective_at[l.posting]) AS effective_at
-          FROM unnest(p_postings, p_accounts, p_debits, p_credits) AS l(posting, account, debit, credit)
-         WHERE v_ids[l.posting] = v_new[l.posting] GROUP BY l.account
-    LOOP
-        UPDATE ledger.account a
-           SET debits = a.debits + v_total.debit, credits = a.credits + v_total.credit, version = a.version + v_total.legs,
-               available = a.available + (v_total.credit - v_total.debit) * a.side,
-               effective_through = greatest(a.effective_through, v_total.effective_at)
-         WHERE a.code = v_total.code;
-    END LOOP;
+    PERFORM ledger.move_counters(
+                array_agg(t.account), array_agg(t.debit), array_agg(t.credit), array_agg(t.legs), array_agg(t.effective_at))
+       FROM (SELECT l.account, sum(l.debit)::bigint AS debit, sum(l.credit)::bigint AS credit, count(*) AS legs,
+                    max(p_effective_at[l.posting]) AS effective_at
+               FROM unnest(p_postings, p_accounts, p_debits, p_credits) AS l(posting, account, debit, credit)
+              WHERE v_ids[l.posting] = v_new[l.posting] GROUP BY l.account) AS t;
     RETURN v_ids;
 END $$;

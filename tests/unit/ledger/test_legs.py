@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime
 
+import pytest
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
 from app.core.errors import AppError
 from app.core.money import Money
 from app.ledger import chart, errors
-from app.ledger.posting import Leg, credit, debit, leg_arrays
+from app.ledger.posting import Leg, Posting, credit, debit, leg_arrays, post_many
 
 
 def test_legs_as_the_database_takes_them_in_the_order_of_accounts():
@@ -59,3 +63,13 @@ def test_every_refusal_says_what_is_wrong(error):
     assert error.http_status in {404, 409, 422}
     assert str(error()) == error.message
     assert len({other.code for other in _all(errors.LedgerError)}) == len(list(_all(errors.LedgerError)))
+
+
+def test_a_code_of_two_lines_is_refused_before_it_is_sent():
+    legs = [
+        debit("psp:stripe:clearing:USD", Money(5, "USD")),
+        credit("client:1:wallet:USD\nclient:2:wallet:USD", Money(5, "USD")),
+    ]
+    twice = Posting("key", "deposit", datetime(2026, 11, 27, tzinfo=UTC), Actor.system("test"), legs)
+    with pytest.raises(errors.UnusableText):
+        post_many(Session(), [twice])
