@@ -37,6 +37,20 @@ class ConfigError(StartError):
 
 
 @dataclass(frozen=True)
+class ServerSecrets:
+    """What lets us in to one trading server, its export database, its Kafka topics; and what its web requests prove themselves by."""
+
+    password: str
+    ca_file: str
+    database_url: str = ""
+    kafka: tuple[tuple[str, str], ...] = ()
+    webhook_secret: str = ""
+
+    def __repr__(self) -> str:
+        return "ServerSecrets(…)"
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of one process. Ports of the development helpers follow PORT, so two checkouts can run side by side."""
 
@@ -60,6 +74,7 @@ class Settings:
     stripe_api_base: str
     mt5_password: str
     mt5_ca_file: str
+    mt_secrets: tuple[tuple[str, ServerSecrets], ...]
     reporting_currency: str
     client_bank: str
     extra_currencies: tuple[ExtraCurrency, ...]
@@ -76,6 +91,10 @@ class Settings:
     @property
     def is_production(self) -> bool:
         return self.environment == "production"
+
+    def server_secrets(self, code: str) -> ServerSecrets:
+        """The secrets of a trading server: MT_SECRETS has them by its code, MT5_PASSWORD and MT5_CA_FILE for all others."""
+        return dict(self.mt_secrets).get(code) or ServerSecrets(self.mt5_password, self.mt5_ca_file)
 
     @property
     def rate_limit_url(self) -> str:
@@ -149,6 +168,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         stripe_api_base=env.get("STRIPE_API_BASE", "" if environment == "production" else f"http://{local}:{port + 2}"),
         mt5_password=secret("MT5_PASSWORD"),
         mt5_ca_file=env.get("MT5_CA_FILE", "") or str(var_dir / "simulator" / "ca.pem"),
+        mt_secrets=_server_secrets(env),
         reporting_currency=reporting_currency,
         client_bank=_account_name(env, "CLIENT_BANK", "house"),
         extra_currencies=extra_currencies,
@@ -175,6 +195,30 @@ def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: in
     if not low <= value <= high:
         raise ConfigError(f"{name} is {value}; it must lie between {low} and {high}.")
     return value
+
+
+def _server_secrets(env: Mapping[str, str]) -> tuple[tuple[str, ServerSecrets], ...]:
+    """MT_SECRETS: a JSON object, by server code an object with password, ca_file, database_url, kafka (an object), webhook_secret."""
+    text = env.get("MT_SECRETS", "")
+    if not text:
+        return ()
+    try:
+        by_code = json.loads(text)
+        return tuple(
+            (
+                str(code),
+                ServerSecrets(
+                    password=str(given["password"]),
+                    ca_file=str(given.get("ca_file", "")),
+                    database_url=str(given.get("database_url", "")),
+                    kafka=tuple(sorted((str(name), str(value)) for name, value in given.get("kafka", {}).items())),
+                    webhook_secret=str(given.get("webhook_secret", "")),
+                ),
+            )
+            for code, given in by_code.items()
+        )
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise ConfigError("MT_SECRETS is malformed; docs/configuration.md shows its JSON.") from None
 
 
 def _currencies(env: Mapping[str, str]) -> tuple[tuple[ExtraCurrency, ...], str]:

@@ -7,13 +7,14 @@ from sqlalchemy import create_engine, pool, text
 
 import app.models
 from app.core.orm import Model
+from app.metatrader.months import is_partition
 
 LOCK_KEY = 7_201_00
 
 
 def include_object(thing, name, type_, reflected, compare_to):
-    """Leave out what migrations do not own: Flask-AppBuilder's tables are in the metadata, Alembic's own is not."""
-    return not (type_ == "table" and name == "alembic_version")
+    """Leave out what migrations do not own: Alembic's table, and the months of deals. Flask-AppBuilder's tables are ours."""
+    return not (type_ == "table" and (name == "alembic_version" or is_partition(name)))
 
 
 def run() -> None:

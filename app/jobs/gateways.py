@@ -28,12 +28,13 @@ _connectors: dict[tuple[object, ...], Connector] = {}
 def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: bool = False) -> TradingPlatform:
     """The adapter of a trading server. `fresh` gives one with sessions of its own, as resolving a lost answer demands."""
     server = session.get_one(Server, server_id)
+    secrets = settings.server_secrets(server.code)
     if fresh:
-        return connect(server, password=settings.mt5_password, ca_file=settings.mt5_ca_file)
+        return connect(server, password=secrets.password, ca_file=secrets.ca_file)
     with _lock:
         key = (os.getpid(), settings, server_id, server.platform, server.url, server.manager_login, server.time_zone)
         if key not in _platforms:
-            _platforms[key] = connect(server, password=settings.mt5_password, ca_file=settings.mt5_ca_file)
+            _platforms[key] = connect(server, password=secrets.password, ca_file=secrets.ca_file)
         return _platforms[key]
 
 

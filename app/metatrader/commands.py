@@ -42,7 +42,9 @@ class NotResendable(Conflict):
     message = N_("This operation was not yet looked for twice, or is no longer unknown. Nothing was sent.")
 
 
-def create_operation(unit: UnitOfWork, *, server_id: int, login: int, amount: Money, prefix: str) -> BalanceOperation:
+def create_operation(
+    unit: UnitOfWork, *, server_id: int, login: int, amount: Money, prefix: str, purpose: str = "transfer"
+) -> BalanceOperation:
     """Write an operation down; a positive amount puts in, a negative one takes out. Nothing is sent yet."""
     operation = BalanceOperation(
         server_id=server_id,
@@ -50,6 +52,7 @@ def create_operation(unit: UnitOfWork, *, server_id: int, login: int, amount: Mo
         token=new_token(prefix),
         amount_minor=amount.amount_minor,
         currency=amount.currency,
+        purpose=purpose,
         status="new",
     )
     unit.session.add(operation)

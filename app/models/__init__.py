@@ -13,6 +13,7 @@ from app.models import (
     partners,
     payments,
     security,
+    trading_desk,
 )
 
 __all__ = [
@@ -28,4 +29,5 @@ __all__ = [
     "payments",
     "security",
     "spine",
+    "trading_desk",
 ]

@@ -74,7 +74,7 @@ class Accrual(Model):
     )
 
     id: Mapped[BigKey]
-    deal_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("deal.id"))
+    deal_id: Mapped[int] = mapped_column(BigInteger, comment="deal.id; deals are never removed, and lie in months")
     plan_version_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("plan_version.id"))
     rule: Mapped[str] = mapped_column(String(40), comment="key of the rule within the version")
     level: Mapped[int] = mapped_column(Integer)
@@ -87,7 +87,7 @@ class Accrual(Model):
     accrued_at: Mapped[CreatedAt]
     settlement_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("settlement.id"), index=True)
 
-    deal: Mapped[Deal] = relationship()
+    deal: Mapped[Deal] = relationship(primaryjoin="foreign(Accrual.deal_id) == Deal.id")
     plan_version: Mapped[PlanVersion] = relationship()
     ib: Mapped[IntroducingBroker] = relationship()
 
@@ -105,7 +105,9 @@ class DealOutcome(Model):
         ),
     )
 
-    deal_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("deal.id"), primary_key=True)
+    deal_id: Mapped[int] = mapped_column(
+        BigInteger, primary_key=True, autoincrement=False, comment="deal.id; deals are never removed, and lie in months"
+    )
     accruals: Mapped[int] = mapped_column(Integer)
     reason: Mapped[str] = mapped_column(String(40), server_default="", comment="code of the reason when nothing was paid")
     judged_at: Mapped[CreatedAt]
