@@ -38,7 +38,7 @@ class ConfigError(StartError):
 
 @dataclass(frozen=True)
 class ServerSecrets:
-    """What lets us in to one trading server, its export database, its Kafka topics; and what its web requests prove themselves by."""
+    """What lets us in to one trading server, its export database and Kafka topics, and proves its web requests to us."""
 
     password: str
     ca_file: str
@@ -198,7 +198,7 @@ def _integer(env: Mapping[str, str], name: str, default: int, low: int, high: in
 
 
 def _server_secrets(env: Mapping[str, str]) -> tuple[tuple[str, ServerSecrets], ...]:
-    """MT_SECRETS: a JSON object, by server code an object with password, ca_file, database_url, kafka (an object), webhook_secret."""
+    """MT_SECRETS: JSON, by server code an object with password, ca_file, database_url, kafka (an object), webhook_secret."""
     text = env.get("MT_SECRETS", "")
     if not text:
         return ()

@@ -8,7 +8,8 @@ from config import ConfigError, ServerSecrets, load_settings
 
 SECRETS = {"SECRET_KEY": "k" * 40, "DOCUMENT_KEY": "0" * 64, "STRIPE_SECRET_KEY": "s", "STRIPE_WEBHOOK_SECRET": "w"}
 ENVIRONMENT = {
-    "LOTWISE_ENV": "test", "DATABASE_URL": "postgresql://x", "REDIS_URL": "redis://x", "MT5_PASSWORD": "one", "MT5_CA_FILE": "ca",
+    "LOTWISE_ENV": "test", "DATABASE_URL": "postgresql://x", "REDIS_URL": "redis://x",
+    "MT5_PASSWORD": "one", "MT5_CA_FILE": "ca",
     **SECRETS,
 }  # fmt: skip
 
