@@ -189,10 +189,77 @@ class Position:
     update_ms: int
     comment: str = ""
     external_id: str = ""
+    price_stop_loss: Decimal = Decimal(0)
+    price_take_profit: Decimal = Decimal(0)
 
     @property
     def lots(self) -> Decimal:
         return Decimal(self.volume) / UNITS_PER_LOT
+
+
+@dataclass(frozen=True)
+class Order:
+    """One order: pending, or what became of it. `volume_current` is what is left of it; `done_ms` is 0 while it is open."""
+
+    ticket: int
+    login: int
+    symbol: str
+    type: int
+    state: int
+    reason: int
+    volume_initial: int
+    volume_current: int
+    price_order: Decimal
+    price_trigger: Decimal
+    price_stop_loss: Decimal
+    price_take_profit: Decimal
+    position_ticket: int
+    position_by_ticket: int
+    set_up_ms: int
+    done_ms: int
+    expiration_ms: int
+    comment: str
+    digits: int
+    external_id: str
+    contract_size: Decimal
+
+
+@dataclass(frozen=True)
+class User:
+    """A login's record: whose it is and its settings, without what is open on it."""
+
+    login: int
+    group: str
+    name: str
+    email: str
+    country: str
+    leverage: int
+    rights: int
+    comment: str
+    mark: str
+    balance: Decimal
+    credit: Decimal
+    registered_ms: int
+
+    @property
+    def is_technical(self) -> bool:
+        """A login of the broker's own machinery, never a client's."""
+        return bool(self.rights & UserRight.TECHNICAL)
+
+
+@dataclass(frozen=True)
+class BalanceCheck:
+    """What the server has written down for a login beside what its history of deals adds up to. Both should agree."""
+
+    login: int
+    balance: Decimal
+    balance_of_deals: Decimal
+    credit: Decimal
+    credit_of_deals: Decimal
+
+    @property
+    def agrees(self) -> bool:
+        return self.balance == self.balance_of_deals and self.credit == self.credit_of_deals
 
 
 @dataclass(frozen=True)
@@ -246,6 +313,9 @@ class TradingPlatform(Protocol):
     def accounts(self, group_mask: str) -> list[AccountState]:
         r"""All logins of the groups, such as `real\*`. With `mark` this finds a login whose creation was not confirmed."""
 
+    def users(self, group_mask: str) -> list[User]:
+        """The records of all logins of the groups, technical ones too. Archived logins are not among them."""
+
     def update_account(
         self, login: int, *, group: str | None = None, leverage: int | None = None, rights: int | None = None
     ) -> None:
@@ -257,6 +327,18 @@ class TradingPlatform(Protocol):
     def check_password(self, login: int, kind: PasswordKind, password: str) -> bool:
         """Whether this is the login's password. Changes nothing."""
 
+    def archive_account(self, login: int) -> None:
+        """Put a login into the archive: it can no longer trade or sign in, and only `archived` still shows it.
+
+        BusinessError 3008 while it has open positions or orders. NotKnown when there is none.
+        """
+
+    def restore_account(self, login: int) -> None:
+        """Take a login out of the archive, as it was. NotKnown when it is not there."""
+
+    def archived(self, group_mask: str) -> list[AccountState]:
+        """The archived logins of the groups, with the money they had."""
+
     def balance_operation(self, login: int, amount: Decimal, comment: str, *, check_margin: bool = True) -> int:
         """Put money in (positive) or take it out (negative); returns the deal's ticket.
 
@@ -264,14 +346,26 @@ class TradingPlatform(Protocol):
         outcome stays unknown. BusinessError 10019 when the free margin does not cover it, 4005 above the server's limit.
         """
 
+    def check_balance(self, login: int) -> BalanceCheck:
+        """What the server's record of a login says beside what its deals add up to. Corrects nothing."""
+
+    def deal(self, ticket: int) -> Deal:
+        """One deal as it stands now. NotKnown when there is none, or no longer."""
+
     def deals(self, login: int, since: datetime, until: datetime) -> list[Deal]:
         """Deals of one login by ticket. The range is UTC, both ends included; around a clock change it may give more."""
 
     def deals_by_group(self, group_mask: str, since: datetime, until: datetime) -> list[Deal]:
-        """Deals of all logins in the groups, by ticket; the range as in `deals`."""
+        """Deals of all logins in the groups, by ticket; the range as in `deals`. All of them, however many there are."""
 
     def positions(self, login: int) -> list[Position]:
-        """Open positions of one login."""
+        """Open positions of one login, by ticket."""
+
+    def positions_by_group(self, group_mask: str) -> list[Position]:
+        """Open positions of all logins in the groups, by ticket."""
+
+    def orders(self, login: int) -> list[Order]:
+        """Open orders of one login, by ticket."""
 
     def groups(self, mask: str = "*") -> Sequence[Group]:
         r"""Account groups, such as `real\*,!real\test*`."""
