@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from decimal import Context, Decimal
 from typing import Any
 
@@ -24,7 +24,7 @@ from app.ledger.rates import RateBook, Valued
 from app.surfaces import formats
 from app.views.columns import account_link
 from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters, start_of
+from app.views.filters import Filters
 from app.views.guarded import DeskPage
 
 PAGE_SIZE = 50
@@ -95,7 +95,7 @@ class ChartOfAccounts(DeskPage):
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
         filters = Filters()
-        day, moment = _as_of(filters)
+        day, moment = filters.as_of("at")
         if filters.problems:
             return self.render_template("office/chart_of_accounts.html", filters=filters, day=day, chart=None), 422
         chart, valuer = tree.chart(db.session(), moment), Valuer(moment)
@@ -112,7 +112,7 @@ class ChartOfAccounts(DeskPage):
     def group(self, key: str) -> ResponseReturnValue:
         """The accounts of one group: a page of its own, and the part of the tree that opens in place."""
         filters = Filters()
-        day, moment = _as_of(filters)
+        day, moment = filters.as_of("at")
         search, after = filters.text("q"), filters.after("after")
         limit = None if filters.wants_csv else PAGE_SIZE + 1
         try:
@@ -140,14 +140,6 @@ class ChartOfAccounts(DeskPage):
         worth = valuer.worth(node.sums) if node else None
         answer = self.render_template("office/chart_group.html", node=node, path=_path(chart, key), worth=worth, **page)
         return answer, status, {"Vary": "HX-Request"}
-
-
-def _as_of(filters: Filters) -> tuple[date | None, datetime | None]:
-    """The day asked for, and the moment it ends at in UTC; both None for now."""
-    day = filters.day("at")
-    if day and day > now().date():
-        filters.problems["at"] = gettext("This day has not come yet.")
-    return day, start_of(day + timedelta(days=1)) if day else None
 
 
 def _all(nodes: Iterable[tree.Node]) -> Iterator[tree.Node]:

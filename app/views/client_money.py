@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -14,14 +14,13 @@ from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from sqlalchemy.orm import Session
 
-from app.core.clock import now
 from app.core.money import Money, exponent
 from app.extensions import db
 from app.payments import client_money, funding
 from app.payments.client_money import REASONS, Position
 from app.views.columns import transaction_link
 from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters, start_of
+from app.views.filters import Filters
 from app.views.guarded import DeskPage
 
 #: What is held and what is owed, by the names of proof P6.
@@ -47,14 +46,12 @@ class ClientMoneyPage(DeskPage):
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
         filters = Filters()
-        day = filters.day("at")
-        if day and day > now().date():
-            filters.problems["at"] = gettext("This day has not come yet.")
+        day, moment = filters.as_of("at")
         if filters.problems:
             return self.render_template("office/client_money.html", filters=filters, day=None, report=None), 422
         # All figures are of one moment, also those of several statements.
         with Session(db.engine.execution_options(isolation_level="REPEATABLE READ")) as snapshot:
-            report = client_money.report(snapshot, start_of(day + timedelta(days=1)) if day else None)
+            report = client_money.report(snapshot, moment)
             paid = [] if day else client_money.paid_by_house(snapshot)
         state = report.state
         if filters.wants_csv:

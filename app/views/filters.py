@@ -10,6 +10,7 @@ from uuid import UUID
 from flask import request, url_for
 from flask_babel import gettext
 
+from app.core.clock import now
 from app.core.errors import AppError
 from app.core.money import MAX_AMOUNT_MINOR, Money, exponent
 from app.surfaces.errors import sentence
@@ -76,6 +77,13 @@ class Filters:
             self._wrong(name, gettext("Please give a day such as 2026-11-30."))
             return None
         return day
+
+    def as_of(self, name: str) -> tuple[date | None, datetime | None]:
+        """A day that has begun, and the moment it ends at in UTC; both None for now."""
+        day = self.day(name)
+        if day and day > now().date():
+            self._wrong(name, gettext("This day has not come yet."))
+        return day, start_of(day + timedelta(days=1)) if day else None
 
     def days(self, first: str, last: str) -> tuple[datetime | None, datetime | None]:
         """Two days as moments: the start of the first, and the end of the last, which is the start of the next. In UTC."""

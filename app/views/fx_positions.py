@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from app.models.ledger import Account, Entry, Transaction
 from app.surfaces.facts import transaction_kind
 from app.views.columns import account_link, transaction_link
 from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters, start_of
+from app.views.filters import Filters
 from app.views.fx_reference import source_words
 from app.views.guarded import DeskPage
 
@@ -84,14 +84,12 @@ class FXPositionPage(DeskPage):
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
         filters = Filters()
-        day = filters.day("at")
-        if day and day > now().date():
-            filters.problems["at"] = gettext("This day has not come yet.")
+        day, moment = filters.as_of("at")
         if filters.problems:
             return self.render_template("office/fx_positions.html", filters=filters, day=None, report=None), 422
         # All figures are of one moment, also those of several statements.
         with Session(db.engine.execution_options(isolation_level="REPEATABLE READ")) as snapshot:
-            found = report(snapshot, start_of(day + timedelta(days=1)) if day else None)
+            found = report(snapshot, moment)
         if filters.wants_csv:
             return csv_file(f"fx-positions-{day or found.at.date()}", _head(), _rows(found))
         return self.render_template(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -153,19 +154,7 @@ class LedgerRequestPage(DeskPage):
             form.remove_row(number)
         elif is_sent:
             drafts = form.drafts()
-            proposed = self._propose(
-                form,
-                lambda stored: requests.propose_adjustment(
-                    db.session(),
-                    legs=drafts,
-                    effective_at=form.effective_at.moment,
-                    reason=form.reason.data or "",
-                    evidence=stored,
-                    key=form.key.data,
-                    actor=staff_actor(),
-                ),
-            )
-            if proposed:
+            if proposed := self._propose_posting(form, partial(requests.propose_adjustment, legs=drafts)):
                 return proposed
         page = self.render_template(
             "office/ledger_adjustment.html",
@@ -209,19 +198,7 @@ class LedgerRequestPage(DeskPage):
         if request.method == "POST" and txn_id is not None:
             form.validate()
             form.keep_evidence()
-            proposed = self._propose(
-                form,
-                lambda stored: requests.propose_reversal(
-                    db.session(),
-                    txn_id=txn_id,
-                    effective_at=form.effective_at.moment,
-                    reason=form.reason.data or "",
-                    evidence=stored,
-                    key=form.key.data,
-                    actor=staff_actor(),
-                ),
-            )
-            if proposed:
+            if proposed := self._propose_posting(form, partial(requests.propose_reversal, txn_id=txn_id)):
                 return proposed
         original = parts.original(txn_id)
         problems = [sentence(error) for error in requests.judge_reversal(db.session(), txn_id)] if txn_id else []
@@ -285,6 +262,20 @@ class LedgerRequestPage(DeskPage):
     @permission_name("propose")
     def withdraw(self, pk: int) -> ResponseReturnValue:
         return self._decide(pk, lambda: requests.withdraw(db.session(), pk, staff_actor()))
+
+    def _propose_posting(self, form: EvidencedForm, propose: Callable[..., Proposed]) -> ResponseReturnValue | None:
+        """`_propose` for what posts: reason, evidence and day come from the form."""
+        return self._propose(
+            form,
+            lambda stored: propose(
+                db.session(),
+                effective_at=form.effective_at.moment,
+                reason=form.reason.data or "",
+                evidence=stored,
+                key=form.key.data,
+                actor=staff_actor(),
+            ),
+        )
 
     def _propose(self, form: RequestForm, propose: Callable[[Evidence | None], Proposed]) -> ResponseReturnValue | None:
         """Store the evidence, then the request. None when it is refused: the form then says why, and no file is left behind."""
