@@ -22,12 +22,14 @@ from app.metatrader.fields import (
     Words,
     read_account,
     read_deal,
+    read_order,
     read_position,
     write_account,
     write_deal,
+    write_order,
     write_position,
 )
-from app.metatrader.platform import AccountState, Deal, Position
+from app.metatrader.platform import AccountState, Deal, Order, Position
 
 VERSION = "1"
 PAYLOAD_LIMIT = 32_768
@@ -35,6 +37,7 @@ PAYLOAD_LIMIT = 32_768
 CLOCK_AHEAD = timedelta(days=1)
 
 Change = Literal["add", "update", "delete"]
+AccountChange = Literal["state", "archived", "restored", "deleted"]
 Signal = Literal["connected", "disconnected", "sync_done", "heartbeat"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -99,8 +102,17 @@ class PositionEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OrderEvent(Event):
+    """order.add, order.update, order.delete. A filled, cancelled or expired order is an update with that state."""
+
+    order: Order
+
+
+@dataclass(frozen=True, kw_only=True)
 class AccountEvent(Event):
-    """account.state: balance, equity and settings of a login at one moment."""
+    """account.state: balance, equity and settings of a login at one moment. account.archived, account.restored,
+    account.deleted: what became of the login, with its state at that moment.
+    """
 
     account: AccountState
 
@@ -112,7 +124,7 @@ class ControlEvent(Event):
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
-AnyEvent = DealEvent | PositionEvent | AccountEvent | ControlEvent
+AnyEvent = DealEvent | PositionEvent | OrderEvent | AccountEvent | ControlEvent
 
 
 @dataclass(frozen=True)
@@ -140,12 +152,18 @@ def position_event(origin: Origin, stamp: Stamp, change: Change, position: Posit
     )
 
 
-def account_event(origin: Origin, stamp: Stamp, account: AccountState) -> AccountEvent:
-    """An event about a login's state; its revision is a hash of the state."""
+def order_event(origin: Origin, stamp: Stamp, change: Change, order: Order) -> OrderEvent:
+    """An event about an order; its revision is the state, the moment it was done, and a hash."""
+    rev = f"{order.state}-{order.done_ms}-{_hash(write_order(order))}"
+    return OrderEvent(**vars(origin), **vars(stamp), kind=f"order.{change}", key=str(order.ticket), rev=rev, order=order)
+
+
+def account_event(origin: Origin, stamp: Stamp, account: AccountState, change: AccountChange = "state") -> AccountEvent:
+    """An event about a login's state, or about what became of it; its revision is a hash of the state."""
     return AccountEvent(
         **vars(origin),
         **vars(stamp),
-        kind="account.state",
+        kind=f"account.{change}",
         key=str(account.login),
         rev=_hash(write_account(account)),
         account=account,
@@ -166,6 +184,8 @@ def encode(event: AnyEvent) -> dict[str, str]:
             payload: Mapping[str, str] = write_deal(event.deal)
         case PositionEvent():
             payload = write_position(event.position)
+        case OrderEvent():
+            payload = write_order(event.order)
         case AccountEvent():
             payload = write_account(event.account)
         case ControlEvent():
@@ -267,6 +287,15 @@ def _position(head: dict[str, Any], payload: dict[str, Any]) -> PositionEvent:
     return PositionEvent(**head, position=position)
 
 
+def _order(head: dict[str, Any], payload: dict[str, Any]) -> OrderEvent:
+    order = read_order(payload)
+    _same_key(head, order.ticket)
+    _possible(order.set_up_ms, head, "TimeSetupMsc")
+    if order.done_ms:
+        _possible(order.done_ms, head, "TimeDoneMsc")
+    return OrderEvent(**head, order=order)
+
+
 def _account(head: dict[str, Any], payload: dict[str, Any]) -> AccountEvent:
     account = read_account(payload)
     _same_key(head, account.login)
@@ -289,7 +318,13 @@ _BUILDERS: dict[str, Callable[[dict[str, Any], dict[str, Any]], AnyEvent]] = {
     "position.add": _position,
     "position.update": _position,
     "position.delete": _position,
+    "order.add": _order,
+    "order.update": _order,
+    "order.delete": _order,
     "account.state": _account,
+    "account.archived": _account,
+    "account.restored": _account,
+    "account.deleted": _account,
     "control.connected": _control,
     "control.disconnected": _control,
     "control.sync_done": _control,

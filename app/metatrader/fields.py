@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any, Protocol
 
 from app.metatrader.codes import DealEntry
-from app.metatrader.platform import UNITS_PER_OLD_UNIT, AccountState, Deal, Group, Position, Symbol
+from app.metatrader.platform import UNITS_PER_OLD_UNIT, AccountState, Deal, Group, Order, Position, Symbol
 
 BIGINT_MAX = 2**63 - 1
 INT_MAX = 2**31 - 1
@@ -156,17 +156,25 @@ class Volume:
 
 @dataclass(frozen=True)
 class Moment:
-    """Server wall-clock milliseconds under NameMsc, beside the same in seconds under Name."""
+    """Server wall-clock milliseconds under NameMsc, beside the same in seconds under Name.
+
+    `may_be_never`: 0, or no field at all, says that it has not come. `in_seconds`: MetaTrader has no NameMsc for it.
+    """
 
     name: str
+    may_be_never: bool = False
+    in_seconds: bool = False
 
     def read(self, raw: Mapping[str, Any]) -> int:
-        if f"{self.name}Msc" in raw:
-            return Whole(f"{self.name}Msc", TIME_MS_MIN, TIME_MS_MAX).read(raw)
-        return 1000 * Whole(self.name, TIME_MS_MIN // 1000, TIME_MS_MAX // 1000).read(raw)
+        fine = not self.in_seconds and f"{self.name}Msc" in raw
+        name, ms = (f"{self.name}Msc", 1) if fine else (self.name, 1000)
+        if self.may_be_never and raw.get(name, "0") == "0":
+            return 0
+        return ms * Whole(name, TIME_MS_MIN // ms, TIME_MS_MAX // ms).read(raw)
 
     def write(self, value: int) -> dict[str, str]:
-        return {self.name: str(value // 1000), f"{self.name}Msc": str(value)}
+        seconds = {self.name: str(value // 1000)}
+        return seconds if self.in_seconds else {**seconds, f"{self.name}Msc": str(value)}
 
 
 _ZERO = Decimal(0)
@@ -211,6 +219,8 @@ _POSITION: dict[str, Kind] = {
     "volume": Volume("Volume"),
     "price_open": Number("PriceOpen"),
     "price_current": Number("PriceCurrent"),
+    "price_stop_loss": Number("PriceSL", missing=_ZERO),
+    "price_take_profit": Number("PriceTP", missing=_ZERO),
     "profit": Number("Profit"),
     "swap": Number("Storage", missing=_ZERO),
     "contract_size": Number("ContractSize", missing=_ZERO),
@@ -222,6 +232,30 @@ _POSITION: dict[str, Kind] = {
     "update_ms": Moment("TimeUpdate"),
     "comment": Words("Comment", 31),
     "external_id": Words("ExternalID", 127),
+}
+
+_ORDER: dict[str, Kind] = {
+    "ticket": Whole("Order", low=1),
+    "login": Whole("Login", low=1),
+    "symbol": Words("Symbol", 31, missing=None),
+    "type": Whole("Type", high=255),
+    "state": Whole("State", high=255),
+    "reason": Whole("Reason", high=255, missing=0),
+    "volume_initial": Volume("VolumeInitial"),
+    "volume_current": Volume("VolumeCurrent"),
+    "price_order": Number("PriceOrder"),
+    "price_trigger": Number("PriceTrigger", missing=_ZERO),
+    "price_stop_loss": Number("PriceSL", missing=_ZERO),
+    "price_take_profit": Number("PriceTP", missing=_ZERO),
+    "position_ticket": Whole("PositionID", missing=0),
+    "position_by_ticket": Whole("PositionByID", missing=0),
+    "set_up_ms": Moment("TimeSetup"),
+    "done_ms": Moment("TimeDone", may_be_never=True),
+    "expiration_ms": Moment("TimeExpiration", may_be_never=True, in_seconds=True),
+    "comment": Words("Comment", 31),
+    "digits": Whole("Digits", high=16, missing=0),
+    "external_id": Words("ExternalID", 127),
+    "contract_size": Number("ContractSize", missing=_ZERO),
 }
 
 _ACCOUNT: dict[str, Kind] = {
@@ -299,6 +333,19 @@ def read_position(raw: Mapping[str, Any]) -> Position:
 def write_position(position: Position) -> dict[str, str]:
     """The position's fields under MetaTrader's names, numbers as text."""
     return _write(_POSITION, position)
+
+
+def read_order(raw: Mapping[str, Any]) -> Order:
+    """An order from its fields. Raises FieldError, also when more is left of it than it began with."""
+    order = Order(**_read(_ORDER, raw))
+    if order.volume_current > order.volume_initial:
+        raise FieldError("VolumeCurrent is larger than VolumeInitial")
+    return order
+
+
+def write_order(order: Order) -> dict[str, str]:
+    """The order's fields under MetaTrader's names, numbers as text."""
+    return _write(_ORDER, order)
 
 
 def read_account(raw: Mapping[str, Any]) -> AccountState:

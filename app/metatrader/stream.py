@@ -67,7 +67,7 @@ def publish_events(redis: Redis, events: Iterable[AnyEvent], shards: int = 1) ->
 
 def login_of(event: AnyEvent) -> int:
     """The login that an event is about; 0 for control events."""
-    for attribute in ("deal", "position", "account"):
+    for attribute in ("deal", "position", "order", "account"):
         record = getattr(event, attribute, None)
         if record is not None:
             return int(record.login)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from hypothesis import strategies as st
 
 from app.metatrader.events import Origin, Stamp
-from app.metatrader.platform import AccountState, Deal, Position
+from app.metatrader.platform import AccountState, Deal, Order, Position
 
 MOMENT = datetime(2025, 11, 26, 9, 30, 0, 123456, tzinfo=UTC)
 WALL_MS = 1_764_156_600_123
@@ -65,6 +65,30 @@ POSITION = Position(
     update_ms=WALL_MS,
 )
 
+ORDER = Order(
+    ticket=2097002,
+    login=954402,
+    symbol="EURUSD",
+    type=2,
+    state=1,
+    reason=0,
+    volume_initial=125_000_000,
+    volume_current=125_000_000,
+    price_order=Decimal("1.07550"),
+    price_trigger=Decimal(0),
+    price_stop_loss=Decimal("1.07000"),
+    price_take_profit=Decimal("1.09000"),
+    position_ticket=0,
+    position_by_ticket=0,
+    set_up_ms=WALL_MS - 60_000,
+    done_ms=0,
+    expiration_ms=0,
+    comment="",
+    digits=5,
+    external_id="",
+    contract_size=Decimal(100000),
+)
+
 ACCOUNT = AccountState(
     login=954402,
     group="real\\std\\usd",
@@ -118,9 +142,31 @@ positions = st.builds(
             "ticket": tickets,
             "login": tickets,
             "volume": volumes,
+            "price_stop_loss": prices,
+            "price_take_profit": prices,
             "profit": money,
             "swap": money,
             "update_ms": times,
+            "comment": words,
+        }
+    ),
+)
+
+orders = st.builds(
+    lambda volume, part, fields: replace(ORDER, volume_initial=volume, volume_current=volume // part, **fields),
+    volumes,
+    st.integers(1, 10),
+    st.fixed_dictionaries(
+        {
+            "ticket": tickets,
+            "login": tickets,
+            "type": st.integers(0, 8),
+            "state": st.integers(0, 9),
+            "price_order": prices,
+            "price_stop_loss": prices,
+            "set_up_ms": times,
+            "done_ms": st.just(0) | times,
+            "expiration_ms": st.just(0) | times.map(lambda ms: ms // 1000 * 1000),
             "comment": words,
         }
     ),

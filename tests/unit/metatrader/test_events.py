@@ -19,9 +19,10 @@ from app.metatrader.events import (
     deal_event,
     decode,
     encode,
+    order_event,
     position_event,
 )
-from tests.unit.metatrader.samples import ACCOUNT, DEAL, ORIGIN, POSITION, STAMP, accounts, deals, positions
+from tests.unit.metatrader.samples import ACCOUNT, DEAL, ORDER, ORIGIN, POSITION, STAMP, accounts, deals, orders, positions
 
 
 def raw(event) -> dict[bytes, bytes]:
@@ -41,10 +42,17 @@ def test_position_events_round_trip(position, change):
     assert decode(raw(event)) == event
 
 
-@given(accounts)
-def test_account_events_round_trip(account):
-    event = account_event(ORIGIN, STAMP, account)
+@given(orders, st.sampled_from(["add", "update", "delete"]))
+def test_order_events_round_trip(order, change):
+    event = order_event(ORIGIN, STAMP, change, order)
     assert decode(raw(event)) == event
+
+
+@given(accounts, st.sampled_from(["state", "archived", "restored", "deleted"]))
+def test_account_events_round_trip(account, change):
+    event = account_event(ORIGIN, STAMP, account, change)
+    assert decode(raw(event)) == event
+    assert event.change == change
 
 
 @pytest.mark.parametrize("signal", ["connected", "disconnected", "sync_done", "heartbeat"])
@@ -109,6 +117,38 @@ def test_malformed_events_are_refused_with_a_reason(changes):
     with pytest.raises(MalformedEvent) as caught:
         decode({name.encode(): value.encode("utf-8", "surrogatepass") for name, value in fields.items() if value is not None})
     assert 0 < len(caught.value.reason) < 200
+
+
+def order_with(**changes) -> dict[str, str]:
+    event = encode(order_event(ORIGIN, STAMP, "add", ORDER))
+    return {**event, "payload": json.dumps({**json.loads(event["payload"]), **changes})}
+
+
+def position_with(**changes) -> dict[str, str]:
+    event = encode(position_event(ORIGIN, STAMP, "add", POSITION))
+    return {**event, "payload": json.dumps({**json.loads(event["payload"]), **changes})}
+
+
+IMPOSSIBLE_RECORDS = {
+    "order of a negative volume": (order_with(VolumeInitial="-1", VolumeInitialExt="-10000"), "VolumeInitial"),
+    "order with more left than it had": (order_with(VolumeInitial="1", VolumeInitialExt="10000"), "larger"),
+    "order without a symbol": (order_with(Symbol=None), "Symbol"),
+    "order set up tomorrow": (order_with(TimeSetupMsc=str(TOMORROW)), "impossible time"),
+    "order done tomorrow": (order_with(TimeDoneMsc=str(TOMORROW)), "impossible time"),
+    "order done in 1970": (order_with(TimeDoneMsc="5"), "TimeDoneMsc"),
+    "order that expires in 1970": (order_with(TimeExpiration="5"), "TimeExpiration"),
+    "order under another key": ({**order_with(), "key": "5"}, "key"),
+    "position of a negative volume": (position_with(Volume="-1", VolumeExt="-10000"), "Volume"),
+    "position of no side": (position_with(Action="2"), "Action"),
+    "position from the future": (position_with(TimeUpdateMsc=str(TOMORROW)), "impossible time"),
+    "position with an infinite price": (position_with(PriceSL="1e5"), "PriceSL"),
+}
+
+
+@pytest.mark.parametrize(("fields", "reason"), IMPOSSIBLE_RECORDS.values(), ids=IMPOSSIBLE_RECORDS.keys())
+def test_impossible_orders_and_positions_are_refused(fields, reason):
+    with pytest.raises(MalformedEvent, match=reason):
+        decode({name.encode(): value.encode() for name, value in fields.items()})
 
 
 @pytest.mark.parametrize("name", [b"payload", b"kind", b"v"])
