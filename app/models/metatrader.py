@@ -166,6 +166,7 @@ class TradingAccount(Model):
         CheckConstraint("(status IN ('active', 'disabled', 'archived')) <= (login IS NOT NULL)", name="active_has_login"),
         CheckConstraint("origin IN ('opened', 'bound', 'imported')", name="origin"),
         UniqueConstraint("server_id", "login"),
+        Index("ix_trading_account_opening_txn_id", "opening_txn_id", postgresql_where=text("opening_txn_id IS NOT NULL")),
     )
 
     id: Mapped[BigKey]
@@ -190,7 +191,12 @@ class TradingAccount(Model):
     password_sealed: Mapped[bytes | None] = mapped_column(LargeBinary, comment="encrypted until the client has seen it once")
     password_shown_at: Mapped[Moment | None]
     requested_at: Mapped[CreatedAt]
-    opened_at: Mapped[Moment | None]
+    opened_at: Mapped[Moment | None] = mapped_column(
+        comment="of a login taken over: the server moment of its opening balance, which holds all deals until then"
+    )
+    opening_txn_id: Mapped[Any | None] = mapped_column(
+        UUID, comment="posted the opening balance of a login taken over; empty where that was zero"
+    )
 
     client: Mapped[Client] = relationship()
     product: Mapped[Product] = relationship()
@@ -225,7 +231,15 @@ class AccountChange(Model):
     kind: Mapped[str] = mapped_column(String(20))
     before: Mapped[str] = mapped_column(Text, server_default="", comment="leverage or group it had; never a password")
     after: Mapped[str] = mapped_column(Text, server_default="", comment="leverage or group it gets; never a password")
-    password_sealed: Mapped[bytes | None] = mapped_column(LargeBinary, comment="encrypted until the server has it")
+    product_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("product.id"), comment="whose group it gets; only of a change of group"
+    )
+    is_forced: Mapped[bool] = mapped_column(
+        Boolean, server_default="false", comment="staff archive it although there is money or a position"
+    )
+    password_sealed: Mapped[bytes | None] = mapped_column(
+        LargeBinary, comment="encrypted until the server has it; one that we made, until the client has seen it"
+    )
     status: Mapped[str] = mapped_column(String(10), server_default="new")
     reason: Mapped[str] = mapped_column(Text, server_default="")
     requested_by: Mapped[str] = mapped_column(Text)
@@ -236,6 +250,7 @@ class AccountChange(Model):
     finished_at: Mapped[Moment | None]
 
     trading_account: Mapped[TradingAccount] = relationship()
+    product: Mapped[Product | None] = relationship()
 
 
 class DealHead(Model):

@@ -185,7 +185,20 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("before", sa.Text(), server_default="", nullable=False, comment="leverage or group it had; never a password"),
         sa.Column("after", sa.Text(), server_default="", nullable=False, comment="leverage or group it gets; never a password"),
-        sa.Column("password_sealed", sa.LargeBinary(), nullable=True, comment="encrypted until the server has it"),
+        sa.Column("product_id", sa.BigInteger(), nullable=True, comment="whose group it gets; only of a change of group"),
+        sa.Column(
+            "is_forced",
+            sa.Boolean(),
+            server_default="false",
+            nullable=False,
+            comment="staff archive it although there is money or a position",
+        ),
+        sa.Column(
+            "password_sealed",
+            sa.LargeBinary(),
+            nullable=True,
+            comment="encrypted until the server has it; one that we made, until the client has seen it",
+        ),
         sa.Column("status", sa.String(length=10), server_default="new", nullable=False),
         sa.Column("reason", sa.Text(), server_default="", nullable=False),
         sa.Column("requested_by", sa.Text(), nullable=False),
@@ -199,6 +212,7 @@ def upgrade() -> None:
             name=op.f("ck_account_change_kind"),
         ),
         sa.CheckConstraint("status IN ('new', 'sending', 'done', 'failed')", name=op.f("ck_account_change_status")),
+        sa.ForeignKeyConstraint(["product_id"], ["product.id"], name=op.f("fk_account_change_product_id")),
         sa.ForeignKeyConstraint(
             ["trading_account_id"], ["trading_account.id"], name=op.f("fk_account_change_trading_account_id")
         ),
@@ -521,6 +535,29 @@ def upgrade() -> None:
         "trading_account",
         sa.Column("rights", sa.BigInteger(), nullable=True, comment="MetaTrader's bits, as the server last said"),
     )
+    op.add_column(
+        "trading_account",
+        sa.Column(
+            "opening_txn_id",
+            postgresql.UUID(),
+            nullable=True,
+            comment="posted the opening balance of a login taken over; empty where that was zero",
+        ),
+    )
+    op.create_index(
+        "ix_trading_account_opening_txn_id",
+        "trading_account",
+        ["opening_txn_id"],
+        unique=False,
+        postgresql_where=sa.text("opening_txn_id IS NOT NULL"),
+    )
+    op.alter_column(
+        "trading_account",
+        "opened_at",
+        existing_type=sa.DateTime(timezone=True),
+        comment="of a login taken over: the server moment of its opening balance, which holds all deals until then",
+        existing_nullable=True,
+    )
     _file_deals_by_month()
     for table, name, condition, before in CHECKS:
         if before:
@@ -621,6 +658,20 @@ def downgrade() -> None:
             op.create_check_constraint(op.f(f"ck_{table}_{name}"), table, before)
     _file_deals_in_one_table()
     op.execute("DROP FUNCTION IF EXISTS deal_month(timestamptz)")
+    op.alter_column(
+        "trading_account",
+        "opened_at",
+        existing_type=sa.DateTime(timezone=True),
+        comment=None,
+        existing_comment="of a login taken over: the server moment of its opening balance, which holds all deals until then",
+        existing_nullable=True,
+    )
+    op.drop_index(
+        "ix_trading_account_opening_txn_id",
+        table_name="trading_account",
+        postgresql_where=sa.text("opening_txn_id IS NOT NULL"),
+    )
+    op.drop_column("trading_account", "opening_txn_id")
     op.drop_column("trading_account", "rights")
     op.drop_column("trading_account", "group")
     op.drop_column("trading_account", "origin")
