@@ -102,6 +102,20 @@ class ServerState(Model):
     server: Mapped[Server] = relationship()
 
 
+class SourceCursor(Model):
+    """How far a source of events of ours has been read: written after what it read stands in the event stream."""
+
+    __tablename__ = "mt_cursor"
+    __table_args__ = (UniqueConstraint("server_id", "source", "name"),)
+
+    id: Mapped[BigKey]
+    server_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("mt_server.id"))
+    source: Mapped[str] = mapped_column(String(20), comment="as in mt_server.events")
+    name: Mapped[str] = mapped_column(String(300), comment="what is read: a table, a partition, the stream's count of events")
+    value: Mapped[str] = mapped_column(Text)
+    updated_at: Mapped[CreatedAt]
+
+
 class Product(Model):
     """What a client can open: a template of server, group, currency and leverage choices."""
 

@@ -153,6 +153,23 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("server_id", name=op.f("pk_mt_server_state")),
     )
     op.create_table(
+        "mt_cursor",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("server_id", sa.BigInteger(), nullable=False),
+        sa.Column("source", sa.String(length=20), nullable=False, comment="as in mt_server.events"),
+        sa.Column(
+            "name",
+            sa.String(length=300),
+            nullable=False,
+            comment="what is read: a table, a partition, the stream's count of events",
+        ),
+        sa.Column("value", sa.Text(), nullable=False),
+        sa.Column("updated_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["server_id"], ["mt_server.id"], name=op.f("fk_mt_cursor_server_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mt_cursor")),
+        sa.UniqueConstraint("server_id", "source", "name", name=op.f("uq_mt_cursor_server_id_source_name")),
+    )
+    op.create_table(
         "login_import_row",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("import_id", sa.BigInteger(), nullable=False),
@@ -729,6 +746,7 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_account_change_trading_account_id"), table_name="account_change")
     op.drop_table("account_change")
     op.drop_table("login_import_row")
+    op.drop_table("mt_cursor")
     op.drop_table("mt_server_state")
     op.drop_index("ix_mt_check_server_day", table_name="mt_check")
     op.drop_table("mt_check")
