@@ -1,20 +1,17 @@
-"""The simulator's event source: writes canonical events into the outbox, and a thread that carries them to Redis.
+"""The simulator's event source: writes canonical events into the outbox; publisher.py carries them out.
 
-An event is written in the transaction of the change that it tells of. It leaves the outbox when Redis has taken it; until
-then it is sent again, also after a restart, so readers may see it twice, but never not at all.
+An event is written in the transaction of the change that it tells of. It leaves the outbox when it has been taken; until
+then it is sent again, also after a restart, so readers may see it twice, but never not at all, unless a gap is switched on.
 """
 
 from __future__ import annotations
 
-import logging
-import threading
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from redis import Redis
-from redis.exceptions import RedisError
-
 from app.metatrader.events import (
+    AccountChange,
     AnyEvent,
     Change,
     Origin,
@@ -24,102 +21,97 @@ from app.metatrader.events import (
     control_event,
     deal_event,
     encode,
+    order_event,
     position_event,
 )
-from app.metatrader.platform import AccountState, Deal, Position
+from app.metatrader.platform import AccountState, Deal, Order, Position
 from app.metatrader.servertime import ServerZone
+from app.metatrader.simulator.event_faults import EventFaults
 from app.metatrader.simulator.store import Store
-from app.metatrader.stream import publish, stream_name
+from app.metatrader.stream import stream_name
 
-log = logging.getLogger("lotwise.simulator")
-
-BATCH = 500
-RETRY_S = 1.0
+#: Outbox rows of this name are user records: MetaTrader's own outputs carry them, the stream has no such event.
+USERS = "user"
 
 
 class Journal:
     """Turns what happens into outbox rows. Call it inside the store's transaction."""
 
-    def __init__(self, store: Store, origin: Origin, zone: ServerZone, clock: Callable[[], datetime], shards: int = 1) -> None:
-        self._store = store
-        self._origin = origin
+    def __init__(
+        self,
+        store: Store,
+        origin: Origin,
+        zone: ServerZone,
+        clock: Callable[[], datetime],
+        shards: int = 1,
+        faults: EventFaults | None = None,
+    ) -> None:
+        self.store = store
+        self.origin = origin
+        self.clock = clock
+        self.faults = faults or EventFaults()
+        #: Whether somebody wants user records: on when there are outputs beside the stream.
+        self.tells_users = False
+        #: Called with every new deal; the dealer listens here.
+        self.on_deal: Callable[[Deal], None] | None = None
         self._zone = zone
-        self._clock = clock
         self._shards = shards
+        self._is_away = False
 
     def deal(self, change: Change, deal: Deal) -> None:
-        self._put(lambda stamp: deal_event(self._origin, stamp, change, deal), deal.login)
+        self._put(lambda stamp: deal_event(self.origin, stamp, change, deal), deal.login)
+        if change == "add" and self.on_deal:
+            self.on_deal(deal)
 
     def position(self, change: Change, position: Position) -> None:
-        self._put(lambda stamp: position_event(self._origin, stamp, change, position), position.login)
+        self._put(lambda stamp: position_event(self.origin, stamp, change, position), position.login)
 
-    def account(self, account: AccountState) -> None:
-        self._put(lambda stamp: account_event(self._origin, stamp, account), account.login)
+    def order(self, change: Change, order: Order) -> None:
+        self._put(lambda stamp: order_event(self.origin, stamp, change, order), order.login)
+
+    def account(self, account: AccountState, change: AccountChange = "state") -> None:
+        """A login's state, or that it was archived, restored or deleted."""
+        self._put(lambda stamp: account_event(self.origin, stamp, account, change), account.login)
+
+    def user(self, change: Change, record: Mapping[str, str]) -> None:
+        """A login's record as it stands now, for the outputs that tell of records."""
+        if self.tells_users and not self._away(self.clock()):
+            self.store.put_in_outbox(USERS, {"kind": f"user.{change}", "payload": json.dumps(record)})
 
     def control(self, signal: Signal, **notes: str) -> None:
         """A signal of the source itself, to every shard."""
-        with self._store.transaction():
-            for shard in range(self._shards):
-                self._put(lambda stamp: control_event(self._origin, stamp, signal, notes), shard)
+        with self.store.transaction():
+            self._away(self.clock())
+            self._signal(signal, notes)
 
     def _put(self, make: Callable[[Stamp], AnyEvent], login: int) -> None:
-        stream = stream_name(self._origin.server, login, self._shards)
-        moment = self._clock()
+        moment = self.clock()
+        if not self._away(moment):
+            self._write(make, stream_name(self.origin.server, login, self._shards), moment)
+
+    def _signal(self, signal: Signal, notes: Mapping[str, str]) -> None:
+        moment = self.clock()
+        for shard in range(self._shards):
+            stream = stream_name(self.origin.server, shard, self._shards)
+            self._write(lambda stamp: control_event(self.origin, stamp, signal, notes), stream, moment)
+
+    def _write(self, make: Callable[[Stamp], AnyEvent], stream: str, moment: datetime) -> None:
         stamp = Stamp(
-            seq=self._store.next_number(f"seq:{stream}", 1),
+            seq=self.store.next_number(f"seq:{stream}", 1),
             server_time_ms=self._zone.wall_ms(moment),
             utc_offset_min=self._zone.offset_min(moment),
             received_at=moment,
         )
-        self._store.put_in_outbox(stream, encode(make(stamp)))
+        self.store.put_in_outbox(stream, encode(make(stamp)))
 
-
-class Publisher:
-    """The thread that empties the outbox into Redis, in order, for as long as it takes."""
-
-    def __init__(self, store: Store, redis_url: str) -> None:
-        self._store = store
-        self._redis = Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5)
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="simulator-publisher", daemon=True)
-        self._is_away = False
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Send what is there, if Redis takes it, and end."""
-        self._stop.set()
-        self._store.changed.set()
-        self._thread.join(timeout=10)
-        self._redis.close()
-
-    def _work(self) -> None:
-        while True:
-            self._store.changed.clear()
-            is_last_round = self._stop.is_set()  # asked after the clearing, or the wake-up of `stop` could be cleared away
-            try:
-                is_done = self._send_all()
-            except Exception:
-                log.exception("publishing stumbled; it is tried again")
-                is_done = False
-            if is_last_round:
-                return
-            if is_done:
-                self._store.changed.wait(timeout=5.0)
+    def _away(self, moment: datetime) -> bool:
+        """Whether the source has lost its server; when that begins or ends it says so."""
+        is_away = self.faults.is_away(moment)
+        if is_away != self._is_away:
+            self._is_away = is_away
+            if is_away:
+                self._signal("disconnected", {"note": "the connection to the server is lost"})
             else:
-                self._stop.wait(RETRY_S)
-
-    def _send_all(self) -> bool:
-        """Empty the outbox; False when Redis is away."""
-        while rows := self._store.outbox(BATCH):
-            try:
-                publish(self._redis, [(stream, fields) for _, stream, fields in rows])
-            except RedisError as error:
-                if not self._is_away:
-                    log.warning("events wait in the outbox, Redis is away: %s", type(error).__name__)
-                self._is_away = True
-                return False
-            self._is_away = False
-            self._store.remove_sent(rows[-1][0])
-        return True
+                self._signal("connected", {"note": "the connection to the server is back"})
+                self._signal("sync_done", {})
+        return is_away

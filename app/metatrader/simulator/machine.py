@@ -7,7 +7,7 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -17,10 +17,13 @@ from app.metatrader.events import Origin
 from app.metatrader.servertime import server_zone
 from app.metatrader.simulator.certificates import server_context
 from app.metatrader.simulator.control import Control
+from app.metatrader.simulator.dealer import Dealer
+from app.metatrader.simulator.event_faults import EventFaults
 from app.metatrader.simulator.exchange import Exchange
-from app.metatrader.simulator.faults import Faults
-from app.metatrader.simulator.journal import Journal, Publisher
+from app.metatrader.simulator.faults import FaultPlan, Faults
+from app.metatrader.simulator.journal import Journal
 from app.metatrader.simulator.market import MOVING, Market
+from app.metatrader.simulator.publisher import Output, Publisher
 from app.metatrader.simulator.server import SimulatorServer
 from app.metatrader.simulator.session import MANAGER_LOGIN
 from app.metatrader.simulator.store import Store
@@ -59,6 +62,8 @@ class Simulator:
         tick_s: float = 1.0,
         time_zone: str = TIME_ZONE,
         clock: Callable[[], datetime] = real_clock.now,
+        faults: FaultPlan | None = None,
+        outputs: Sequence[Output] = (),
     ) -> None:
         self._host, self._port, self._state_dir, self._password = host, port, state_dir, password
         self._deals_per_minute, self._tick_s = deals_per_minute, tick_s
@@ -66,11 +71,18 @@ class Simulator:
         boot = secrets.token_hex(6)
         zone = server_zone(time_zone)
         self.store = Store(state_dir / "state.sqlite3")
-        self.journal = Journal(self.store, Origin(server, "bridge", boot), zone, clock)
+        plan = faults or FaultPlan()
+        event_faults = EventFaults(seed)
+        event_faults.set(plan.events)
+        self.journal = Journal(self.store, Origin(server, "bridge", boot), zone, clock, faults=event_faults)
+        self.journal.tells_users = bool(outputs)
         self.exchange = Exchange(self.store, self._market(seed), self.journal, zone, clock, boot)
-        self.control = Control(self.exchange, Users(self.exchange), Faults(), self._stopping)
+        command_faults = Faults(seed)
+        command_faults.set(list(plan.commands))
+        self.dealer = Dealer(self.exchange)
+        self.control = Control(self.exchange, Users(self.exchange), command_faults, self._stopping)
         self.trader = Trader(self.exchange, seed)
-        self._publisher = Publisher(self.store, redis_url) if redis_url else None
+        self._publisher = Publisher(self.journal, redis_url, outputs) if redis_url or outputs else None
         self._server: SimulatorServer | None = None
         self._threads: list[threading.Thread] = []
 
@@ -152,6 +164,7 @@ class Simulator:
                     next_deal = max(next_deal + deal_every_s, now - 1.0)
                     if not self.trader.act():
                         next_deal = now + deal_every_s
+                self.dealer.act()
                 if now >= next_heartbeat:
                     next_heartbeat = now + HEARTBEAT_S
                     self._beat()

@@ -205,9 +205,9 @@ class Store:
     def put_in_outbox(self, stream: str, fields: dict[str, str]) -> None:
         self._run("INSERT INTO outbox (stream, fields) VALUES (?, ?)", stream, json.dumps(fields))
 
-    def outbox(self, limit: int) -> list[tuple[int, str, dict[str, str]]]:
-        """The oldest unsent events: id, stream, fields."""
-        rows = self._all("SELECT id, stream, fields FROM outbox ORDER BY id LIMIT ?", limit)
+    def outbox(self, limit: int, *, after_id: int = 0) -> list[tuple[int, str, dict[str, str]]]:
+        """The oldest unsent events beyond an id: id, stream, fields."""
+        rows = self._all("SELECT id, stream, fields FROM outbox WHERE id > ? ORDER BY id LIMIT ?", after_id, limit)
         return [(row[0], row[1], json.loads(row[2])) for row in rows]
 
     def outbox_size(self) -> int:
