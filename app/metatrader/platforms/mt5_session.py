@@ -21,6 +21,7 @@ import httpx
 from app.metatrader.errors import AccessDenied, BadAnswer, NotSent, ServerBusy, Unreachable
 from app.metatrader.platform import ServerAccess
 from app.metatrader.platforms import mt5_auth, mt5_retcodes
+from app.metatrader.platforms.mt5_records import retcode_of
 
 log = logging.getLogger("lotwise.mt5_web")
 
@@ -193,14 +194,6 @@ class SessionPool:
             session.close()
             raise
         return session
-
-
-def retcode_of(answer: Mapping[str, Any]) -> int:
-    """The number before the first space of `retcode`; the text behind it is never compared. Raises BadAnswer."""
-    number = str(answer.get("retcode", "")).partition(" ")[0]
-    if not number.isascii() or not number.isdigit():
-        raise BadAnswer(detail="answer without a retcode")
-    return int(number)
 
 
 def _answer(command: str, response: httpx.Response) -> dict[str, Any]:

@@ -9,45 +9,49 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import httpx
 
 from app.core.errors import N_, InvalidInput
 from app.metatrader.codes import DealAction
 from app.metatrader.errors import BadAnswer, BusinessError, NotKnown, NotSent, ServerBusy, UnknownOutcome, Unreachable
-from app.metatrader.fields import (
-    FieldError,
-    Whole,
-    read_account,
-    read_deal,
-    read_group,
-    read_position,
-    read_symbol,
-)
+from app.metatrader.fields import Whole, read_deal, read_group, read_order, read_position, read_symbol
 from app.metatrader.platform import (
     COMMENT_LIMIT,
     AccountState,
+    BalanceCheck,
     Deal,
     Group,
     NewAccount,
+    Order,
     PasswordKind,
     Position,
     ServerAccess,
     ServerTime,
     Symbol,
+    User,
 )
 from app.metatrader.platforms import mt5_retcodes
-from app.metatrader.platforms.mt5_session import TIMEOUTS, SessionLost, SessionPool, retcode_of
+from app.metatrader.platforms.mt5_records import (
+    account_of,
+    balance_check_of,
+    from_change,
+    logins_of,
+    many,
+    one,
+    parsed,
+    retcode_of,
+    user_of,
+)
+from app.metatrader.platforms.mt5_session import TIMEOUTS, SessionLost, SessionPool
 from app.metatrader.servertime import server_zone
 
 log = logging.getLogger("lotwise.mt5_web")
-
-T = TypeVar("T")
 
 #: Fields of a user record that user/update accepts; everything else in it belongs to the server.
 _WRITABLE = frozenset(
@@ -81,6 +85,15 @@ _WRITABLE = frozenset(
 )
 
 
+#: Server seconds that the first call for deals covers, and about how many rows one call should bring: a long answer keeps
+#: others waiting, and memory.
+FIRST_WINDOW_S = 3600
+MANY_ROWS = 10_000
+#: Rows of a page, the most that the server allows.
+PAGE_ROWS = 100
+LOGINS_PER_CALL = 500
+
+
 class MT5WebPlatform:
     """Commands and reads through the Web API. Thread-safe; at most `sessions` connections."""
 
@@ -105,26 +118,29 @@ class MT5WebPlatform:
             "PassInvestor": account.investor_password,
         }
         answer = self._change("user/add", {}, body, login=0)
-        return _from_change("user/add", lambda: Whole("Login", low=1).read(_one(answer)))
+        return from_change("user/add", lambda: Whole("Login", low=1).read(one(answer)))
 
     def get_account(self, login: int) -> AccountState:
-        user = _one(self._read("user/get", {"login": str(login)}))
+        user = one(self._read("user/get", {"login": str(login)}))
         try:
-            money: Mapping[str, Any] | None = _one(self._read("user/account/get", {"login": str(login)}))
+            money: Mapping[str, Any] | None = one(self._read("user/account/get", {"login": str(login)}))
         except NotKnown:
             money = None
-        return _parse(lambda: _account(user, money))
+        return parsed(lambda: account_of(user, money))
 
     def accounts(self, group_mask: str) -> list[AccountState]:
-        query = {"group": group_mask}
-        users = _many(self._read("user/get_batch", query))
-        money = {row.get("Login"): row for row in _many(self._read("user/account/get_batch", query))}
-        return _parse(lambda: [_account(user, money.get(user.get("Login"))) for user in users])
+        users = self._of_group("user/get_batch", group_mask)
+        money = {row.get("Login"): row for row in self._of_group("user/account/get_batch", group_mask)}
+        return parsed(lambda: [account_of(user, money.get(user.get("Login"))) for user in users])
+
+    def users(self, group_mask: str) -> list[User]:
+        rows = self._of_group("user/get_batch", group_mask)
+        return parsed(lambda: [user_of(row) for row in rows])
 
     def update_account(
         self, login: int, *, group: str | None = None, leverage: int | None = None, rights: int | None = None
     ) -> None:
-        user = _one(self._read("user/get", {"login": str(login)}))
+        user = one(self._read("user/get", {"login": str(login)}))
         body = {name: str(value) for name, value in user.items() if name in _WRITABLE}
         changes = {"Group": group, "Leverage": leverage, "Rights": rights}
         body.update({name: str(value) for name, value in changes.items() if value is not None})
@@ -142,6 +158,22 @@ class MT5WebPlatform:
             raise
         return True
 
+    def archive_account(self, login: int) -> None:
+        self._change("user/archive/add", {"login": str(login)}, None, login=login)
+
+    def restore_account(self, login: int) -> None:
+        """The server wants the whole record back, as the archive has it."""
+        record = one(self._read("user/archive/get", {"login": str(login)}))
+        body = {name: str(value) for name, value in record.items()}
+        self._change("user/restore", {}, body, login=login)
+
+    def archived(self, group_mask: str) -> list[AccountState]:
+        """A restored login stays in the server's archive as well; it is not archived any more."""
+        active = set(self._logins(group_mask))
+        rows = many(self._read("user/archive/get_batch", {"group": group_mask}))
+        states = parsed(lambda: [account_of(row, None) for row in rows])
+        return [state for state in states if state.login not in active]
+
     def balance_operation(self, login: int, amount: Decimal, comment: str, *, check_margin: bool = True) -> int:
         if not amount.is_finite() or amount == 0:
             raise InvalidInput({"amount": N_("The amount must not be zero.")})
@@ -155,7 +187,15 @@ class MT5WebPlatform:
             "check_margin": "1" if check_margin else "0",
         }
         answer = self._change("trade/balance", query, None, login=login)
-        return _from_change("trade/balance", lambda: Whole("Ticket", low=1).read(_one(answer)))
+        return from_change("trade/balance", lambda: Whole("Ticket", low=1).read(one(answer)))
+
+    def check_balance(self, login: int) -> BalanceCheck:
+        answer = one(self._read("user/check_balance", {"login": str(login), "fixflag": "0"}))
+        return parsed(lambda: balance_check_of(login, answer))
+
+    def deal(self, ticket: int) -> Deal:
+        row = one(self._read("deal/get", {"ticket": str(ticket)}))
+        return parsed(lambda: read_deal(row))
 
     def deals(self, login: int, since: datetime, until: datetime) -> list[Deal]:
         return self._deals({"login": str(login)}, since, until)
@@ -164,22 +204,29 @@ class MT5WebPlatform:
         return self._deals({"group": group_mask}, since, until)
 
     def positions(self, login: int) -> list[Position]:
-        rows = _many(self._read("position/get_batch", {"login": str(login)}))
-        return _parse(lambda: sorted((read_position(row) for row in rows), key=lambda position: position.ticket))
+        rows = many(self._read("position/get_batch", {"login": str(login)}))
+        return _positions(rows)
+
+    def positions_by_group(self, group_mask: str) -> list[Position]:
+        return _positions(self._of_group("position/get_batch", group_mask))
+
+    def orders(self, login: int) -> list[Order]:
+        rows = many(self._read("order/get_batch", {"login": str(login)}))
+        return parsed(lambda: sorted((read_order(row) for row in rows), key=lambda order: order.ticket))
 
     def groups(self, mask: str = "*") -> list[Group]:
-        rows = _many(self._read("group/get", {"mask": mask}))
-        return _parse(lambda: [read_group(row) for row in rows])
+        rows = many(self._read("group/get", {"mask": mask}))
+        return parsed(lambda: [read_group(row) for row in rows])
 
     def symbols(self) -> list[Symbol]:
-        rows = _many(self._read("symbol/get", {"mask": "*"}))
-        return _parse(lambda: [read_symbol(row) for row in rows])
+        rows = many(self._read("symbol/get", {"mask": "*"}))
+        return parsed(lambda: [read_symbol(row) for row in rows])
 
     def server_time(self) -> ServerTime:
         text = self._read("time/server", {}).get("answer")
         time_text = text.get("Time", "") if isinstance(text, dict) else str(text)
-        zone = _one(self._read("time/get", {}))
-        return _parse(
+        zone = one(self._read("time/get", {}))
+        return parsed(
             lambda: ServerTime(
                 wall_ms=1000 * Whole("time").read({"time": time_text.partition(" ")[0]}),
                 time_zone_min=Whole("TimeZone", -12 * 60, 14 * 60).read(zone),
@@ -197,9 +244,66 @@ class MT5WebPlatform:
         self.close()
 
     def _deals(self, whose: Mapping[str, str], since: datetime, until: datetime) -> list[Deal]:
-        first_s, last_s = self._zone.wall_range_s(since, until)
-        rows = _many(self._read("deal/get_batch", {**whose, "from": str(first_s), "to": str(last_s)}))
-        return _parse(lambda: sorted((read_deal(row) for row in rows), key=lambda deal: deal.ticket))
+        """Deals in windows of server time that grow and shrink with what they hold: no answer is huge, none is cut short."""
+        start_s, last_s = self._zone.wall_range_s(since, until)
+        deals: dict[int, Deal] = {}
+        window_s = FIRST_WINDOW_S
+        while start_s <= last_s:
+            end_s = min(start_s + window_s - 1, last_s)
+            rows = self._deal_rows(whose, start_s, end_s)
+            deals.update((deal.ticket, deal) for deal in _deals(rows))
+            start_s = end_s + 1
+            if len(rows) > MANY_ROWS:
+                window_s = max(1, window_s // 2)
+            elif len(rows) < MANY_ROWS // 4:
+                window_s *= 2
+        return [deals[ticket] for ticket in sorted(deals)]
+
+    def _deal_rows(self, whose: Mapping[str, str], start_s: int, end_s: int) -> list[dict[str, Any]]:
+        """All rows of a window. Where the server sends only a part, each half is asked for, down to a second of one login."""
+        window = {"from": str(start_s), "to": str(end_s)}
+        try:
+            return many(self._read("deal/get_batch", {**whose, **window}))
+        except BusinessError as error:
+            if error.retcode != mt5_retcodes.PARTIAL:
+                raise
+        if start_s < end_s:
+            middle_s = (start_s + end_s) // 2
+            return self._deal_rows(whose, start_s, middle_s) + self._deal_rows(whose, middle_s + 1, end_s)
+        logins = self._logins(whose["group"]) if "group" in whose else [int(whose["login"])]
+        return [row for login in logins for row in self._deal_pages({"login": str(login), **window})]
+
+    def _deal_pages(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        while True:
+            page = many(self._read("deal/get_page", {**query, "offset": str(len(rows)), "total": str(PAGE_ROWS)}))
+            rows += page
+            if len(page) < PAGE_ROWS:
+                return rows
+
+    def _of_group(self, command: str, group_mask: str) -> list[dict[str, Any]]:
+        """The rows of all logins in the groups; where that is more than the server sends at once, login by login list."""
+        try:
+            return many(self._read(command, {"group": group_mask}))
+        except BusinessError as error:
+            if error.retcode != mt5_retcodes.PARTIAL:
+                raise
+        logins = self._logins(group_mask)
+        parts = (logins[start : start + LOGINS_PER_CALL] for start in range(0, len(logins), LOGINS_PER_CALL))
+        return [row for part in parts for row in self._of_logins(command, part)]
+
+    def _of_logins(self, command: str, logins: list[int]) -> list[dict[str, Any]]:
+        """The rows of these logins. One that is gone meanwhile makes the server refuse the whole list: then by halves."""
+        try:
+            return many(self._read(command, {"login": ",".join(map(str, logins))}))
+        except NotKnown:
+            if len(logins) <= 1:
+                return []
+            middle = len(logins) // 2
+            return self._of_logins(command, logins[:middle]) + self._of_logins(command, logins[middle:])
+
+    def _logins(self, group_mask: str) -> list[int]:
+        return logins_of(self._read("user/logins", {"group": group_mask}))
 
     def _read(self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None = None) -> dict[str, Any]:
         """A command that changes nothing; a broken connection is tried once more on a fresh session."""
@@ -267,53 +371,9 @@ class MT5WebPlatform:
             )
 
 
-def _account(user: Mapping[str, Any], money: Mapping[str, Any] | None) -> AccountState:
-    """A user record with its financial state. The server has none for a login without trades since its start: then
-    nothing is open, and equity is what the record says.
-    """
-    if money is None:
-        balance = Decimal(str(user.get("Balance", "0")))
-        equity = format(balance + Decimal(str(user.get("Credit", "0"))), "f")
-        digits = str(max(0, -int(balance.as_tuple().exponent)))
-        money = {
-            "Equity": equity,
-            "MarginFree": equity,
-            "Margin": "0",
-            "MarginLevel": "0",
-            "Floating": "0",
-            "CurrencyDigits": digits,
-        }
-    wanted = ("Balance", "Credit", "Equity", "Margin", "MarginFree", "MarginLevel", "Floating", "CurrencyDigits")
-    return read_account({**user, **{name: money[name] for name in wanted if name in money}})
+def _positions(rows: Iterable[Mapping[str, Any]]) -> list[Position]:
+    return parsed(lambda: sorted((read_position(row) for row in rows), key=lambda position: position.ticket))
 
 
-def _one(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The single record of an answer; some commands wrap it in a list."""
-    record = answer.get("answer")
-    if isinstance(record, list) and len(record) == 1:
-        record = record[0]
-    return record if isinstance(record, dict) else {}
-
-
-def _many(answer: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The records of an answer. Raises BadAnswer for anything but a list of objects."""
-    rows = answer.get("answer", [])
-    rows = [rows] if isinstance(rows, dict) else rows or []
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadAnswer(detail="answer is not a list of records")
-    return rows
-
-
-def _parse(build: Callable[[], T]) -> T:
-    try:
-        return build()
-    except (ValueError, ArithmeticError) as error:
-        raise BadAnswer(detail=str(error)[:200]) from error
-
-
-def _from_change(command: str, build: Callable[[], T]) -> T:
-    """What a confirmed change must contain. Without it the effect is there but cannot be named: somebody has to look."""
-    try:
-        return build()
-    except FieldError as error:
-        raise UnknownOutcome(detail=f"{command}: {error.reason}") from error
+def _deals(rows: Iterable[Mapping[str, Any]]) -> list[Deal]:
+    return parsed(lambda: [read_deal(row) for row in rows])
