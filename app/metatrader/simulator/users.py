@@ -9,34 +9,16 @@ import string
 from collections.abc import Mapping
 
 from app.metatrader.codes import DEFAULT_RIGHTS
+from app.metatrader.events import Change
 from app.metatrader.fields import is_storable
 from app.metatrader.simulator.exchange import Exchange, Refused
 from app.metatrader.simulator.groups import GROUPS, GroupSettings, matches
+from app.metatrader.simulator.records import PROFILE, user_record
 from app.metatrader.simulator.store import Account
 
 FIRST_LOGIN = 100_001
 PASSWORD_MAX = 16
 RIGHTS_MAX = 0x3FFFF
-
-#: Personal fields and how many characters each holds.
-PROFILE = {
-    "FirstName": 127,
-    "LastName": 127,
-    "MiddleName": 127,
-    "Company": 63,
-    "Country": 31,
-    "City": 31,
-    "State": 31,
-    "ZIPCode": 15,
-    "Address": 127,
-    "Phone": 31,
-    "EMail": 63,
-    "ID": 31,
-    "Status": 15,
-    "Comment": 63,
-    "LeadSource": 31,
-    "LeadCampaign": 31,
-}
 
 
 class Users:
@@ -71,7 +53,7 @@ class Users:
                 raise Refused(3004)
             account.login = wished or self._next_login()
             self._store.save_account(account)
-            self._exchange.journal.account(self._exchange.state(account.login))
+            self._tell("add", account)
         return account
 
     def update(self, login: int, fields: Mapping[str, str]) -> Account:
@@ -88,7 +70,7 @@ class Users:
             account.rights = _whole(fields.get("Rights", str(account.rights)), RIGHTS_MAX)
             account.profile = {**account.profile, **_profile(fields)}
             self._store.save_account(account)
-            self._exchange.journal.account(self._exchange.state(login))
+            self._tell("update", account)
         return account
 
     def change_password(self, login: int, kind: str, password: str) -> None:
@@ -117,6 +99,11 @@ class Users:
     def by_mask(self, mask: str) -> list[Account]:
         """All logins of the groups that the mask selects."""
         return [account for account in self._store.accounts() if matches(mask, account.group_name)]
+
+    def _tell(self, change: Change, account: Account) -> None:
+        journal = self._exchange.journal
+        journal.user(change, user_record(account, GROUPS[account.group_name].digits))
+        journal.account(self._exchange.state(account.login))
 
     def _next_login(self) -> int:
         while self._store.account(login := self._store.next_number("login", FIRST_LOGIN)):

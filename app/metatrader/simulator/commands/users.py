@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from app.metatrader.fields import write_account
 from app.metatrader.simulator.commands.call import Call, Command, whole
 from app.metatrader.simulator.exchange import Refused
 from app.metatrader.simulator.groups import GROUPS
+from app.metatrader.simulator.records import account_record, user_record
 from app.metatrader.simulator.store import Account
-from app.metatrader.simulator.users import PROFILE
-from app.metatrader.simulator.valuation import major
-
-#: Fields of the account state that user/account/get answers with; the rest stands in the user record.
-_MONEY = ("Login", "CurrencyDigits", "Balance", "Credit", "Margin", "MarginFree", "MarginLevel", "Floating", "Equity")
 
 
 def add(call: Call) -> object:
@@ -79,32 +74,11 @@ def _has_state(call: Call, account: Account) -> bool:
 
 
 def _state(call: Call, account: Account) -> dict[str, str]:
-    fields = write_account(call.exchange.state(account.login))
-    state = {name: fields[name] for name in _MONEY}
-    return {**state, "MarginLeverage": fields["Leverage"], "SOActivation": "0"}
+    return account_record(call.exchange.state(account.login))
 
 
 def _record(account: Account) -> dict[str, str]:
-    digits = GROUPS[account.group_name].digits
-    personal = {name: account.profile.get(name, "") for name in PROFILE}
-    return {
-        "Login": str(account.login),
-        "Group": account.group_name,
-        "CertSerialNumber": "0",
-        "Rights": str(account.rights),
-        "Registration": str(account.registered_ms // 1000),
-        **personal,
-        "Language": "0",
-        "ClientID": "0",
-        "Color": "4278190080",
-        "Leverage": str(account.leverage),
-        "Agent": "0",
-        "Balance": str(major(account.balance, digits)),
-        "Credit": str(major(account.credit, digits)),
-        "InterestRate": str(major(0, digits)),
-        "CommissionDaily": str(major(0, digits)),
-        "CommissionMonthly": str(major(0, digits)),
-    }
+    return user_record(account, GROUPS[account.group_name].digits)
 
 
 USERS: dict[str, Command] = {
