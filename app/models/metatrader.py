@@ -280,6 +280,7 @@ class DealHead(Model):
     revision: Mapped[int] = mapped_column(Integer, comment="the newest")
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary, comment="of the newest revision")
     filed_at: Mapped[Moment]
+    seen_at: Mapped[Moment] = mapped_column(comment="when its source had the newest revision; what is older changes nothing")
 
 
 def _first_done_at(context: Any) -> Any:
@@ -410,6 +411,7 @@ class Order(Model):
     done_at: Mapped[Moment | None]
     utc_offset_min: Mapped[int] = mapped_column(Integer, comment="of the newer of the two moments")
     is_deleted: Mapped[bool] = mapped_column(Boolean, server_default="false", comment="removed at the server; kept here")
+    seen_at: Mapped[Moment] = mapped_column(comment="when its source had this state; what is older changes nothing")
 
     trading_account: Mapped[TradingAccount | None] = relationship()
 

@@ -77,6 +77,12 @@ def upgrade() -> None:
         sa.Column("revision", sa.Integer(), nullable=False, comment="the newest"),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False, comment="of the newest revision"),
         sa.Column("filed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column(
+            "seen_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="when its source had the newest revision; what is older changes nothing",
+        ),
         sa.ForeignKeyConstraint(["server_id"], ["mt_server.id"], name=op.f("fk_deal_head_server_id")),
         sa.PrimaryKeyConstraint("server_id", "ticket", name=op.f("pk_deal_head")),
     )
@@ -363,6 +369,12 @@ def upgrade() -> None:
         sa.Column(
             "is_deleted", sa.Boolean(), server_default="false", nullable=False, comment="removed at the server; kept here"
         ),
+        sa.Column(
+            "seen_at",
+            sa.DateTime(timezone=True),
+            nullable=False,
+            comment="when its source had this state; what is older changes nothing",
+        ),
         sa.ForeignKeyConstraint(["server_id"], ["mt_server.id"], name=op.f("fk_mt_order_server_id")),
         sa.ForeignKeyConstraint(["trading_account_id"], ["trading_account.id"], name=op.f("fk_mt_order_trading_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mt_order")),
@@ -614,8 +626,8 @@ def _file_deals_by_month() -> None:
         " LEFT JOIN deal_before f ON f.server_id = d.server_id AND f.ticket = d.ticket AND f.revision = 1"
     )
     op.execute(
-        "INSERT INTO deal_head (server_id, ticket, revision, fingerprint, filed_at)"
-        " SELECT DISTINCT ON (server_id, ticket) server_id, ticket, revision, fingerprint, filed_at FROM deal"
+        "INSERT INTO deal_head (server_id, ticket, revision, fingerprint, filed_at, seen_at)"
+        " SELECT DISTINCT ON (server_id, ticket) server_id, ticket, revision, fingerprint, filed_at, booked_at FROM deal"
         " ORDER BY server_id, ticket, revision DESC"
     )
     op.execute("ALTER TABLE deal ADD CONSTRAINT pk_deal PRIMARY KEY (id, filed_at)")
