@@ -17,8 +17,8 @@ from app.jobs import gateways
 from app.ledger import external, proofs
 from app.ledger.errors import ProofsRunning
 from app.messaging import mail
-from app.metatrader import accounts, commands
-from app.models.metatrader import BalanceOperation, TradingAccount
+from app.metatrader import accounts, change_sending, commands
+from app.models.metatrader import AccountChange, BalanceOperation, TradingAccount
 from app.models.payments import Callback, Deposit, Withdrawal
 from app.partners import attribution
 from app.payments import callbacks, deposits, transfers, withdrawals
@@ -62,6 +62,14 @@ def open_account(session: Session, event: Event, settings: Settings) -> None:
     account_id = account.id
     session.rollback()
     accounts.open_account(session, platform, gateways.password_vault(settings), account_id)
+
+
+def send_change(session: Session, event: Event, settings: Settings) -> None:
+    change = session.get_one(AccountChange, event.subject_id)
+    platform = gateways.platform_of(session, settings, change.trading_account.server_id)
+    change_id = change.id
+    session.rollback()
+    change_sending.send_change(session, platform, gateways.password_vault(settings), change_id)
 
 
 def send_operation(session: Session, event: Event, settings: Settings) -> None:
@@ -118,6 +126,7 @@ HANDLERS: dict[str, Handler] = {
     "attribute_client": Handler(("client.registered",), attribute_client),
     "send_mail": Handler(tuple(mail.HANDLERS), send_mail, is_command=True),
     "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True),
+    "send_change": Handler(("account_change.requested",), send_change, queue="money", is_command=True),
     "send_operation": Handler(("operation.new",), send_operation, queue="money", is_command=True),
     "follow_operation": Handler(
         ("operation.sending", "operation.unknown", "operation.waiting", "operation.done", "operation.failed"),

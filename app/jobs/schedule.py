@@ -39,6 +39,7 @@ class Planned:
 PLAN = (
     Planned("resolve_operations", "money", 15, tasks.resolve_operations),
     Planned("open_lost_accounts", "money", 60, tasks.open_lost_accounts),
+    Planned("send_lost_changes", "money", 60, tasks.send_lost_changes),
     Planned("ask_providers", "money", 30, tasks.ask_providers),
     Planned("mirror_deals", "money", 20, tasks.mirror_deals),
     Planned("accrue_waiting", "bulk", 60, tasks.accrue_waiting),

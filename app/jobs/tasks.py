@@ -14,12 +14,13 @@ from app.core import audit
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
-from app.jobs import gateways
+from app.jobs import gateways, servers
 from app.ledger import ecb, external, holds, proofs, seen_rates
 from app.ledger.errors import HoldAlreadyResolved, ProofsRunning
-from app.metatrader import accounts, commands, mirror, rates, sync
+from app.metatrader import accounts, change_sending, commands, mirror, rates, sync
+from app.metatrader import state as noted
 from app.metatrader.errors import PlatformError
-from app.models.metatrader import Server, TradingAccount
+from app.models.metatrader import Server, ServerState, TradingAccount
 from app.payments import janitor
 from config import Settings
 
@@ -66,6 +67,19 @@ def open_lost_accounts(session: Session, settings: Settings) -> None:
             platform.close()
 
 
+def send_lost_changes(session: Session, settings: Settings) -> None:
+    """Bring changes of accounts to an end that their own jobs did not. A sick server does not stop the others."""
+    for change_id, server_id in change_sending.open_changes(session):
+        platform = gateways.platform_of(session, settings, server_id, fresh=True)
+        session.rollback()
+        try:
+            change_sending.send_change(session, platform, gateways.password_vault(settings), change_id)
+        except PlatformError as error:
+            log.warning("change stays open change=%s error=%s", change_id, type(error).__name__)
+        finally:
+            platform.close()
+
+
 def ask_providers(session: Session, settings: Settings) -> None:
     janitor.ask_providers(session, lambda name: gateways.connector_of(settings, name))
 
@@ -88,26 +102,34 @@ def settle_commissions(session: Session, settings: Settings) -> None:
 
 
 def sweep_deals(session: Session, settings: Settings) -> None:
-    """Pull every server's deals since the last pull that succeeded, with an overlap. So nothing falls between two pulls,
-    however long we or the server were down; what the stream brought already changes nothing.
+    """A sweep of every server, each in a job of its own: one that is sick holds up no other."""
+    servers.fan_out(session, "sweep_server")
+
+
+def sweep_server(session: Session, settings: Settings, server_id: int) -> None:
+    """Pull a server's deals since the last pull that succeeded, with an overlap, and its open positions. So nothing falls
+    between two pulls, however long we or the server were down; what the stream brought already changes nothing.
     """
-    servers = session.execute(select(Server.id, Server.code).where(Server.is_active)).all()
+    server, state = session.get_one(Server, server_id), session.get(ServerState, server_id)
+    code, is_still = server.code, not server.is_active or server.events_paused_at is not None
+    since = (state.swept_through if state and state.swept_through else now() - FIRST_SWEEP) - SWEEP_OVERLAP
     session.rollback()
-    for server_id, code in servers:
-        key = {"job": f"swept:{code}"}
-        last = session.execute(text("SELECT max(slot) FROM cron_slot WHERE job = :job"), key).scalar()
-        started = now()
-        try:
-            platform = gateways.platform_of(session, settings, server_id)
-            sync.sweep(session, platform, server_id, since=(last or started - FIRST_SWEEP) - SWEEP_OVERLAP)
-        except PlatformError as error:
-            log.warning("sweep failed server=%s error=%s", code, type(error).__name__)
-            session.rollback()
-            continue
-        with unit_of_work(session, Actor.system("sweep_deals")):
-            session.execute(
-                text("INSERT INTO cron_slot (job, slot) VALUES (:job, :slot) ON CONFLICT DO NOTHING"), {**key, "slot": started}
-            )
+    if is_still:
+        return
+    try:
+        platform = gateways.platform_of(session, settings, server_id)
+        source = gateways.backfill_of(session, settings, server_id, platform)
+        session.rollback()
+        swept = sync.sweep(session, platform, server_id, since=since, source=source)
+    except PlatformError as error:
+        session.rollback()
+        log.warning("sweep failed server=%s error=%s", code, type(error).__name__)
+        with unit_of_work(session, Actor.system("sweep_server")):
+            noted.note_error(session, server_id, f"{type(error).__name__}: {error}")
+        return
+    if swept is not None:
+        with unit_of_work(session, Actor.system("sweep_server")):
+            noted.note_swept(session, server_id, swept.began_at, swept.through, swept.new + swept.voided)
 
 
 def fetch_rates(session: Session, settings: Settings) -> None:
@@ -178,10 +200,4 @@ def clean_up(session: Session, settings: Settings) -> None:
         session.execute(text("DELETE FROM portal_session WHERE expires_at < now() - interval '30 days'"))
         session.execute(text("DELETE FROM fx_quote WHERE txn_id IS NULL AND expires_at < now() - interval '30 days'"))
         session.execute(text("DELETE FROM client_token WHERE expires_at < now() - interval '30 days'"))
-        session.execute(text("DELETE FROM cron_slot WHERE slot < now() - interval '7 days' AND job NOT LIKE 'swept:%'"))
-        session.execute(
-            text(
-                "DELETE FROM cron_slot AS old USING cron_slot AS newer WHERE old.job LIKE 'swept:%'"
-                " AND newer.job = old.job AND newer.slot > old.slot AND old.slot < now() - interval '7 days'"
-            )
-        )
+        session.execute(text("DELETE FROM cron_slot WHERE slot < now() - interval '7 days'"))

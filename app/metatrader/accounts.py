@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import secrets
-import string
 from datetime import timedelta
 from decimal import Decimal
 
@@ -27,6 +25,7 @@ from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import chart
 from app.metatrader import booking, commands, rules
 from app.metatrader.errors import AccessDenied, BusinessError, NotKnown, NotSent, PlatformError, ServerBusy
+from app.metatrader.passwords import make_password
 from app.metatrader.platform import AccountState, NewAccount, TradingPlatform
 from app.models.clients import Client
 from app.models.metatrader import BalanceOperation, Product, TradingAccount
@@ -276,16 +275,6 @@ def reveal_password(session: Session, vault: Vault, *, client_id: int, account_i
         account.password_sealed, account.password_shown_at = None, now()
         unit.emit("account.password_shown", subject_id=account.id, client_id=client_id)
         return password
-
-
-def make_password() -> str:
-    """Twelve characters with lower and upper case, a digit and a sign: what the strictest servers ask for."""
-    kinds = (string.ascii_lowercase, string.ascii_uppercase, string.digits, "#!%+-")
-    characters = [secrets.choice(kind) for kind in kinds] + [
-        secrets.choice(string.ascii_letters + string.digits) for _ in range(8)
-    ]
-    secrets.SystemRandom().shuffle(characters)
-    return "".join(characters)
 
 
 def _wanted(account: TradingAccount, password: str) -> NewAccount:
