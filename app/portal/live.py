@@ -42,6 +42,7 @@ FIRST_LOOK_BACK = timedelta(seconds=10)
 #: First part of a fact's type → the parts of pages that show it.
 TOPICS = {
     "account": ("account",),
+    "account_change": ("account",),
     "deal": ("account",),
     "trading": ("account",),
     "operation": ("account", "money"),
