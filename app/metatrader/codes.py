@@ -70,6 +70,35 @@ class DealReason(IntEnum):
     COVERAGE = 21
 
 
+class OrderType(IntEnum):
+    """What an order asks for. LIMIT waits for a better price, STOP for a worse one."""
+
+    BUY = 0
+    SELL = 1
+    BUY_LIMIT = 2
+    SELL_LIMIT = 3
+    BUY_STOP = 4
+    SELL_STOP = 5
+    BUY_STOP_LIMIT = 6
+    SELL_STOP_LIMIT = 7
+    CLOSE_BY = 8
+
+
+class OrderState(IntEnum):
+    """What has become of an order. All but STARTED, PLACED, PARTIAL and the requests are final."""
+
+    STARTED = 0
+    PLACED = 1
+    CANCELED = 2
+    PARTIAL = 3
+    FILLED = 4
+    REJECTED = 5
+    EXPIRED = 6
+    REQUEST_ADD = 7
+    REQUEST_MODIFY = 8
+    REQUEST_CANCEL = 9
+
+
 class UserRight(IntFlag):
     """The rights bits of a login. "Closed for trading" sets TRADE_DISABLED; "may not sign in" clears ENABLED."""
 
