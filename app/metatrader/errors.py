@@ -44,6 +44,13 @@ class NotSent(Unreachable):
     message = N_("The trading server cannot be reached at the moment. Nothing was sent and nothing was changed.")
 
 
+class CommandsPaused(NotSent):
+    """Staff let no commands out to this server at the moment. What waits goes out when they resume."""
+
+    code = "platform.commands_paused"
+    message = N_("Nothing is sent to the trading server at the moment. Your request is kept and carried out later.")
+
+
 class UnknownOutcome(PlatformError):
     """The command went out and no clear answer came back. It must not be sent again before its trace was looked for."""
 

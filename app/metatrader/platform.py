@@ -8,12 +8,12 @@ as if it were UTC (servertime.py turns it into UTC). Attribute names follow the 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from app.metatrader.codes import DEFAULT_RIGHTS, DealAction, DealEntry, UserRight
 
@@ -29,7 +29,7 @@ COMMENT_LIMIT = 31
 
 @dataclass(frozen=True)
 class ServerAccess:
-    """Where a trading server is and how we sign in. `code` names it in streams and logs."""
+    """Where a trading server is and how we sign in. `code` names it in streams and logs; `options` are the adapter's own."""
 
     code: str
     platform: str
@@ -38,6 +38,7 @@ class ServerAccess:
     password: str
     ca_file: str
     time_zone: str
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"ServerAccess({self.code!r}, {self.platform!r}, {self.url!r}, manager_login={self.manager_login})"

@@ -1,4 +1,4 @@
-"""Sessions of the MT5 Web API: one signed-in session is one kept-alive TLS connection, and a small pool of them.
+"""A session of the MT5 Web API: signed in on one kept-alive TLS connection, and gone with it.
 
 The server forgets a session with its connection, so a session never reconnects silently: it is thrown away and a new one
 signs in. Nothing in here repeats a request.
@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
-import queue
 import ssl
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from app.metatrader.errors import AccessDenied, BadAnswer, NotSent, ServerBusy, Unreachable
+from app.metatrader.errors import AccessDenied, BadAnswer, ServerBusy, Unreachable
 from app.metatrader.platform import ServerAccess
 from app.metatrader.platforms import mt5_auth, mt5_retcodes
 from app.metatrader.platforms.mt5_records import retcode_of
@@ -30,9 +27,12 @@ CLIENT_BUILD = "4000"
 AGENT = "Lotwise"
 
 TIMEOUTS = httpx.Timeout(connect=5.0, read=30.0, write=10.0, pool=5.0)
-#: After this silence a session is tried with a ping before it is used. The server closes after 180 s.
+#: After this silence a session is kept alive with a ping, or tried with one before it is used. The server closes after 180 s.
 PING_AFTER_S = 20.0
 STALE_AFTER_S = 170.0
+#: A server that works answers these at once; it forgets a sign-in that takes longer.
+HANDSHAKE_TIMEOUT_S = 10.0
+PING_TIMEOUT_S = 5.0
 
 
 class SessionLost(Exception):
@@ -44,6 +44,7 @@ class Session:
 
     def __init__(self, access: ServerAccess, trust: ssl.SSLContext, timeouts: httpx.Timeout = TIMEOUTS) -> None:
         self._access = access
+        self._timeouts = timeouts
         limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=STALE_AFTER_S)
         self._client = httpx.Client(
             base_url=access.url.rstrip("/") + "/api/", verify=trust, limits=limits, timeout=timeouts, trust_env=False
@@ -83,10 +84,14 @@ class Session:
             raise SessionLost(command)
         return _answer(command, response)
 
+    @property
+    def is_due(self) -> bool:
+        """Whether it was silent for so long that it needs a ping."""
+        return time.monotonic() - self._used_at >= PING_AFTER_S
+
     def is_fresh(self) -> bool:
         """Whether the session may be used: recently used, or alive when asked. Changes nothing at the server."""
-        silence_s = time.monotonic() - self._used_at
-        return silence_s < PING_AFTER_S or (silence_s < STALE_AFTER_S and self._is_alive())
+        return not self.is_due or (time.monotonic() - self._used_at < STALE_AFTER_S and self._is_alive())
 
     def quit(self) -> None:
         """Sign out, as far as the server still listens, and close the connection."""
@@ -103,21 +108,29 @@ class Session:
 
     def _is_alive(self) -> bool:
         try:
-            return self._send("test/access", {}, None).status_code == httpx.codes.OK
+            return self._send("test/access", {}, None, read_s=PING_TIMEOUT_S).status_code == httpx.codes.OK
         except httpx.TransportError:
             return False
 
-    def _send(self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None) -> httpx.Response:
+    def _send(
+        self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None, *, read_s: float | None = None
+    ) -> httpx.Response:
+        usual = self._timeouts
+        timeout = usual
+        if read_s is not None:
+            timeout = httpx.Timeout(
+                connect=usual.connect, read=min(read_s, usual.read or read_s), write=usual.write, pool=usual.pool
+            )
         if body is None:
-            response = self._client.get(command, params=dict(query))
+            response = self._client.get(command, params=dict(query), timeout=timeout)
         else:
-            response = self._client.post(command, params=dict(query), json=dict(body))
+            response = self._client.post(command, params=dict(query), json=dict(body), timeout=timeout)
         self._used_at = time.monotonic()
         return response
 
     def _handshake(self, command: str, query: Mapping[str, str]) -> dict[str, Any]:
         try:
-            response = self._send(command, query, None)
+            response = self._send(command, query, None, read_s=HANDSHAKE_TIMEOUT_S)
         except httpx.TransportError as error:
             raise Unreachable(detail=f"{command}: {type(error).__name__}") from error
         if response.status_code == httpx.codes.FORBIDDEN:
@@ -127,73 +140,6 @@ class Session:
         if code not in mt5_retcodes.SUCCESS:
             raise mt5_retcodes.error_of(code, mutation=False, detail=f"{command}: {mt5_retcodes.name(code)}")
         return answer
-
-
-class SessionPool:
-    """At most `size` signed-in sessions, opened when needed; a thread that finds all in use waits for one."""
-
-    def __init__(self, access: ServerAccess, size: int, timeouts: httpx.Timeout = TIMEOUTS) -> None:
-        self._access = access
-        self._timeouts = timeouts
-        self._idle: queue.LifoQueue[Session] = queue.LifoQueue()
-        self._places = threading.Semaphore(size)
-        self._wait_s = (timeouts.read or 30.0) * 2
-
-    @contextmanager
-    def session(self, *, fresh: bool = False) -> Iterator[Session]:
-        """A session for one exchange, newly signed in when `fresh`. It goes back to the pool unless the exchange failed.
-
-        Raises NotSent when no session could be had in time, and what `Session.sign_in` raises.
-        """
-        if not self._places.acquire(timeout=self._wait_s):
-            raise NotSent(detail="all sessions are in use")
-        try:
-            session = (None if fresh else self._take()) or self._open()
-            try:
-                yield session
-            except AccessDenied:
-                self._idle.put(session)
-                raise
-            except BaseException:
-                session.close()
-                raise
-            self._idle.put(session)
-        finally:
-            self._places.release()
-
-    def close(self) -> None:
-        """Sign out and close every idle session."""
-        while session := self._pop():
-            session.quit()
-
-    def _take(self) -> Session | None:
-        while session := self._pop():
-            if session.is_fresh():
-                return session
-            session.close()
-        return None
-
-    def _pop(self) -> Session | None:
-        try:
-            return self._idle.get_nowait()
-        except queue.Empty:
-            return None
-
-    def _trust(self) -> ssl.SSLContext:
-        """The pinned authority, or the system's where none is pinned. Read anew each time: it may be replaced, or come late."""
-        try:
-            return ssl.create_default_context(cafile=self._access.ca_file or None)
-        except OSError as error:
-            raise Unreachable(detail=f"CA file {self._access.ca_file}: {error.strerror or error}") from error
-
-    def _open(self) -> Session:
-        session = Session(self._access, self._trust(), self._timeouts)
-        try:
-            session.sign_in()
-        except BaseException:
-            session.close()
-            raise
-        return session
 
 
 def _answer(command: str, response: httpx.Response) -> dict[str, Any]:

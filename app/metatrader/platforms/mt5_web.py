@@ -1,14 +1,11 @@
 """The MT5 Web API over HTTPS as a TradingPlatform.
 
-Source: MetaQuotes' Web API help and its official samples, as docs/metatrader.md sums them up. Some commands change state
-through GET; therefore nothing here retries by itself except reads, once, on a fresh session. Passwords travel in POST
-bodies only.
+Source: MetaQuotes' Web API help and its official samples, as docs/metatrader.md sums them up. How a command goes out, and
+what is never sent twice, is in mt5_exchange.py. Passwords travel in POST bodies only.
 """
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -16,10 +13,11 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
+from redis import Redis
 
 from app.core.errors import N_, InvalidInput
 from app.metatrader.codes import DealAction
-from app.metatrader.errors import BadAnswer, BusinessError, NotKnown, NotSent, ServerBusy, UnknownOutcome, Unreachable
+from app.metatrader.errors import BusinessError, NotKnown
 from app.metatrader.fields import Whole, read_deal, read_group, read_order, read_position, read_symbol
 from app.metatrader.platform import (
     COMMENT_LIMIT,
@@ -37,6 +35,7 @@ from app.metatrader.platform import (
     User,
 )
 from app.metatrader.platforms import mt5_retcodes
+from app.metatrader.platforms.mt5_exchange import Exchanges
 from app.metatrader.platforms.mt5_records import (
     account_of,
     balance_check_of,
@@ -45,13 +44,9 @@ from app.metatrader.platforms.mt5_records import (
     many,
     one,
     parsed,
-    retcode_of,
     user_of,
 )
-from app.metatrader.platforms.mt5_session import TIMEOUTS, SessionLost, SessionPool
 from app.metatrader.servertime import server_zone
-
-log = logging.getLogger("lotwise.mt5_web")
 
 #: Fields of a user record that user/update accepts; everything else in it belongs to the server.
 _WRITABLE = frozenset(
@@ -95,12 +90,19 @@ LOGINS_PER_CALL = 500
 
 
 class MT5WebPlatform:
-    """Commands and reads through the Web API. Thread-safe; at most `sessions` connections."""
+    """Commands and reads through the Web API. Thread-safe. Sessions, rate and breaker: `Limits`, from the server's options."""
 
-    def __init__(self, access: ServerAccess, *, sessions: int = 2, timeouts: httpx.Timeout = TIMEOUTS) -> None:
-        self._access = access
+    def __init__(
+        self,
+        access: ServerAccess,
+        *,
+        redis: Redis | None = None,
+        places: int | None = None,
+        timeouts: httpx.Timeout | None = None,
+    ) -> None:
+        """`redis` shares rate, breaker and `places` (see traffic.py) with other processes."""
         self._zone = server_zone(access.time_zone)
-        self._pool = SessionPool(access, sessions, timeouts)
+        self._server = Exchanges(access, redis=redis, places=places, timeouts=timeouts)
 
     def create_account(self, account: NewAccount) -> int:
         body = {
@@ -117,13 +119,13 @@ class MT5WebPlatform:
             "PassMain": account.main_password,
             "PassInvestor": account.investor_password,
         }
-        answer = self._change("user/add", {}, body, login=0)
+        answer = self._server.change("user/add", {}, body, login=0)
         return from_change("user/add", lambda: Whole("Login", low=1).read(one(answer)))
 
     def get_account(self, login: int) -> AccountState:
-        user = one(self._read("user/get", {"login": str(login)}))
+        user = one(self._server.read("user/get", {"login": str(login)}))
         try:
-            money: Mapping[str, Any] | None = one(self._read("user/account/get", {"login": str(login)}))
+            money: Mapping[str, Any] | None = one(self._server.read("user/account/get", {"login": str(login)}))
         except NotKnown:
             money = None
         return parsed(lambda: account_of(user, money))
@@ -140,18 +142,18 @@ class MT5WebPlatform:
     def update_account(
         self, login: int, *, group: str | None = None, leverage: int | None = None, rights: int | None = None
     ) -> None:
-        user = one(self._read("user/get", {"login": str(login)}))
+        user = one(self._server.read("user/get", {"login": str(login)}))
         body = {name: str(value) for name, value in user.items() if name in _WRITABLE}
         changes = {"Group": group, "Leverage": leverage, "Rights": rights}
         body.update({name: str(value) for name, value in changes.items() if value is not None})
-        self._change("user/update", {"login": str(login)}, body, login=login)
+        self._server.change("user/update", {"login": str(login)}, body, login=login)
 
     def change_password(self, login: int, kind: PasswordKind, password: str) -> None:
-        self._change("user/change_password", {}, {"Login": str(login), "Type": kind, "Password": password}, login=login)
+        self._server.change("user/change_password", {}, {"Login": str(login), "Type": kind, "Password": password}, login=login)
 
     def check_password(self, login: int, kind: PasswordKind, password: str) -> bool:
         try:
-            self._read("user/check_password", {}, {"Login": str(login), "Type": kind, "Password": password})
+            self._server.read("user/check_password", {}, {"Login": str(login), "Type": kind, "Password": password})
         except BusinessError as error:
             if error.retcode == 3006:
                 return False
@@ -159,18 +161,18 @@ class MT5WebPlatform:
         return True
 
     def archive_account(self, login: int) -> None:
-        self._change("user/archive/add", {"login": str(login)}, None, login=login)
+        self._server.change("user/archive/add", {"login": str(login)}, None, login=login)
 
     def restore_account(self, login: int) -> None:
         """The server wants the whole record back, as the archive has it."""
-        record = one(self._read("user/archive/get", {"login": str(login)}))
+        record = one(self._server.read("user/archive/get", {"login": str(login)}))
         body = {name: str(value) for name, value in record.items()}
-        self._change("user/restore", {}, body, login=login)
+        self._server.change("user/restore", {}, body, login=login)
 
     def archived(self, group_mask: str) -> list[AccountState]:
         """A restored login stays in the server's archive as well; it is not archived any more."""
         active = set(self._logins(group_mask))
-        rows = many(self._read("user/archive/get_batch", {"group": group_mask}))
+        rows = many(self._server.read("user/archive/get_batch", {"group": group_mask}))
         states = parsed(lambda: [account_of(row, None) for row in rows])
         return [state for state in states if state.login not in active]
 
@@ -186,15 +188,15 @@ class MT5WebPlatform:
             "comment": comment,
             "check_margin": "1" if check_margin else "0",
         }
-        answer = self._change("trade/balance", query, None, login=login)
+        answer = self._server.change("trade/balance", query, None, login=login)
         return from_change("trade/balance", lambda: Whole("Ticket", low=1).read(one(answer)))
 
     def check_balance(self, login: int) -> BalanceCheck:
-        answer = one(self._read("user/check_balance", {"login": str(login), "fixflag": "0"}))
+        answer = one(self._server.read("user/check_balance", {"login": str(login), "fixflag": "0"}))
         return parsed(lambda: balance_check_of(login, answer))
 
     def deal(self, ticket: int) -> Deal:
-        row = one(self._read("deal/get", {"ticket": str(ticket)}))
+        row = one(self._server.read("deal/get", {"ticket": str(ticket)}))
         return parsed(lambda: read_deal(row))
 
     def deals(self, login: int, since: datetime, until: datetime) -> list[Deal]:
@@ -204,28 +206,28 @@ class MT5WebPlatform:
         return self._deals({"group": group_mask}, since, until)
 
     def positions(self, login: int) -> list[Position]:
-        rows = many(self._read("position/get_batch", {"login": str(login)}))
+        rows = many(self._server.read("position/get_batch", {"login": str(login)}))
         return _positions(rows)
 
     def positions_by_group(self, group_mask: str) -> list[Position]:
         return _positions(self._of_group("position/get_batch", group_mask))
 
     def orders(self, login: int) -> list[Order]:
-        rows = many(self._read("order/get_batch", {"login": str(login)}))
+        rows = many(self._server.read("order/get_batch", {"login": str(login)}))
         return parsed(lambda: sorted((read_order(row) for row in rows), key=lambda order: order.ticket))
 
     def groups(self, mask: str = "*") -> list[Group]:
-        rows = many(self._read("group/get", {"mask": mask}))
+        rows = many(self._server.read("group/get", {"mask": mask}))
         return parsed(lambda: [read_group(row) for row in rows])
 
     def symbols(self) -> list[Symbol]:
-        rows = many(self._read("symbol/get", {"mask": "*"}))
+        rows = many(self._server.read("symbol/get", {"mask": "*"}))
         return parsed(lambda: [read_symbol(row) for row in rows])
 
     def server_time(self) -> ServerTime:
-        text = self._read("time/server", {}).get("answer")
+        text = self._server.read("time/server", {}).get("answer")
         time_text = text.get("Time", "") if isinstance(text, dict) else str(text)
-        zone = one(self._read("time/get", {}))
+        zone = one(self._server.read("time/get", {}))
         return parsed(
             lambda: ServerTime(
                 wall_ms=1000 * Whole("time").read({"time": time_text.partition(" ")[0]}),
@@ -235,7 +237,7 @@ class MT5WebPlatform:
         )
 
     def close(self) -> None:
-        self._pool.close()
+        self._server.close()
 
     def __enter__(self) -> Self:
         return self
@@ -263,7 +265,7 @@ class MT5WebPlatform:
         """All rows of a window. Where the server sends only a part, each half is asked for, down to a second of one login."""
         window = {"from": str(start_s), "to": str(end_s)}
         try:
-            return many(self._read("deal/get_batch", {**whose, **window}))
+            return many(self._server.read("deal/get_batch", {**whose, **window}))
         except BusinessError as error:
             if error.retcode != mt5_retcodes.PARTIAL:
                 raise
@@ -276,7 +278,7 @@ class MT5WebPlatform:
     def _deal_pages(self, query: Mapping[str, str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         while True:
-            page = many(self._read("deal/get_page", {**query, "offset": str(len(rows)), "total": str(PAGE_ROWS)}))
+            page = many(self._server.read("deal/get_page", {**query, "offset": str(len(rows)), "total": str(PAGE_ROWS)}))
             rows += page
             if len(page) < PAGE_ROWS:
                 return rows
@@ -284,7 +286,7 @@ class MT5WebPlatform:
     def _of_group(self, command: str, group_mask: str) -> list[dict[str, Any]]:
         """The rows of all logins in the groups; where that is more than the server sends at once, login by login list."""
         try:
-            return many(self._read(command, {"group": group_mask}))
+            return many(self._server.read(command, {"group": group_mask}))
         except BusinessError as error:
             if error.retcode != mt5_retcodes.PARTIAL:
                 raise
@@ -295,7 +297,7 @@ class MT5WebPlatform:
     def _of_logins(self, command: str, logins: list[int]) -> list[dict[str, Any]]:
         """The rows of these logins. One that is gone meanwhile makes the server refuse the whole list: then by halves."""
         try:
-            return many(self._read(command, {"login": ",".join(map(str, logins))}))
+            return many(self._server.read(command, {"login": ",".join(map(str, logins))}))
         except NotKnown:
             if len(logins) <= 1:
                 return []
@@ -303,72 +305,7 @@ class MT5WebPlatform:
             return self._of_logins(command, logins[:middle]) + self._of_logins(command, logins[middle:])
 
     def _logins(self, group_mask: str) -> list[int]:
-        return logins_of(self._read("user/logins", {"group": group_mask}))
-
-    def _read(self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """A command that changes nothing; a broken connection is tried once more on a fresh session."""
-        try:
-            return self._read_once(command, query, body, fresh=False)
-        except (Unreachable, SessionLost) as error:
-            log.info("read again server=%s command=%s after=%s", self._access.code, command, type(error).__name__)
-        try:
-            return self._read_once(command, query, body, fresh=True)
-        except SessionLost:
-            raise Unreachable(detail=f"{command}: the session is lost again at once") from None
-
-    def _read_once(
-        self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None, *, fresh: bool
-    ) -> dict[str, Any]:
-        try:
-            with self._pool.session(fresh=fresh) as session:
-                answer = session.request(command, query, body)
-                code = retcode_of(answer)
-        except httpx.TransportError as error:
-            raise Unreachable(detail=f"{command}: {type(error).__name__}") from error
-        if code not in mt5_retcodes.SUCCESS:
-            raise mt5_retcodes.error_of(code, mutation=False, detail=f"{command}: {mt5_retcodes.name(code)}")
-        return answer
-
-    def _change(self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None, *, login: int) -> dict[str, Any]:
-        """A command that changes something: sent once, whatever happens.
-
-        NotSent when it certainly had no effect; UnknownOutcome when it went out and no clear answer came back.
-        """
-        started = time.monotonic()
-        sent = False
-        outcome = "?"
-        try:
-            with self._pool.session() as session:
-                sent = True
-                answer = session.request(command, query, body)
-                code = retcode_of(answer)
-            outcome = mt5_retcodes.name(code)
-            if code not in mt5_retcodes.SUCCESS:
-                raise mt5_retcodes.error_of(code, mutation=True, detail=f"{command}: {outcome}")
-            return answer
-        except (SessionLost, httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            outcome = f"not sent: {type(error).__name__}"
-            raise NotSent(detail=f"{command}: {type(error).__name__}") from error
-        except (httpx.TransportError, BadAnswer) as error:
-            outcome = f"{'unknown' if sent else 'not sent'}: {type(error).__name__}"
-            raise (UnknownOutcome if sent else NotSent)(detail=f"{command}: {type(error).__name__}") from error
-        except Unreachable as error:
-            outcome = "not sent: no session"
-            raise NotSent(retcode=error.retcode, detail=error.detail) from error
-        except ServerBusy as error:
-            outcome = "busy"
-            if sent and error.retcode is None:
-                raise UnknownOutcome(detail=f"{command}: refused with an HTTP status, not by the server's own word") from error
-            raise
-        finally:
-            log.info(
-                "command server=%s command=%s login=%s outcome=%s ms=%d",
-                self._access.code,
-                command,
-                login,
-                outcome,
-                (time.monotonic() - started) * 1000,
-            )
+        return logins_of(self._server.read("user/logins", {"group": group_mask}))
 
 
 def _positions(rows: Iterable[Mapping[str, Any]]) -> list[Position]:

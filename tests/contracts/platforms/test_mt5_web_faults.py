@@ -21,6 +21,8 @@ from app.metatrader.errors import (
     UnknownOutcome,
     Unreachable,
 )
+from app.metatrader.platforms.mt5_pool import KeepAlive, SessionPool
+from app.metatrader.platforms.mt5_session import TIMEOUTS
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.simulator import Simulator
 from app.metatrader.simulator.commands import COMMANDS
@@ -165,22 +167,62 @@ def test_an_idle_connection_that_the_server_closed(simulator, wanted, monkeypatc
 
 
 def test_a_session_that_was_silent_is_tried_before_use(simulator, wanted, monkeypatch, caplog):
+    monkeypatch.setattr(KeepAlive, "start", lambda _: None)
     monkeypatch.setattr("app.metatrader.platforms.mt5_session.PING_AFTER_S", 0.0)
-    monkeypatch.setattr(Handler, "timeout", 0.2)
+    monkeypatch.setattr(Handler, "timeout", 0.5)
     caplog.set_level(logging.INFO, "lotwise.mt5_web")
     with MT5WebPlatform(access(simulator)) as platform:
         login = platform.create_account(wanted)
         assert deposit(platform, login) > 0
         assert sign_ins(caplog) == 1
-        threading.Event().wait(0.6)
+        threading.Event().wait(1.0)
         assert deposit(platform, login) > 0
         assert sign_ins(caplog) == 2
 
 
+def test_an_idle_session_is_kept_alive(simulator, wanted, monkeypatch, caplog):
+    """The server closes after half a second of silence; after several of them the first command finds a live session."""
+    monkeypatch.setattr("app.metatrader.platforms.mt5_session.PING_AFTER_S", 0.2)
+    monkeypatch.setattr(Handler, "timeout", 0.5)
+    pinged = threading.Event()
+    original = SessionPool.ping_idle
+
+    def ping_idle(pool):
+        was_due = any(session.is_due for session in pool._idle)
+        original(pool)
+        if was_due:
+            pinged.set()
+
+    monkeypatch.setattr(SessionPool, "ping_idle", ping_idle)
+    caplog.set_level(logging.INFO, "lotwise.mt5_web")
+    with MT5WebPlatform(access(simulator)) as platform:
+        login = platform.create_account(wanted)
+        for _ in range(5):
+            pinged.clear()
+            assert pinged.wait(5)
+        assert deposit(platform, login) > 0
+        assert sign_ins(caplog) == 1
+
+
+def test_the_keep_alive_thread_ends_with_its_adapter(simulator):
+    def threads():
+        return [thread for thread in threading.enumerate() if thread.name == "mt5-keep-alive" and thread not in others]
+
+    others = list(threading.enumerate())
+    platform = MT5WebPlatform(access(simulator))
+    platform.groups()
+    platform.symbols()
+    (thread,) = threads()
+    platform.close()
+    thread.join(timeout=5)
+    assert threads() == []
+
+
 def test_one_forbidden_command_does_not_end_the_session(mt5, login, caplog):
+    mt5.get_account(login)
     caplog.set_level(logging.INFO, "lotwise.mt5_web")
     with pytest.raises(AccessDenied):
-        mt5._read("book/subscribe", {"symbol": "EURUSD"})
+        mt5._server.read("book/subscribe", {"symbol": "EURUSD"})
     assert mt5.get_account(login).login == login
     assert sign_ins(caplog) == 0
 
@@ -252,7 +294,7 @@ def test_a_missing_authority_file(simulator, wanted, tmp_path):
 def test_one_connection_per_session_and_no_more_sessions_than_allowed(simulator, wanted, caplog):
     caplog.set_level(logging.INFO, "lotwise.mt5_web")
     tickets: list[int] = []
-    with MT5WebPlatform(access(simulator), sessions=2) as platform:
+    with MT5WebPlatform(access(simulator)) as platform:
         logins = [platform.create_account(replace(wanted, mark=f"A-{number}")) for number in range(4)]
 
         def work(login):
@@ -265,7 +307,7 @@ def test_one_connection_per_session_and_no_more_sessions_than_allowed(simulator,
             thread.join(timeout=30)
         assert len(set(tickets)) == 40
         assert [platform.get_account(login).balance for login in logins] == [10, 10, 10, 10]
-    assert 1 <= sign_ins(caplog) <= 2
+    assert 2 <= sign_ins(caplog) <= 4
 
 
 def test_no_password_in_any_address_or_log_line(mt5, simulator, wanted, caplog):
@@ -280,11 +322,11 @@ def test_no_password_in_any_address_or_log_line(mt5, simulator, wanted, caplog):
     assert re.search(rf"command=trade/balance login={login} outcome=OK", said)
     for secret in (PASSWORD, wanted.main_password, wanted.investor_password, "Changed1234!"):
         assert secret not in said
-    for text in (repr(wanted), repr(access(simulator)), repr(mt5._access)):
+    for text in (repr(wanted), repr(access(simulator)), repr(mt5._server._access)):
         assert "1234!" not in text
         assert PASSWORD not in text
 
 
 def test_timeouts_are_never_open_ended():
-    for timeout in (QUICK, MT5WebPlatform.__init__.__kwdefaults__["timeouts"]):
+    for timeout in (QUICK, TIMEOUTS):
         assert None not in (timeout.connect, timeout.read, timeout.write, timeout.pool)

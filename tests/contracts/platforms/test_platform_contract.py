@@ -176,9 +176,11 @@ def test_the_catalogue(platform):
     groups = {group.name: group for group in platform.groups()}
     assert groups["real\\std\\eur"].currency == "EUR"
     assert groups["real\\ecn\\usd"].margin_mode == 2
-    assert [group.name for group in platform.groups("real\\*,!real\\std\\*")] == ["real\\ecn\\usd"]
+    chosen = {group.name for group in platform.groups("real\\*,!real\\std\\*")}
+    assert chosen == {name for name in groups if name.startswith("real\\") and not name.startswith("real\\std\\")}
+    assert "real\\ecn\\usd" in chosen
     symbols = {symbol.name: symbol for symbol in platform.symbols()}
-    assert set(symbols) == {"EURUSD", "GBPUSD", "USDJPY", "EURGBP", "USDCHF"}
+    assert {"EURUSD", "GBPUSD", "USDJPY", "EURGBP", "USDCHF"} <= set(symbols)
     assert (symbols["USDJPY"].digits, symbols["USDJPY"].currency_profit) == (3, "JPY")
     assert symbols["EURUSD"].volume_min == 1_000_000
 
