@@ -14,7 +14,11 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any, Literal
 
+from app.metatrader import canonical
 from app.metatrader.fields import (
+    CLOCK_AHEAD_S,
+    OFFSET_MAX,
+    OFFSET_MIN,
     TIME_MS_MAX,
     TIME_MS_MIN,
     FieldError,
@@ -33,8 +37,7 @@ from app.metatrader.platform import AccountState, Deal, Order, Position
 
 VERSION = "1"
 PAYLOAD_LIMIT = 32_768
-#: How far a server's clock may run ahead of ours before a time counts as impossible.
-CLOCK_AHEAD = timedelta(days=1)
+CLOCK_AHEAD = timedelta(seconds=CLOCK_AHEAD_S)
 
 Change = Literal["add", "update", "delete"]
 AccountChange = Literal["state", "archived", "restored", "deleted"]
@@ -206,8 +209,26 @@ def encode(event: AnyEvent) -> dict[str, str]:
     }
 
 
+_EVENTS: dict[type, tuple[type[DealEvent | PositionEvent | OrderEvent | AccountEvent], str]] = {
+    Deal: (DealEvent, "deal"),
+    Position: (PositionEvent, "position"),
+    Order: (OrderEvent, "order"),
+    AccountState: (AccountEvent, "account"),
+}
+
+
 def decode(fields: Mapping[bytes, bytes]) -> AnyEvent:
     """The event in a stream entry's raw fields. Raises MalformedEvent for anything that is not a possible event."""
+    quickly = canonical.read(fields)
+    if quickly is None:
+        return decode_strictly(fields)
+    head, record = quickly
+    event, attribute = _EVENTS[type(record)]
+    return canonical.made(event, {**head, attribute: record})
+
+
+def decode_strictly(fields: Mapping[bytes, bytes]) -> AnyEvent:
+    """As `decode`, field by field, with the reason where it is refused."""
     try:
         texts = {name.decode("utf-8"): value.decode("utf-8") for name, value in fields.items()}
     except UnicodeDecodeError:
@@ -247,7 +268,7 @@ def _head(texts: Mapping[str, str]) -> dict[str, Any]:
         "rev": Words("rev", 96, missing=None).read(texts),
         "seq": Whole("seq").read(texts),
         "server_time_ms": Whole("srv_time_msc", TIME_MS_MIN, TIME_MS_MAX).read(texts),
-        "utc_offset_min": Whole("utc_offset_min", -12 * 60, 14 * 60).read(texts),
+        "utc_offset_min": Whole("utc_offset_min", OFFSET_MIN, OFFSET_MAX).read(texts),
         "received_at": received_at,
     }
     _possible(head["server_time_ms"], head, "srv_time_msc")
