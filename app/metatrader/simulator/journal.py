@@ -32,6 +32,8 @@ from app.metatrader.stream import stream_name
 
 #: Outbox rows of this name are user records: MetaTrader's own outputs carry them, the stream has no such event.
 USERS = "user"
+#: Outbox rows of this name happened while the source was away: only exports, which have a way of their own, see them.
+LOST = "lost"
 
 
 class Journal:
@@ -86,7 +88,10 @@ class Journal:
 
     def _put(self, make: Callable[[Stamp], AnyEvent], login: int) -> None:
         moment = self.clock()
-        if not self._away(moment):
+        if self._away(moment):
+            stamp = Stamp(0, self._zone.wall_ms(moment), self._zone.offset_min(moment), moment)
+            self.store.put_in_outbox(LOST, encode(make(stamp)))
+        else:
             self._write(make, stream_name(self.origin.server, login, self._shards), moment)
 
     def _signal(self, signal: Signal, notes: Mapping[str, str]) -> None:

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
-from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,11 +16,11 @@ from typing import Any
 import httpx
 
 from app.metatrader.codes import DealAction, DealEntry, DealReason
+from app.metatrader.simulator.queued import Queued
 from app.metatrader.simulator.records import complete
 
 log = logging.getLogger("lotwise.simulator")
 
-QUEUE_MAX = 100_000
 REQUEST_TIMEOUT_S = 5.0
 SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105  # a header's name
 
@@ -138,58 +135,7 @@ class WebRequests:
         return {"trigger": str(trigger), "server": self._server, "login": login, **objects}
 
 
-class _Queued(ABC):
-    """A thread that carries out one thing after another, in order; when too much waits the oldest is dropped."""
-
-    def __init__(self, name: str) -> None:
-        self._waiting: deque[Mapping[str, str]] = deque()
-        self._changed = threading.Condition()
-        self._is_ending = False
-        self._thread = threading.Thread(target=self._work, name=f"simulator-{name}", daemon=True)
-        self.dropped = 0
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def offer(self, entry: Mapping[str, str]) -> None:
-        with self._changed:
-            if len(self._waiting) >= QUEUE_MAX:
-                self._waiting.popleft()
-                self.dropped += 1
-            self._waiting.append(entry)
-            self._changed.notify()
-
-    def stop(self) -> None:
-        """Carry out what waits, for ten seconds at most, and end."""
-        with self._changed:
-            self._is_ending = True
-            self._changed.notify()
-        self._thread.join(timeout=10)
-
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                if not self._waiting and not self._is_ending:
-                    self._changed.wait(timeout=1.0)
-                entry = self._waiting.popleft() if self._waiting else None
-                if entry is None and self._is_ending:
-                    break
-            try:
-                self._carry_out(entry)
-            except Exception:
-                self.dropped += 1
-                log.exception("an output stumbled over one event; it goes on")
-        self._close()
-
-    @abstractmethod
-    def _carry_out(self, entry: Mapping[str, str] | None) -> None:
-        """Do what one event asks for; None when nothing has come for a while."""
-
-    def _close(self) -> None:  # noqa: B027  # most have nothing to close
-        """Called by the thread when it ends."""
-
-
-class KafkaOutput(_Queued):
+class KafkaOutput(Queued):
     """Records as Kafka streaming writes them, to a sink. All records of one type share a key, so their order is kept."""
 
     def __init__(self, sink: Sink, prefix: str = "mt5.") -> None:
@@ -197,9 +143,10 @@ class KafkaOutput(_Queued):
         self._sink = sink
         self._prefix = prefix
 
-    def _carry_out(self, entry: Mapping[str, str] | None) -> None:
-        for kind, message in kafka_messages(entry) if entry else []:
-            self._sink(self._prefix + TOPICS[kind], kind.encode(), json.dumps(message, ensure_ascii=False).encode())
+    def carry_out(self, entries: Sequence[Mapping[str, str]]) -> None:
+        for entry in entries:
+            for kind, message in kafka_messages(entry):
+                self._sink(self._prefix + TOPICS[kind], kind.encode(), json.dumps(message, ensure_ascii=False).encode())
 
 
 class FileSink:
@@ -215,7 +162,7 @@ class FileSink:
             file.write(line)
 
 
-class WebRequestOutput(_Queued):
+class WebRequestOutput(Queued):
     """Posts each trigger's JSON to an address, one after another, with the secret in a header. None is sent twice."""
 
     def __init__(self, server: str, url: str, secret: str, *, header: str = SECRET_HEADER) -> None:
@@ -225,9 +172,12 @@ class WebRequestOutput(_Queued):
         self._client = httpx.Client(headers={header: secret}, timeout=REQUEST_TIMEOUT_S, trust_env=False)
         self._is_refused = False
 
-    def _carry_out(self, entry: Mapping[str, str] | None) -> None:
-        for body in self._requests.bodies(entry) if entry else self._requests.flush():
-            self._post(body)
+    def carry_out(self, entries: Sequence[Mapping[str, str]]) -> None:
+        for entry in entries:
+            for body in self._requests.bodies(entry):
+                self._post(body)
+        if not entries:
+            self._flush()
 
     def _post(self, body: Mapping[str, Any]) -> None:
         try:
@@ -241,7 +191,10 @@ class WebRequestOutput(_Queued):
                 log.warning("web requests are not taken (%s); they are not repeated", problem)
         self._is_refused = bool(problem)
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        self._flush()
+        self._client.close()
+
+    def _flush(self) -> None:
         for body in self._requests.flush():
             self._post(body)
-        self._client.close()

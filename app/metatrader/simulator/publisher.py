@@ -1,4 +1,7 @@
-"""The thread that empties the outbox: into the event stream on Redis, and into whatever outputs are configured besides."""
+"""The thread that empties the outbox: into the event stream on Redis, and into whatever outputs are configured besides.
+
+Outputs are told what the stream is told, with the same faults. Exports are told everything once, in order, when it is read.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.metatrader.simulator.event_faults import spoil
-from app.metatrader.simulator.journal import USERS, Journal
+from app.metatrader.simulator.journal import LOST, USERS, Journal
 from app.metatrader.stream import publish
 
 log = logging.getLogger("lotwise.simulator")
@@ -55,13 +58,16 @@ class _Held:
 
 
 class Publisher:
-    """Sends in order, as long as no fault is on, for as long as it takes. Without `redis_url` only to the outputs."""
+    """Sends in order, as long as no fault is on, for as long as it takes. Without `redis_url` only to outputs and exports."""
 
-    def __init__(self, journal: Journal, redis_url: str, outputs: Sequence[Output] = ()) -> None:
+    def __init__(
+        self, journal: Journal, redis_url: str, outputs: Sequence[Output] = (), exports: Sequence[Output] = ()
+    ) -> None:
         self._journal = journal
         self._store = journal.store
         self._redis = Redis.from_url(redis_url, socket_timeout=10, socket_connect_timeout=5) if redis_url else None
         self._outputs = outputs
+        self._exports = exports
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._work, name="simulator-publisher", daemon=True)
         self._is_away = False
@@ -71,7 +77,7 @@ class Publisher:
         self._removed_to = 0
 
     def start(self) -> None:
-        for output in self._outputs:
+        for output in (*self._outputs, *self._exports):
             output.start()
         self._thread.start()
 
@@ -80,7 +86,7 @@ class Publisher:
         self._stop.set()
         self._store.changed.set()
         self._thread.join(timeout=10)
-        for output in self._outputs:
+        for output in (*self._outputs, *self._exports):
             output.stop()
         if self._redis:
             self._redis.close()
@@ -105,10 +111,10 @@ class Publisher:
 
     def _send_all(self, *, at_once: bool) -> bool:
         """Send everything that is due; False when Redis is away."""
-        if not at_once and self._journal.faults.is_held(self._journal.clock()):
-            return True
         while True:
             has_more = self._take()
+            if not at_once and self._journal.faults.is_held(self._journal.clock()):
+                return True
             if not self._send_due(at_once=at_once):
                 return False
             if not has_more:
@@ -122,6 +128,10 @@ class Publisher:
         now, faults = self._journal.clock(), self._journal.faults
         for number, stream, entry in rows:
             self._read_to = number
+            for export in self._exports:
+                export.offer(entry)
+            if stream == LOST:
+                continue
             self._unsent[number] = None
             if stream == USERS or entry["kind"].startswith("control."):
                 heapq.heappush(self._held, _Held(AT_ONCE, number, 0, stream, entry))
@@ -134,6 +144,8 @@ class Publisher:
                 heapq.heappush(self._held, _Held(again, number, 1, stream, entry))
             if garbage:
                 heapq.heappush(self._held, _Held(due, number, 2, stream, spoil(entry, garbage)))
+        if any(stream == LOST for _, stream, _ in rows):
+            self._forget(())
         return len(rows) == BATCH
 
     def _send_due(self, *, at_once: bool) -> bool:
