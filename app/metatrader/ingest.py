@@ -26,6 +26,7 @@ from app.core.uow import UnitOfWork, unit_of_work
 from app.metatrader import booking
 from app.metatrader.events import AccountEvent, AnyEvent, DealEvent, MalformedEvent, PositionEvent, decode
 from app.metatrader.servertime import server_zone
+from app.metatrader.sources import running as sources
 from app.metatrader.stream import Entry, StreamConsumer, stream_names, trim
 from app.models.metatrader import DeadLetter, Server
 
@@ -44,6 +45,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, lambda *_: stop.set())
     engine = create_engine(settings.database_url, pool_pre_ping=True, hide_parameters=True)
     redis = Redis.from_url(settings.redis_url, socket_timeout=30)
+    own_sources = sources.run_all(settings, stop)
     while not stop.is_set():
         try:
             with Session(engine) as session:
@@ -51,6 +53,7 @@ def run(settings: Settings) -> None:
         except (OperationalError, RedisError) as error:
             log.warning("ingest waits for its servers error=%s", type(error).__name__)
             stop.wait(1)
+    own_sources.join()
 
 
 def consume(session: Session, redis: Redis, stop: threading.Event) -> None:
