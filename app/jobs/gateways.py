@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 
 from flask import current_app
+from rq import get_current_job
 from sqlalchemy.orm import Session
 
 from app.core.crypto import Vault
 from app.messaging.mail import Mailer
 from app.metatrader.accounts import VAULT_PURPOSE
+from app.metatrader.backfill import BackfillSource, PlatformBackfill, our_groups
+from app.metatrader.errors import CommandsPaused
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.platforms import connect
 from app.models.metatrader import Server
@@ -26,16 +30,38 @@ _connectors: dict[tuple[object, ...], Connector] = {}
 
 
 def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: bool = False) -> TradingPlatform:
-    """The adapter of a trading server. `fresh` gives one with sessions of its own, as resolving a lost answer demands."""
+    """The adapter of a trading server, to ask it. `fresh` gives one with sessions of its own, as resolving a lost answer
+    demands; whoever asked for it closes it.
+    """
     server = session.get_one(Server, server_id)
-    secrets = settings.server_secrets(server.code)
     if fresh:
-        return connect(server, password=secrets.password, ca_file=secrets.ca_file)
+        return _connect(settings, server)
     with _lock:
-        key = (os.getpid(), settings, server_id, server.platform, server.url, server.manager_login, server.time_zone)
+        options = json.dumps(server.options, sort_keys=True)
+        key = (os.getpid(), settings, server_id, server.platform, server.url, server.manager_login, server.time_zone, options)
         if key not in _platforms:
-            _platforms[key] = connect(server, password=secrets.password, ca_file=secrets.ca_file)
+            _platforms[key] = _connect(settings, server)
         return _platforms[key]
+
+
+def command_platform_of(session: Session, settings: Settings, server_id: int, *, fresh: bool = False) -> TradingPlatform:
+    """The adapter of a trading server, to have it change something. Raises CommandsPaused while staff let nothing out."""
+    if session.get_one(Server, server_id).commands_paused_at is not None:
+        raise CommandsPaused(server=server_id)
+    return platform_of(session, settings, server_id, fresh=fresh)
+
+
+def _connect(settings: Settings, server: Server) -> TradingPlatform:
+    """Workers, of whom there are few, are never all in an exchange with the same server."""
+    secrets = settings.server_secrets(server.code)
+    places = max(1, settings.workers - 1) if get_current_job() else None
+    redis = current_app.extensions["redis_client"]
+    return connect(server, password=secrets.password, ca_file=secrets.ca_file, redis=redis, places=places)
+
+
+def backfill_of(session: Session, settings: Settings, server_id: int, platform: TradingPlatform) -> BackfillSource:
+    """Where sweeps and checks read what this server has, as its row says."""
+    return PlatformBackfill(platform, our_groups(session, server_id))
 
 
 def connector_of(settings: Settings, name: str) -> Connector:

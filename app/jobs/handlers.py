@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,16 +15,19 @@ from app.core.actor import Actor
 from app.core.errors import AppError
 from app.core.tables import Event
 from app.core.uow import unit_of_work
-from app.jobs import gateways
+from app.jobs import gateways, servers
 from app.ledger import external, proofs
 from app.ledger.errors import ProofsRunning
 from app.messaging import mail
 from app.metatrader import accounts, change_sending, commands
+from app.metatrader.errors import CommandsPaused
 from app.models.metatrader import AccountChange, BalanceOperation, TradingAccount
 from app.models.payments import Callback, Deposit, Withdrawal
 from app.partners import attribution
 from app.payments import callbacks, deposits, transfers, withdrawals
 from config import Settings
+
+log = logging.getLogger("lotwise.jobs")
 
 Function = Callable[[Session, Event, Settings], None]
 
@@ -36,7 +41,8 @@ class FeeNotYetKnown(AppError):
 @dataclass(frozen=True)
 class Handler:
     """`is_command`: talks to the outside between transactions of its own and is safe to repeat; otherwise its effect
-    commits together with the mark that it was delivered.
+    commits together with the mark that it was delivered. `by_server`: events of different trading servers (`server_id` in
+    the payload) never share a job, so that none waits for a server that is sick.
     """
 
     types: tuple[str, ...]
@@ -44,6 +50,21 @@ class Handler:
     queue: str = "default"
     timeout_s: int = 120
     is_command: bool = False
+    by_server: bool = False
+
+
+def left_to_the_clock(function: Function) -> Function:
+    """A command to a trading server that staff let nothing out to: what waits is brought by the clock (tasks.py)."""
+
+    @functools.wraps(function)
+    def run(session: Session, event: Event, settings: Settings) -> None:
+        try:
+            function(session, event, settings)
+        except CommandsPaused:
+            session.rollback()
+            log.info("commands are paused handler=%s subject=%s", function.__name__, event.subject_id)
+
+    return run
 
 
 def attribute_client(session: Session, event: Event, settings: Settings) -> None:
@@ -56,25 +77,28 @@ def send_mail(session: Session, event: Event, settings: Settings) -> None:
     mail.HANDLERS[event.type](session, event, gateways.mailer_of(settings))
 
 
+@left_to_the_clock
 def open_account(session: Session, event: Event, settings: Settings) -> None:
     account = session.get_one(TradingAccount, event.subject_id)
-    platform = gateways.platform_of(session, settings, account.server_id)
+    platform = gateways.command_platform_of(session, settings, account.server_id)
     account_id = account.id
     session.rollback()
     accounts.open_account(session, platform, gateways.password_vault(settings), account_id)
 
 
+@left_to_the_clock
 def send_change(session: Session, event: Event, settings: Settings) -> None:
     change = session.get_one(AccountChange, event.subject_id)
-    platform = gateways.platform_of(session, settings, change.trading_account.server_id)
+    platform = gateways.command_platform_of(session, settings, change.trading_account.server_id)
     change_id = change.id
     session.rollback()
     change_sending.send_change(session, platform, gateways.password_vault(settings), change_id)
 
 
+@left_to_the_clock
 def send_operation(session: Session, event: Event, settings: Settings) -> None:
     operation = session.get_one(BalanceOperation, event.subject_id)
-    platform = gateways.platform_of(session, settings, operation.server_id)
+    platform = gateways.command_platform_of(session, settings, operation.server_id)
     operation_id = operation.id
     session.rollback()
     commands.send_operation(session, platform, operation_id)
@@ -122,12 +146,18 @@ def accrue_commissions(session: Session, event: Event, settings: Settings) -> No
     accrual.accrue_deals(session, event.payload["deal_ids"])
 
 
+def sweep_server(session: Session, event: Event, settings: Settings) -> None:
+    assert event.subject_id is not None
+    session.rollback()
+    servers.enqueue("sweep_server", event.subject_id)
+
+
 HANDLERS: dict[str, Handler] = {
     "attribute_client": Handler(("client.registered",), attribute_client),
     "send_mail": Handler(tuple(mail.HANDLERS), send_mail, is_command=True),
-    "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True),
-    "send_change": Handler(("account_change.requested",), send_change, queue="money", is_command=True),
-    "send_operation": Handler(("operation.new",), send_operation, queue="money", is_command=True),
+    "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True, by_server=True),
+    "send_change": Handler(("account_change.requested",), send_change, queue="money", is_command=True, by_server=True),
+    "send_operation": Handler(("operation.new",), send_operation, queue="money", is_command=True, by_server=True),
     "follow_operation": Handler(
         ("operation.sending", "operation.unknown", "operation.waiting", "operation.done", "operation.failed"),
         follow_operation,
@@ -139,4 +169,5 @@ HANDLERS: dict[str, Handler] = {
     "prove_ledger": Handler(("ledger.proof_requested",), prove_ledger, queue="bulk", timeout_s=4 * 3600, is_command=True),
     "match_statement": Handler(("statement.imported",), match_statement, queue="bulk"),
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
+    "sweep_server": Handler(("server.gap",), sweep_server, queue="bulk", is_command=True),
 }

@@ -41,6 +41,9 @@ REDELIVER_EVERY_S = 5.0
 MAX_ATTEMPTS = 12
 LOCK_KEY = 7_201_01
 
+#: Events by their handler and, where the handler wants that, by trading server.
+Waiting = dict[tuple[str, str | None], list[int]]
+
 
 def run(settings: Settings) -> None:
     """Relay until SIGTERM or SIGINT. A lost database or Redis connection is waited for, not fatal."""
@@ -93,7 +96,7 @@ def relay_new(session: Session, redis: Redis) -> bool:
         cursor = session.execute(text("SELECT xact::text, event_id FROM relay_cursor WHERE name = 'relay' FOR UPDATE")).one()
         events = session.execute(
             text(
-                "SELECT id, xact::text AS xact, type, subject_id, client_id FROM event"
+                "SELECT id, xact::text AS xact, type, client_id, payload->>'server_id' AS server FROM event"
                 " WHERE (xact, id) > (CAST(:xact AS xid8), :id) AND xact < pg_snapshot_xmin(pg_current_snapshot())"
                 " ORDER BY event.xact, event.id LIMIT :limit"  # not by the text that is also called xact
             ),
@@ -101,12 +104,12 @@ def relay_new(session: Session, redis: Redis) -> bool:
         ).all()
         if not events:
             return False
-        waiting: dict[str, list[int]] = defaultdict(list)
+        waiting: Waiting = defaultdict(list)
         for event in events:
             for name, handler in HANDLERS.items():
                 if event.type in handler.types:
-                    waiting[name].append(event.id)
-        rows = [{"event_id": event_id, "handler": name} for name, ids in waiting.items() for event_id in ids]
+                    waiting[_job_of(name, event.server)].append(event.id)
+        rows = [{"event_id": event_id, "handler": name} for (name, _), ids in waiting.items() for event_id in ids]
         if rows:
             session.execute(
                 text(
@@ -137,19 +140,25 @@ def redeliver(session: Session, redis: Redis) -> None:
                 "UPDATE delivery SET enqueued_at = now(), attempts = attempts + 1 WHERE (event_id, handler) IN ("
                 " SELECT event_id, handler FROM delivery WHERE delivered_at IS NULL AND (attempts < :max OR error IS NULL)"
                 " AND enqueued_at < now() - make_interval(secs => least(3600, 15 * 2 ^ least(attempts, 10)))"
-                " ORDER BY enqueued_at LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING event_id, handler"
+                " ORDER BY enqueued_at LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING event_id, handler,"
+                " (SELECT payload->>'server_id' FROM event WHERE event.id = delivery.event_id) AS server"
             ),
             {"max": MAX_ATTEMPTS, "limit": READ_LIMIT},
         ).all()
-    waiting: dict[str, list[int]] = defaultdict(list)
+    waiting: Waiting = defaultdict(list)
     for row in rows:
         if row.handler in HANDLERS:
-            waiting[row.handler].append(row.event_id)
+            waiting[_job_of(row.handler, row.server)].append(row.event_id)
     enqueue_batches(redis, waiting)
 
 
-def enqueue_batches(redis: Redis, waiting: dict[str, list[int]]) -> None:
-    for name, ids in waiting.items():
+def _job_of(handler: str, server: str | None) -> tuple[str, str | None]:
+    """What events have in common that may share a job."""
+    return handler, server if HANDLERS[handler].by_server else None
+
+
+def enqueue_batches(redis: Redis, waiting: Waiting) -> None:
+    for (name, _), ids in waiting.items():
         handler = HANDLERS[name]
         for start in range(0, len(ids), BATCH):
             queues.enqueue(

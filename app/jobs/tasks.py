@@ -34,50 +34,46 @@ FIRST_SWEEP = timedelta(days=1)
 def resolve_operations(session: Session, settings: Settings) -> None:
     """Look after every operation and account whose answer was lost. A sick server does not stop the others."""
     for operation_id, server_id, status in commands.unresolved_operations(session):
-        platform = gateways.platform_of(session, settings, server_id, fresh=True)
-        session.rollback()
+        is_unsent = status == "new"
+        connect = gateways.command_platform_of if is_unsent else gateways.platform_of
         try:
-            if status == "new":
-                commands.send_operation(session, platform, operation_id)
-            else:
-                commands.resolve_operation(session, platform, operation_id)
+            with connect(session, settings, server_id, fresh=True) as platform:
+                session.rollback()
+                (commands.send_operation if is_unsent else commands.resolve_operation)(session, platform, operation_id)
         except PlatformError as error:
             log.warning("operation stays unresolved operation=%s error=%s", operation_id, type(error).__name__)
-        finally:
-            platform.close()
 
 
 def open_lost_accounts(session: Session, settings: Settings) -> None:
     """Bring accounts to an end that were asked for longer than two minutes ago."""
     waiting = session.execute(
-        select(TradingAccount.id, TradingAccount.server_id).where(
+        select(TradingAccount.id, TradingAccount.server_id)
+        .join(Server, Server.id == TradingAccount.server_id)
+        .where(
             TradingAccount.status.in_(("requested", "opening", "unknown")),
             TradingAccount.requested_at < now() - timedelta(minutes=2),
+            Server.commands_paused_at.is_(None),
         )
     ).all()
     session.rollback()
     for account_id, server_id in waiting:
-        platform = gateways.platform_of(session, settings, server_id, fresh=True)
-        session.rollback()
         try:
-            accounts.open_account(session, platform, gateways.password_vault(settings), account_id)
+            with gateways.command_platform_of(session, settings, server_id, fresh=True) as platform:
+                session.rollback()
+                accounts.open_account(session, platform, gateways.password_vault(settings), account_id)
         except PlatformError as error:
             log.warning("account stays unresolved account=%s error=%s", account_id, type(error).__name__)
-        finally:
-            platform.close()
 
 
 def send_lost_changes(session: Session, settings: Settings) -> None:
     """Bring changes of accounts to an end that their own jobs did not. A sick server does not stop the others."""
     for change_id, server_id in change_sending.open_changes(session):
-        platform = gateways.platform_of(session, settings, server_id, fresh=True)
-        session.rollback()
         try:
-            change_sending.send_change(session, platform, gateways.password_vault(settings), change_id)
+            with gateways.command_platform_of(session, settings, server_id, fresh=True) as platform:
+                session.rollback()
+                change_sending.send_change(session, platform, gateways.password_vault(settings), change_id)
         except PlatformError as error:
             log.warning("change stays open change=%s error=%s", change_id, type(error).__name__)
-        finally:
-            platform.close()
 
 
 def ask_providers(session: Session, settings: Settings) -> None:

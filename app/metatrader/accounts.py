@@ -104,7 +104,9 @@ def request_account(
         )
         session.add(account)
         session.flush()
-        unit.emit("account.requested", subject_id=account.id, client_id=client_id, product=product.code)
+        unit.emit(
+            "account.requested", subject_id=account.id, client_id=client_id, product=product.code, server_id=product.server_id
+        )
         return account
 
 

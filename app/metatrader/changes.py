@@ -314,7 +314,14 @@ def _write(
             after={kind: after, **({"forced": True} if is_forced else {})},
             reason=change.reason,
         )
-    unit.emit("account_change.requested", subject_id=change.id, client_id=account.client_id, kind=kind, login=account.login)
+    unit.emit(
+        "account_change.requested",
+        subject_id=change.id,
+        client_id=account.client_id,
+        kind=kind,
+        login=account.login,
+        server_id=account.server_id,
+    )
     return change
 
 

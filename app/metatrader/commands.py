@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -23,7 +23,7 @@ from app.core.money import Money
 from app.core.uow import UnitOfWork, unit_of_work
 from app.metatrader.errors import AccessDenied, BusinessError, NotKnown, NotSent, PlatformError, ServerBusy
 from app.metatrader.platform import TradingPlatform
-from app.models.metatrader import BalanceOperation
+from app.models.metatrader import BalanceOperation, Server
 
 log = logging.getLogger("lotwise.metatrader")
 
@@ -32,6 +32,8 @@ LOST_AFTER = timedelta(seconds=60)
 #: The least time between two looks for a token.
 LOOK_INTERVAL = timedelta(seconds=60)
 LOOKS_BEFORE_RESEND = 2
+#: Operations of one server that one run of the resolver looks after.
+MOST_AT_ONCE = 50
 #: Above this amount only a person may order a second sending.
 RESEND_LIMIT_MINOR = 1_000_000
 SEARCH_MARGIN = timedelta(minutes=5)
@@ -57,7 +59,7 @@ def create_operation(
     )
     unit.session.add(operation)
     unit.session.flush()
-    unit.emit("operation.new", subject_id=operation.id)
+    unit.emit("operation.new", subject_id=operation.id, server_id=operation.server_id)
     return operation
 
 
@@ -169,7 +171,7 @@ def resolve_operation(session: Session, platform: TradingPlatform, operation_id:
         operation.looked_at = now()
         if operation.looks >= LOOKS_BEFORE_RESEND and abs(operation.amount_minor) <= RESEND_LIMIT_MINOR:
             operation.status = "new"
-            unit.emit("operation.new", subject_id=operation.id)
+            unit.emit("operation.new", subject_id=operation.id, server_id=operation.server_id)
         return operation.status
 
 
@@ -205,20 +207,25 @@ def resend_operation(session: Session, operation_id: int, actor: Actor, reason: 
             after={"status": "new"},
             reason=reason,
         )
-        unit.emit("operation.new", subject_id=operation.id)
+        unit.emit("operation.new", subject_id=operation.id, server_id=operation.server_id)
 
 
 def unresolved_operations(session: Session) -> list[tuple[int, int, str]]:
-    """(operation id, server id, status) of everything that is lost, or waits to be sent longer than it should."""
-    rows = session.execute(
-        select(BalanceOperation.id, BalanceOperation.server_id, BalanceOperation.status)
-        .where(
-            BalanceOperation.status.in_(("unknown", "sending"))
-            | ((BalanceOperation.status == "new") & (BalanceOperation.created_at < now() - LOST_AFTER))
-        )
-        .order_by(BalanceOperation.looked_at.nulls_first(), BalanceOperation.id)
-        .limit(200)
-    ).all()
+    """(operation id, server id, status) of everything that is lost, or waits to be sent longer than it should.
+
+    A few of each server, so that one with many leaves room for the others. What waits at a server whose commands are paused
+    goes on waiting.
+    """
+    waits = (BalanceOperation.status == "new") & (BalanceOperation.created_at < now() - LOST_AFTER)
+    order = (BalanceOperation.looked_at.nulls_first(), BalanceOperation.id)
+    place = func.row_number().over(partition_by=BalanceOperation.server_id, order_by=order)
+    ranked = (
+        select(BalanceOperation.id, BalanceOperation.server_id, BalanceOperation.status, place.label("place"))
+        .join(Server, Server.id == BalanceOperation.server_id)
+        .where(BalanceOperation.status.in_(("unknown", "sending")) | (waits & Server.commands_paused_at.is_(None)))
+        .subquery()
+    )
+    rows = session.execute(select(ranked).where(ranked.c.place <= MOST_AT_ONCE).order_by(ranked.c.place, ranked.c.id)).all()
     session.rollback()
     return [(row.id, row.server_id, row.status) for row in rows]
 
