@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -95,11 +96,15 @@ class Teller:
 
     def entry(self, one: Told | Unreadable, number: Numbers, received_at: datetime) -> Entry:
         """One piece of news as a stream entry, under the next number of its stream."""
-        login = one.login if isinstance(one, Unreadable) else one.record.login
-        stream = stream_name(self.origin.server, login, self.shards)
+        stream = self.stream(one)
         if isinstance(one, Unreadable):
             return stream, self.raw(one, number.next(stream), received_at)
         return stream, encode(self.event(one, number.next(stream), received_at))
+
+    def stream(self, one: Told | Unreadable) -> str:
+        """The stream that carries its login's events."""
+        login = one.login if isinstance(one, Unreadable) else one.record.login
+        return stream_name(self.origin.server, login, self.shards)
 
     def stamp(self, seq: int, at: datetime, received_at: datetime) -> Stamp:
         return Stamp(seq, self.zone.wall_ms(at), self.zone.offset_min(at), received_at)
@@ -114,6 +119,18 @@ class Numbers:
     def next(self, stream: str) -> int:
         self.last[stream] = self.last.get(stream, 0) + 1
         return self.last[stream]
+
+
+def publish_shared(redis: Redis, teller: Teller, news: Sequence[Told | Unreadable]) -> None:
+    """Publish what several processes may tell of under one name. Raises RedisError.
+
+    Numbers are drawn from Redis; drawn and not published, they show as the loss that they are.
+    """
+    counts = Counter(teller.stream(one) for one in news)
+    client: Any = redis
+    drawn = {stream: int(client.incrby(f"{stream}:{teller.origin.src}:seq", count)) for stream, count in counts.items()}
+    numbers, received_at = Numbers({stream: last - counts[stream] for stream, last in drawn.items()}), now()
+    publish(redis, [teller.entry(one, numbers, received_at) for one in news])
 
 
 class Feed:

@@ -21,10 +21,9 @@ from app.metatrader.events import Origin
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.servertime import ServerZone
 from app.metatrader.sources import Told
-from app.metatrader.sources.feed import Numbers, Teller
+from app.metatrader.sources.feed import Teller, publish_shared
 from app.metatrader.sources.held import Held
 from app.metatrader.sources.snapshot import PositionSnapshot
-from app.metatrader.stream import publish, stream_name
 
 log = logging.getLogger("lotwise.sources")
 
@@ -69,7 +68,7 @@ def refetch(redis: Redis, platform: TradingPlatform, held: Held, *, code: str, z
         if time.monotonic() - began > ENOUGH_S:
             break
         news = _answer(platform, held, zone, hint)
-        _publish(client, teller, news)
+        publish_shared(redis, teller, news)
         client.srem(_taken(code), hint)
         answered, events = answered + 1, events + len(news)
     return Asked(answered, events)
@@ -117,19 +116,6 @@ def _login(platform: TradingPlatform, held: Held, zone: ServerZone, login: int) 
     news = [Told("add", deal, at.utc) for deal, at in zip(deals, moments, strict=True)]
     news += PositionSnapshot(held.positions(login), zone).compare(positions, moment)
     return [*news, Told("state", state, moment)]
-
-
-def _publish(client: Any, teller: Teller, news: Sequence[Told]) -> None:
-    """Number and publish. Numbers are drawn from Redis; drawn and not published, they show as the loss that they are."""
-    if not news:
-        return
-    counts: dict[str, int] = {}
-    for one in news:
-        stream = stream_name(teller.origin.server, one.record.login, teller.shards)
-        counts[stream] = counts.get(stream, 0) + 1
-    last = {stream: int(client.incrby(f"{stream}:{SOURCE}:seq", count)) - count for stream, count in counts.items()}
-    numbers, received_at = Numbers(last), now()
-    publish(client, [teller.entry(one, numbers, received_at) for one in news])
 
 
 def _key(code: str) -> str:
