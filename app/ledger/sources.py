@@ -23,7 +23,7 @@ from app.models.commissions import Settlement
 from app.models.controls import ExternalLine, LedgerRequest
 from app.models.fx import FXQuote
 from app.models.ledger import Account, Transaction
-from app.models.metatrader import Deal
+from app.models.metatrader import Deal, TradingAccount
 from app.models.payments import Deposit, Transfer, Withdrawal
 
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -228,6 +228,7 @@ SOURCES: dict[str, Source] = {
         N_("Opening balance"),
         Rows(Account, key="migration:{client_id}:{currency}", only=Account.code.like("client:%:wallet:%")),
         Rows(Account, key="migration-account:{id}", only=Account.code.like("bank:%")),
+        Rows(TradingAccount, txn=TradingAccount.opening_txn_id, shared=True),
     ),
 }
 

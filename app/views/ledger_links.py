@@ -45,6 +45,7 @@ DETAILS: dict[str, Any] = {
     "reason": _l("Reason"),
     "of": _l("Reverses a"),
     "deals": _l("Deals"),
+    "logins": _l("Logins"),
     "late": _l("After its day was closed"),
     "funding": _l("Who pays, in minor units"),
     "server": _l("Server"),
