@@ -1,68 +1,54 @@
-"""The simulator's trading engine: balance operations, market orders, swap, stop-out.
+"""The simulator's trading engine as one thing: money in and out, orders, a dealer's edits, logins, and the passing of time.
 
-Whatever it does is one transaction with the events that tell of it. The account's balance is at all times the sum of
-profit, swap, commission and fee of its deals; credit operations count towards the credit instead.
+Whatever it does is one transaction with the events that tell of it. Its parts: books.py writes deals, trading.py carries
+out market orders, orders.py keeps waiting ones, nightly.py does swap and stop-outs, edits.py what dealers do to deals
+afterwards, logins.py what becomes of logins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
-from app.metatrader.codes import DealAction, DealEntry, DealReason, UserRight
-from app.metatrader.events import Change
-from app.metatrader.platform import COMMENT_LIMIT, UNITS_PER_LOT, AccountState, Deal, Position
+from app.metatrader.codes import DealAction, DealReason
+from app.metatrader.platform import COMMENT_LIMIT, AccountState, BalanceCheck, Deal, Order, Position
 from app.metatrader.servertime import ServerZone
 from app.metatrader.simulator import pricing
+from app.metatrader.simulator.books import Booking, Books, Refused
+from app.metatrader.simulator.cluster import Cluster
+from app.metatrader.simulator.edits import Edits
 from app.metatrader.simulator.groups import GROUPS
+from app.metatrader.simulator.holdings import Account
 from app.metatrader.simulator.journal import Journal
-from app.metatrader.simulator.market import CONTRACT_SIZE, INSTRUMENTS, Market
-from app.metatrader.simulator.store import Account, OpenPosition, Store
-from app.metatrader.simulator.valuation import Valuation, major
+from app.metatrader.simulator.logins import Logins
+from app.metatrader.simulator.market import KEPT, Market
+from app.metatrader.simulator.nightly import RollOver, StopOuts
+from app.metatrader.simulator.orders import WaitingOrders
+from app.metatrader.simulator.store import Store
+from app.metatrader.simulator.trading import VOLUME_MAX, VOLUME_STEP, Desk, Guards
+from app.metatrader.simulator.valuation import major
 
-VOLUME_STEP = UNITS_PER_LOT // 100
-VOLUME_MAX = 100 * UNITS_PER_LOT
+__all__ = ["OPERATIONS", "VOLUME_MAX", "VOLUME_STEP", "Exchange", "Refused"]
+
 LARGEST_OPERATION = Decimal(1_000_000_000)
-FIRST_DEAL, FIRST_ORDER = 500_001, 700_001
 
 #: The kinds of money movement that the Web API takes: balance, credit, charge, correction, bonus.
 OPERATIONS = frozenset({2, 3, 4, 5, 6})
 
 
-class Refused(Exception):
-    """The command breaks a rule; nothing was changed. `retcode` is MetaTrader's number for it."""
-
-    def __init__(self, retcode: int) -> None:
-        super().__init__(retcode)
-        self.retcode = retcode
-
-
-@dataclass(frozen=True)
-class Booking:
-    """What one deal does: money in minor units, price in points. Without a position it is a balance operation."""
-
-    action: int
-    reason: int
-    entry: int = DealEntry.IN
-    position: OpenPosition | None = None
-    order_ticket: int = 0
-    volume: int = 0
-    volume_closed: int = 0
-    points: int = 0
-    profit: int = 0
-    swap: int = 0
-    commission: int = 0
-    rate_profit: Decimal | None = None
-    comment: str = ""
-
-
 class Exchange:
-    """The engine. Thread-safe: the store's transaction is its lock."""
+    """The engine. Thread-safe. Methods raise Refused with MetaTrader's number when a rule forbids; then nothing changed."""
 
     def __init__(
-        self, store: Store, market: Market, journal: Journal, zone: ServerZone, clock: Callable[[], datetime], boot: str
+        self,
+        store: Store,
+        market: Market,
+        journal: Journal,
+        zone: ServerZone,
+        clock: Callable[[], datetime],
+        boot: str,
+        cluster: Cluster | None = None,
     ) -> None:
         self.store = store
         self.market = market
@@ -70,28 +56,45 @@ class Exchange:
         self.zone = zone
         self.clock = clock
         self.boot = boot
-        self.valuation = Valuation(market)
+        self.cluster = cluster or Cluster()
+        self.books = Books(store, market, journal, zone, clock, boot, self.cluster)
+        self.valuation = self.books.valuation
+        self.logins = Logins(self.books)
+        self._desk = Desk(self.books)
+        self._orders = WaitingOrders(self.books, self._desk)
+        self._edits = Edits(self.books)
+        self._roll_over = RollOver(self.books)
+        self._stop_outs = StopOuts(self.books, self._desk)
+        self._reported_to = 0
+
+    # ── what there is ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def now_ms(self) -> int:
         """The server's wall clock."""
-        return self.zone.wall_ms(self.clock())
+        return self.books.now_ms()
 
     def account(self, login: int) -> Account:
         """A login's record. Raises Refused(13)."""
-        account = self.store.account(login)
-        if account is None:
-            raise Refused(13)
-        return account
+        return self.books.account(login)
 
     def state(self, login: int) -> AccountState:
         """A login's figures at the current prices. Raises Refused(13)."""
-        with self.store.transaction():
-            return self.valuation.state(self.account(login), self.store.positions(login))
+        return self.books.state(login)
 
     def positions(self, login: int | None = None) -> list[Position]:
         """Open positions at the current prices, by ticket."""
         with self.store.transaction():
-            return [self._shown(position) for position in self.store.positions(login)]
+            return [self.books.shown(position) for position in self.store.positions(login)]
+
+    def orders(self, login: int | None = None) -> list[Order]:
+        """Orders that wait, by ticket."""
+        return self.store.orders(login)
+
+    def check_balance(self, login: int) -> BalanceCheck:
+        """What a login has beside what its deals add up to. Refused(13)."""
+        return self.logins.check_balance(login)
+
+    # ── money and trades ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def balance_operation(self, login: int, kind: int, amount: Decimal, comment: str, *, check_margin: bool = True) -> Deal:
         """Put money in or take it out. Refused: 3 bad kind or amount, 4005 too much, 10019 not enough free, 13."""
@@ -111,93 +114,177 @@ class Exchange:
                 if held + change < 0 or (kind != DealAction.CORRECTION and money.free + change < 0):
                     raise Refused(10019)
             operation = Booking(action=kind, reason=DealReason.DEALER, profit=change, comment=comment[:COMMENT_LIMIT])
-            return self._book(account, operation)
+            return self.books.book(account, operation)
 
     def open(
-        self, login: int, symbol: str, action: int, volume: int, *, reason: int = DealReason.CLIENT, comment: str = ""
+        self,
+        login: int,
+        symbol: str,
+        action: int,
+        volume: int,
+        *,
+        reason: int = DealReason.CLIENT,
+        comment: str = "",
+        stop_loss: Decimal = Decimal(0),
+        take_profit: Decimal = Decimal(0),
     ) -> Deal:
-        """Buy or sell at the market. Refused: 13 symbol, 10014 volume, 10017 trading disabled, 10019 not enough margin."""
-        if symbol not in INSTRUMENTS:
-            raise Refused(13)
-        if volume < VOLUME_STEP or volume > VOLUME_MAX or volume % VOLUME_STEP:
-            raise Refused(10014)
-        with self.store.transaction():
-            account = self.account(login)
-            if not account.rights & UserRight.ENABLED or account.rights & UserRight.TRADE_DISABLED:
-                raise Refused(10017)
-            group, quote, moment = GROUPS[account.group_name], self.market.quote(symbol), self.now_ms()
-            position = OpenPosition(
-                ticket=self.store.next_number("order", FIRST_ORDER),
-                login=login,
-                symbol=symbol,
-                action=action,
-                volume=volume,
-                opened=quote.ask if action == DealAction.BUY else quote.bid,
-                swap=0,
-                rate_margin=self.market.rate(quote.symbol.base, group.currency, sell=False),
-                reason=reason,
-                created_ms=moment,
-                update_ms=moment,
-                comment=comment[:COMMENT_LIMIT],
-            )
-            commission = pricing.commission(group.commission_per_lot, volume, group.digits)
-            if self.valuation.money(account, [*self.store.positions(login), position]).free + commission < 0:
-                raise Refused(10019)
-            self.store.save_position(position)
-            entry = Booking(
-                action=action,
-                reason=reason,
-                position=position,
-                order_ticket=position.ticket,
-                volume=volume,
-                points=position.opened,
-                commission=commission,
-                comment=position.comment,
-            )
-            return self._book(account, entry, ("add", position))
+        """Buy or sell at the market. Refused: 13 symbol, 10014 volume, 10016 stops, 10017 trading disabled, 10018 market
+        closed, 10019 not enough margin.
+        """
+        guards = self._guards(symbol, stop_loss, take_profit)
+        return self._desk.open(login, symbol, action, volume, reason=reason, comment=comment, guards=guards)
 
     def close(self, ticket: int, volume: int | None = None, *, reason: int = DealReason.CLIENT, comment: str = "") -> Deal:
-        """Close a position, or a part of it, at the market. Refused: 13 no such position, 10038 volume."""
+        """Close a position or a part of it at the market. Refused: 13, 10018, 10038 for a volume that it has not got."""
+        return self._desk.close(ticket, volume, reason=reason, comment=comment)
+
+    def close_by(self, ticket: int, by_ticket: int) -> tuple[Deal, Deal]:
+        """Close two opposite positions of a hedged login against each other. Refused: 13, 10013, 10018."""
+        return self._desk.close_by(ticket, by_ticket)
+
+    def protect(self, ticket: int, stop_loss: Decimal = Decimal(0), take_profit: Decimal = Decimal(0)) -> Position:
+        """Set a position's stop loss and take profit, 0 for none. Refused: 13, 10016."""
         with self.store.transaction():
             position = self.store.position(ticket)
             if position is None:
                 raise Refused(13)
-            volume = position.volume if volume is None else volume
-            if volume <= 0 or volume > position.volume or volume % VOLUME_STEP:
-                raise Refused(10038)
-            account = self.account(position.login)
-            group = GROUPS[account.group_name]
-            profit = self.valuation.profit(account, position, volume)
-            swap = pricing.share(position.swap, volume, position.volume)
-            rest = replace(position, volume=position.volume - volume, swap=position.swap - swap, update_ms=self.now_ms())
-            change: tuple[Change, OpenPosition] = ("update", rest)
-            if rest.volume:
-                self.store.save_position(rest)
-            else:
-                self.store.delete_position(ticket)
-                change = ("delete", replace(position, update_ms=rest.update_ms))
-            exit_ = Booking(
-                action=DealAction.SELL if position.action == DealAction.BUY else DealAction.BUY,
-                reason=reason,
-                entry=DealEntry.OUT,
-                position=position,
-                order_ticket=self.store.next_number("order", FIRST_ORDER),
-                volume=volume,
-                volume_closed=volume,
-                points=self.valuation.closing_points(position),
-                profit=profit.minor,
-                swap=swap,
-                commission=pricing.commission(group.commission_per_lot, volume, group.digits),
-                rate_profit=profit.rate,
-                comment=comment[:COMMENT_LIMIT],
+            guards = self._guards(position.symbol, stop_loss, take_profit)
+            return self.books.shown(self._desk.guard(ticket, guards))
+
+    def place_order(
+        self,
+        login: int,
+        symbol: str,
+        kind: int,
+        volume: int,
+        price: Decimal,
+        *,
+        stop_loss: Decimal = Decimal(0),
+        take_profit: Decimal = Decimal(0),
+        expiration_ms: int = 0,
+        comment: str = "",
+    ) -> Order:
+        """Put in a limit or stop order (OrderType 2 to 5), until a moment of the server's clock or for good.
+
+        Refused: 13, 10013 kind, 10014 volume, 10015 price, 10016 stops, 10017, 10018, 10022 expiration.
+        """
+        guards, points = self._guards(symbol, stop_loss, take_profit), self._points(symbol, price, 10015)
+        return self._orders.place(
+            login, symbol, kind, volume, points, guards=guards, expiration_ms=expiration_ms, comment=comment
+        )
+
+    def change_order(
+        self,
+        ticket: int,
+        *,
+        price: Decimal | None = None,
+        stop_loss: Decimal | None = None,
+        take_profit: Decimal | None = None,
+        expiration_ms: int | None = None,
+    ) -> Order:
+        """Change what is given of an order that waits. Refused: 13, 10015, 10016, 10018, 10022."""
+        with self.store.transaction():
+            old = self.store.order(ticket)
+            if old is None:
+                raise Refused(13)
+            points = None if price is None else self._points(old.symbol, price, 10015)
+            guards = self._guards(
+                old.symbol,
+                old.price_stop_loss if stop_loss is None else stop_loss,
+                old.price_take_profit if take_profit is None else take_profit,
             )
-            return self._book(account, exit_, change)
+            return self._orders.change(ticket, points=points, guards=guards, expiration_ms=expiration_ms)
+
+    def cancel_order(self, ticket: int) -> Order:
+        """Take an order back. Refused(13) when it does not wait."""
+        return self._orders.cancel(ticket)
+
+    # ── what dealers do afterwards ─────────────────────────────────────────────────────────────────────────────────────
+
+    def delete_order(self, ticket: int) -> None:
+        """Delete an order's record, waiting or done. Refused(13)."""
+        self._orders.remove(ticket)
+
+    def edit_deal(
+        self,
+        ticket: int,
+        *,
+        price: Decimal | None = None,
+        profit: Decimal | None = None,
+        swap: Decimal | None = None,
+        commission: Decimal | None = None,
+        comment: str | None = None,
+    ) -> Deal:
+        """Change what is given of a deal; its modification flags say so. Refused: 13, 3 for money finer than the currency."""
+        return self._edits.edit(ticket, price=price, profit=profit, swap=swap, commission=commission, comment=comment)
+
+    def delete_deal(self, ticket: int) -> None:
+        """Take a deal away, and what it did to the money. Refused(13)."""
+        self._edits.delete(ticket)
+
+    def cancel_deal(self, ticket: int) -> Deal:
+        """Declare a trade void: BUY_CANCELED or SELL_CANCELED, without money. Refused: 13, 3 for what is no trade."""
+        return self._edits.cancel(ticket)
+
+    def enter_deal(
+        self,
+        login: int,
+        *,
+        symbol: str,
+        action: int,
+        entry: int,
+        volume: int,
+        price: Decimal,
+        profit: Decimal,
+        time_ms: int,
+        position_ticket: int = 0,
+        swap: Decimal = Decimal(0),
+        commission: Decimal = Decimal(0),
+        comment: str = "",
+    ) -> Deal:
+        """Write down a trade of the past under a new ticket. Refused: 13, 3, 10014."""
+        return self._edits.enter(
+            login,
+            symbol=symbol,
+            action=action,
+            entry=entry,
+            volume=volume,
+            price=price,
+            profit=profit,
+            time_ms=time_ms,
+            position_ticket=position_ticket,
+            swap=swap,
+            commission=commission,
+            comment=comment,
+        )
+
+    def change_group(self, login: int, name: str) -> Account:
+        """Move a login to another group. Refused: 13, 3008, 3009 other server, 3010 other currency."""
+        return self.logins.change_group(login, name)
+
+    def archive(self, login: int) -> Account:
+        """Put a login away with its history. Refused: 13, 3008 while something is open."""
+        return self.logins.archive(login)
+
+    def restore(self, login: int) -> Account:
+        """Bring an archived login back. Refused: 13, 3004 when it is not archived."""
+        return self.logins.restore(login)
+
+    def delete_account(self, login: int) -> None:
+        """Take a login away for good; its deals stay. Refused: 13, 3008 while something is open."""
+        self.logins.delete(login)
+
+    def clean(self, login: int) -> int:
+        """Wipe all deals of a login, as servers do with demo accounts; returns how many went. Refused(13)."""
+        return self.logins.clean(login)
+
+    # ── the passing of time ────────────────────────────────────────────────────────────────────────────────────────────
 
     def tick(self) -> None:
-        """One step of the market, and what follows from it: swap at the server's midnight, stop-outs."""
+        """One step of the market, and what follows from it: swap at the server's midnight, waiting orders, stop-outs."""
         with self.store.transaction():
-            self.market.advance()
-            self._roll_over()
+            self.market.advance(self.now_ms())
+            self._roll_over.run()
             self._after_move()
 
     def shift(self, symbol: str, points: int) -> None:
@@ -208,105 +295,33 @@ class Exchange:
             self.market.shift(symbol, points)
             self._after_move()
 
-    def report_open(self) -> None:
-        """Tell the present state of all positions and of the accounts that hold them."""
+    def report_open(self, most: int = 0) -> None:
+        """Tell the present state of positions and of the accounts that hold them: of all, or of `most` logins in turn."""
         with self.store.transaction():
-            positions = self.store.positions()
-            for position in positions:
-                self.journal.position("update", self._shown(position, self.now_ms()))
-            for login in sorted({position.login for position in positions}):
+            logins = sorted(self.store.holders())
+            if most and len(logins) > most:
+                logins = ([one for one in logins if one > self._reported_to] + logins)[:most]
+                self._reported_to = logins[-1]
+            moment_ms = self.now_ms()
+            for login in logins:
+                for position in self.store.positions(login):
+                    self.journal.position("update", self.books.shown(position, moment_ms))
                 self.journal.account(self.state(login))
 
     def _after_move(self) -> None:
         self.store.set_number("market:step", self.market.step)
-        for name, mid in self.market.mids.items():
-            self.store.set_number(f"market:{name}", mid)
-        for login in sorted({position.login for position in self.store.positions()}):
-            self._stop_out(login)
+        self.store.set_number("market:wall_ms", self.market.wall_ms)
+        for name in KEPT:
+            self.store.set_number(f"market:{name}", self.market.mids[name])
+        self._orders.look()
+        self._stop_outs.run()
 
-    def _roll_over(self) -> None:
-        """Book the swap of every trading day that has ended since the last call."""
-        today = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=self.now_ms())).date()
-        last = date.fromordinal(self.store.number("trading_day", today.toordinal()))
-        while last < today:
-            nights = pricing.nights(last)
-            for position in self.store.positions() if nights else []:
-                group = GROUPS[self.account(position.login).group_name]
-                position.swap += pricing.swap(
-                    self.market,
-                    INSTRUMENTS[position.symbol],
-                    position.action,
-                    position.volume,
-                    nights,
-                    group.currency,
-                    group.digits,
-                )
-                position.update_ms = self.now_ms()
-                self.store.save_position(position)
-                self.journal.position("update", self._shown(position))
-            last += timedelta(days=1)
-        self.store.set_number("trading_day", today.toordinal())
+    def _guards(self, symbol: str, stop_loss: Decimal, take_profit: Decimal) -> Guards:
+        return Guards(self._points(symbol, stop_loss, 10016), self._points(symbol, take_profit, 10016))
 
-    def _stop_out(self, login: int) -> None:
-        """Close the worst position of an account until its margin level is back at the group's limit, or nothing is open."""
-        while positions := self.store.positions(login):
-            account = self.account(login)
-            level = self.valuation.money(account, positions).level
-            if level >= GROUPS[account.group_name].stop_out:
-                return
-            worst = min(positions, key=lambda position: self.valuation.floating(account, position))
-            self.close(worst.ticket, reason=DealReason.STOP_OUT, comment=f"[so {level}%]")
-
-    def _shown(self, position: OpenPosition, moment_ms: int = 0) -> Position:
-        return self.valuation.shown(self.account(position.login), position, moment_ms)
-
-    def _book(self, account: Account, booking: Booking, change: tuple[Change, OpenPosition] | None = None) -> Deal:
-        """Write a deal, move the account's money by it, and tell of the deal, the position's change and the account."""
-        deal = self._deal(account, booking)
-        self.store.add_deal(deal)
-        if booking.action == DealAction.CREDIT:
-            account.credit += booking.profit
-        else:
-            account.balance += booking.profit + booking.swap + booking.commission
-        account.active_boot = self.boot
-        self.store.save_account(account)
-        self.journal.deal("add", deal)
-        if change:
-            self.journal.position(change[0], self._shown(change[1]))
-        self.journal.account(self.state(account.login))
-        return deal
-
-    def _deal(self, account: Account, booking: Booking) -> Deal:
-        group, position = GROUPS[account.group_name], booking.position
-        quote = self.market.quote(position.symbol) if position else None
-        rate_profit = booking.rate_profit
-        if quote and rate_profit is None:
-            rate_profit = self.market.rate(quote.symbol.profit_currency, group.currency, sell=True)
-        zero = Decimal(0)
-        return Deal(
-            ticket=self.store.next_number("deal", FIRST_DEAL),
-            login=account.login,
-            action=booking.action,
-            entry=booking.entry,
-            reason=booking.reason,
-            order_ticket=booking.order_ticket,
-            position_ticket=position.ticket if position else 0,
-            symbol=position.symbol if position else "",
-            volume=booking.volume,
-            volume_closed=booking.volume_closed,
-            price=quote.symbol.price(booking.points) if quote else zero,
-            price_position=quote.symbol.price(position.opened) if quote and position and booking.volume_closed else zero,
-            market_bid=quote.bid_price if quote else zero,
-            market_ask=quote.ask_price if quote else zero,
-            contract_size=CONTRACT_SIZE if quote else zero,
-            digits=quote.symbol.digits if quote else 0,
-            digits_currency=group.digits,
-            profit=major(booking.profit, group.digits),
-            swap=major(booking.swap, group.digits),
-            commission=major(booking.commission, group.digits),
-            fee=major(0, group.digits),
-            rate_profit=rate_profit or zero,
-            rate_margin=position.rate_margin if position else zero,
-            server_time_ms=self.now_ms(),
-            comment=booking.comment,
-        )
+    def _points(self, symbol: str, price: Decimal, retcode: int) -> int:
+        """A price in points. Raises Refused: 13, `retcode` for one that the symbol's digits cannot hold."""
+        points = price.scaleb(self.books.instrument(symbol).digits) if price.is_finite() else Decimal("0.5")
+        if points != points.to_integral_value() or not 0 <= points < 2**53:
+            raise Refused(retcode)
+        return int(points)

@@ -1,7 +1,8 @@
 """What the simulator remembers over restarts: one SQLite file. Money is whole minor units, prices whole points.
 
 Every change happens inside `transaction()`, which also guards against other threads; the events that tell of it are in
-the same transaction, in the outbox, so that neither is ever without the other.
+the same transaction, in the outbox, so that neither is ever without the other. Logins and what is open on them are kept in
+memory besides, because each price and each deal asks for them; a transaction that fails restores both.
 """
 
 from __future__ import annotations
@@ -9,206 +10,291 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from decimal import Decimal
+from copy import copy
 from pathlib import Path
 from typing import Any
 
-from app.metatrader.fields import read_deal, write_deal
-from app.metatrader.platform import Deal
+from app.metatrader.codes import DealAction
+from app.metatrader.platform import Deal, Order
+from app.metatrader.simulator import rows
+from app.metatrader.simulator.holdings import Account, OpenPosition
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS account (
-    login INTEGER PRIMARY KEY, group_name TEXT NOT NULL, leverage INTEGER NOT NULL, rights INTEGER NOT NULL,
-    balance INTEGER NOT NULL, credit INTEGER NOT NULL, registered_ms INTEGER NOT NULL, active_boot TEXT NOT NULL,
-    profile TEXT NOT NULL, main_hash TEXT NOT NULL, investor_hash TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS deal (
-    ticket INTEGER PRIMARY KEY, login INTEGER NOT NULL, time_ms INTEGER NOT NULL, fields TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS deal_login_time ON deal (login, time_ms);
-CREATE INDEX IF NOT EXISTS deal_time ON deal (time_ms);
-CREATE TABLE IF NOT EXISTS position (
-    ticket INTEGER PRIMARY KEY, login INTEGER NOT NULL, symbol TEXT NOT NULL, action INTEGER NOT NULL,
-    volume INTEGER NOT NULL, opened INTEGER NOT NULL, swap INTEGER NOT NULL, rate_margin TEXT NOT NULL,
-    reason INTEGER NOT NULL, created_ms INTEGER NOT NULL, update_ms INTEGER NOT NULL, comment TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS position_login ON position (login);
-CREATE TABLE IF NOT EXISTS number (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS outbox (id INTEGER PRIMARY KEY AUTOINCREMENT, stream TEXT NOT NULL, fields TEXT NOT NULL);
-"""
+__all__ = ["Account", "OpenPosition", "Store"]
 
-
-@dataclass
-class Account:
-    """A login. `profile` holds the personal fields under MetaTrader's names."""
-
-    login: int
-    group_name: str
-    leverage: int
-    rights: int
-    balance: int
-    credit: int
-    registered_ms: int
-    active_boot: str
-    profile: dict[str, str]
-    main_hash: str
-    investor_hash: str
-
-
-@dataclass
-class OpenPosition:
-    """An open position; `opened` is its price in points, `swap` in minor units."""
-
-    ticket: int
-    login: int
-    symbol: str
-    action: int
-    volume: int
-    opened: int
-    swap: int
-    rate_margin: Decimal
-    reason: int
-    created_ms: int
-    update_ms: int
-    comment: str
+_GONE: Any = object()
 
 
 class Store:
-    """The SQLite file. `changed` is set after every commit, so that a publisher need not poll."""
+    """The SQLite file. `changed` is set after every commit, so that a publisher need not poll.
+
+    Records that it hands out are copies; what is done to them counts when they are saved.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
-        self._db.executescript(_SCHEMA)
+        rows.prepare(self._db)
         self._lock = threading.RLock()
         self._depth = 0
+        self._undo: list[tuple[dict[Any, Any], Any, Any]] = []
+        self._load()
         self.changed = threading.Event()
+        #: Logins whose money or positions have changed since somebody last cleared this.
+        self.touched: set[int] = set(self._accounts)
+
+    def _load(self) -> None:
+        self._accounts = {row[0]: rows.account(row) for row in self._db.execute("SELECT * FROM account ORDER BY login")}
+        self._positions = {row[0]: rows.position(row) for row in self._db.execute("SELECT * FROM position ORDER BY ticket")}
+        self._orders = {row[0]: rows.order(row) for row in self._db.execute("SELECT * FROM orders WHERE done_ms = 0")}
+        self._held: dict[int, dict[int, OpenPosition]] = {}
+        for position in self._positions.values():
+            self._held.setdefault(position.login, {})[position.ticket] = position
+        self._guarded = {ticket: None for ticket, one in self._positions.items() if one.stop_loss or one.take_profit}
+        self._numbers: dict[str, int] = dict(self._db.execute("SELECT name, value FROM number").fetchall())
+        self._changed_numbers: set[str] = set()
+        self._roster: list[int] | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing, and nobody else meanwhile. Inner ones join the outer."""
+        """All or nothing, and nobody else meanwhile. An inner one that fails undoes its own part alone."""
         with self._lock:
             self._depth += 1
+            depth, mark = self._depth, len(self._undo)
             try:
-                if self._depth == 1:
-                    self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("BEGIN IMMEDIATE" if depth == 1 else f"SAVEPOINT part_{depth}")
                 yield
-                if self._depth == 1:
-                    self._db.execute("COMMIT")
-                    self.changed.set()
+                if depth == 1:
+                    self._write_numbers()
+                self._db.execute("COMMIT" if depth == 1 else f"RELEASE part_{depth}")
             except BaseException:
-                if self._depth == 1 and self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
+                self._take_back(mark)
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK" if depth == 1 else f"ROLLBACK TO part_{depth}")
+                    if depth > 1:
+                        self._db.execute(f"RELEASE part_{depth}")
                 raise
             finally:
                 self._depth -= 1
+                if depth == 1:
+                    self._undo.clear()
+                    self._changed_numbers.clear()
+            if depth == 1:
+                self.changed.set()
 
     def close(self) -> None:
         with self._lock:
             self._db.close()
 
+    # ── numbers ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
     def number(self, name: str, start: int = 0) -> int:
         """A named number, or `start` when it was never set."""
-        row = self._one("SELECT value FROM number WHERE name = ?", name)
-        return int(row[0]) if row else start
+        with self._lock:
+            return self._numbers.get(name, start)
 
     def set_number(self, name: str, value: int) -> None:
-        self._run("INSERT INTO number VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", name, value)
+        with self._lock:
+            self._put(self._numbers, name, value)
+            self._changed_numbers.add(name)
+            if not self._depth:
+                self._write_numbers()
 
     def next_number(self, name: str, start: int) -> int:
         """The next of a never repeating sequence that begins at `start`."""
-        value = self.number(name, start - 1) + 1
-        self.set_number(name, value)
-        return value
+        with self._lock:
+            value = self._numbers.get(name, start - 1) + 1
+            self.set_number(name, value)
+            return value
+
+    # ── logins ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def account(self, login: int) -> Account | None:
-        row = self._one("SELECT * FROM account WHERE login = ?", login)
-        return _account(row) if row else None
+        """A login's record; None for an archived one."""
+        with self._lock:
+            found = self._accounts.get(login)
+            return copy(found) if found and not found.archived_ms else None
+
+    def archived(self, login: int) -> Account | None:
+        """An archived login's record."""
+        with self._lock:
+            found = self._accounts.get(login)
+            return copy(found) if found and found.archived_ms else None
 
     def accounts(self) -> list[Account]:
-        return [_account(row) for row in self._all("SELECT * FROM account ORDER BY login")]
+        with self._lock:
+            return [copy(account) for _, account in sorted(self._accounts.items()) if not account.archived_ms]
+
+    def archived_accounts(self) -> list[Account]:
+        with self._lock:
+            return [copy(account) for _, account in sorted(self._accounts.items()) if account.archived_ms]
+
+    def logins(self) -> list[int]:
+        """All that are not archived, in order. Not to be changed: it is the store's own list."""
+        with self._lock:
+            if self._roster is None:
+                self._roster = sorted(login for login, account in self._accounts.items() if not account.archived_ms)
+            return self._roster
 
     def save_account(self, account: Account) -> None:
-        self._run(
-            "INSERT OR REPLACE INTO account VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            account.login,
-            account.group_name,
-            account.leverage,
-            account.rights,
-            account.balance,
-            account.credit,
-            account.registered_ms,
-            account.active_boot,
-            json.dumps(account.profile),
-            account.main_hash,
-            account.investor_hash,
-        )
+        with self._lock:
+            old = self._accounts.get(account.login)
+            if old is None or old.archived_ms != account.archived_ms:
+                self._roster = None
+            self._put(self._accounts, account.login, copy(account))
+            self.touched.add(account.login)
+            self._run(rows.PUT_ACCOUNT, *rows.account_row(account))
+
+    def delete_account(self, login: int) -> None:
+        with self._lock:
+            self._roster = None
+            self._put(self._accounts, login, _GONE)
+            self.touched.add(login)
+            self._run("DELETE FROM account WHERE login = ?", login)
+
+    # ── deals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def add_deal(self, deal: Deal) -> None:
-        self._run(
-            "INSERT INTO deal VALUES (?, ?, ?, ?)", deal.ticket, deal.login, deal.server_time_ms, json.dumps(write_deal(deal))
-        )
+        """Write a deal, over an older form of it."""
+        self._run(rows.PUT_DEAL, *rows.deal_row(deal))
+
+    def add_deal_rows(self, deals: Iterable[tuple[Any, ...]]) -> None:
+        """Write many deals at once, as rows."""
+        with self._lock:
+            self._db.executemany(rows.PUT_DEAL, deals)
 
     def deal(self, ticket: int) -> Deal | None:
-        row = self._one("SELECT fields FROM deal WHERE ticket = ?", ticket)
-        return read_deal(json.loads(row[0])) if row else None
+        row = self._one("SELECT * FROM deal WHERE ticket = ?", ticket)
+        return rows.deal(row) if row else None
 
     def deals(self, login: int | None, from_ms: int, to_ms: int, *, limit: int = -1, offset: int = 0) -> list[Deal]:
         """Deals of a login, or of all, with both ends of the range included, by ticket."""
-        rows = self._all(
-            "SELECT fields FROM deal WHERE (?1 IS NULL OR login = ?1) AND time_ms BETWEEN ?2 AND ?3 "
-            "ORDER BY ticket LIMIT ?4 OFFSET ?5",
+        found = self._all(
+            "SELECT * FROM deal WHERE (?1 IS NULL OR login = ?1) AND server_time_ms BETWEEN ?2 AND ?3 "
+            "ORDER BY ticket LIMIT ?4 OFFSET ?5"
+            if login is None
+            else "SELECT * FROM deal WHERE login = ?1 AND server_time_ms BETWEEN ?2 AND ?3 ORDER BY ticket LIMIT ?4 OFFSET ?5",
             login,
             from_ms,
             to_ms,
             limit,
             offset,
         )
-        return [read_deal(json.loads(row[0])) for row in rows]
+        return [rows.deal(row) for row in found]
 
     def count_deals(self, login: int | None, from_ms: int, to_ms: int) -> int:
-        row = self._one(
-            "SELECT count(*) FROM deal WHERE (?1 IS NULL OR login = ?1) AND time_ms BETWEEN ?2 AND ?3", login, from_ms, to_ms
-        )
+        where = "?1 IS NULL" if login is None else "login = ?1"
+        row = self._one(f"SELECT count(*) FROM deal WHERE {where} AND server_time_ms BETWEEN ?2 AND ?3", login, from_ms, to_ms)  # noqa: S608  # no text of others
         return int(row[0]) if row else 0
 
+    def sums(self, login: int) -> tuple[int, int]:
+        """Balance and credit that a login's deals add up to, in minor units."""
+        row = self._one(
+            "SELECT coalesce(sum((profit + swap + commission + fee) * (action <> ?2)), 0),"
+            " coalesce(sum(profit * (action = ?2)), 0) FROM deal WHERE login = ?1",
+            login,
+            int(DealAction.CREDIT),
+        )
+        return (int(row[0]), int(row[1])) if row else (0, 0)
+
+    def delete_deal(self, ticket: int) -> None:
+        self._run("DELETE FROM deal WHERE ticket = ?", ticket)
+
+    # ── positions ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
     def position(self, ticket: int) -> OpenPosition | None:
-        row = self._one("SELECT * FROM position WHERE ticket = ?", ticket)
-        return _position(row) if row else None
+        with self._lock:
+            found = self._positions.get(ticket)
+            return copy(found) if found else None
 
     def positions(self, login: int | None = None) -> list[OpenPosition]:
-        rows = self._all("SELECT * FROM position WHERE (?1 IS NULL OR login = ?1) ORDER BY ticket", login)
-        return [_position(row) for row in rows]
+        """What is open, on a login or in all, by ticket."""
+        with self._lock:
+            found = self._positions if login is None else self._held.get(login, {})
+            return [copy(found[ticket]) for ticket in sorted(found)]
 
     def save_position(self, position: OpenPosition) -> None:
-        self._run(
-            "INSERT OR REPLACE INTO position VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            position.ticket,
-            position.login,
-            position.symbol,
-            position.action,
-            position.volume,
-            position.opened,
-            position.swap,
-            str(position.rate_margin),
-            position.reason,
-            position.created_ms,
-            position.update_ms,
-            position.comment,
-        )
+        with self._lock:
+            kept = copy(position)
+            self._put(self._positions, kept.ticket, kept)
+            self._put(self._held.setdefault(kept.login, {}), kept.ticket, kept)
+            self._put(self._guarded, kept.ticket, None if kept.stop_loss or kept.take_profit else _GONE)
+            self.touched.add(kept.login)
+            self._run(rows.PUT_POSITION, *rows.position_row(kept))
 
     def delete_position(self, ticket: int) -> None:
-        self._run("DELETE FROM position WHERE ticket = ?", ticket)
+        with self._lock:
+            found = self._positions.get(ticket)
+            if found is None:
+                return
+            self._put(self._positions, ticket, _GONE)
+            self._put(self._held[found.login], ticket, _GONE)
+            self._put(self._guarded, ticket, _GONE)
+            self.touched.add(found.login)
+            self._run("DELETE FROM position WHERE ticket = ?", ticket)
 
-    def put_in_outbox(self, stream: str, fields: dict[str, str]) -> None:
+    def holders(self) -> list[int]:
+        """Logins with something open."""
+        with self._lock:
+            return [login for login, positions in self._held.items() if positions]
+
+    def guarded(self) -> list[OpenPosition]:
+        """Positions with a stop loss or a take profit, by ticket."""
+        with self._lock:
+            return [copy(self._positions[ticket]) for ticket in sorted(self._guarded)]
+
+    # ── orders ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def save_order(self, order: Order) -> None:
+        with self._lock:
+            self._put(self._orders, order.ticket, _GONE if order.done_ms else order)
+            self._run(rows.PUT_ORDER, *rows.order_row(order))
+
+    def order(self, ticket: int) -> Order | None:
+        """An order, open or done."""
+        row = self._one("SELECT * FROM orders WHERE ticket = ?", ticket)
+        return rows.order(row) if row else None
+
+    def orders(self, login: int | None = None) -> list[Order]:
+        """Open orders of a login, or of all, by ticket."""
+        with self._lock:
+            return [self._orders[ticket] for ticket in sorted(self._orders) if login in (None, self._orders[ticket].login)]
+
+    def order_history(self, login: int | None, from_ms: int, to_ms: int, *, limit: int = -1, offset: int = 0) -> list[Order]:
+        """Orders that were done in a range, both ends included, by ticket."""
+        where = "?1 IS NULL AND done_ms > 0" if login is None else "login = ?1 AND done_ms > 0"
+        found = self._all(
+            f"SELECT * FROM orders WHERE {where} AND done_ms BETWEEN ?2 AND ?3 ORDER BY ticket LIMIT ?4 OFFSET ?5",  # noqa: S608  # no text of others
+            login,
+            from_ms,
+            to_ms,
+            limit,
+            offset,
+        )
+        return [rows.order(row) for row in found]
+
+    def count_order_history(self, login: int | None, from_ms: int, to_ms: int) -> int:
+        where = "?1 IS NULL AND done_ms > 0" if login is None else "login = ?1 AND done_ms > 0"
+        row = self._one(f"SELECT count(*) FROM orders WHERE {where} AND done_ms BETWEEN ?2 AND ?3", login, from_ms, to_ms)  # noqa: S608  # no text of others
+        return int(row[0]) if row else 0
+
+    def delete_order(self, ticket: int) -> None:
+        with self._lock:
+            self._put(self._orders, ticket, _GONE)
+            self._run("DELETE FROM orders WHERE ticket = ?", ticket)
+
+    # ── the outbox ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def put_in_outbox(self, stream: str, fields: Mapping[str, str]) -> None:
         self._run("INSERT INTO outbox (stream, fields) VALUES (?, ?)", stream, json.dumps(fields))
 
     def outbox(self, limit: int, *, after_id: int = 0) -> list[tuple[int, str, dict[str, str]]]:
         """The oldest unsent events beyond an id: id, stream, fields."""
-        rows = self._all("SELECT id, stream, fields FROM outbox WHERE id > ? ORDER BY id LIMIT ?", after_id, limit)
-        return [(row[0], row[1], json.loads(row[2])) for row in rows]
+        found = self._all("SELECT id, stream, fields FROM outbox WHERE id > ? ORDER BY id LIMIT ?", after_id, limit)
+        return [(row[0], row[1], json.loads(row[2])) for row in found]
 
     def outbox_size(self) -> int:
         row = self._one("SELECT count(*) FROM outbox")
@@ -218,24 +304,45 @@ class Store:
         with self.transaction():
             self._run("DELETE FROM outbox WHERE id <= ?", up_to_id)
 
+    # ── the ground ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _put(self, table: dict[Any, Any], key: Any, value: Any) -> None:
+        """Change what is kept in memory, so that a transaction can take it back."""
+        if self._depth:
+            self._undo.append((table, key, table.get(key, _GONE)))
+        if value is _GONE:
+            table.pop(key, None)
+        else:
+            table[key] = value
+
+    def _take_back(self, mark: int) -> None:
+        self._roster = None
+        while len(self._undo) > mark:
+            table, key, value = self._undo.pop()
+            if table is self._accounts:
+                self.touched.add(key)
+            elif table is self._positions:
+                self.touched.add((table[key] if value is _GONE else value).login)
+            if value is _GONE:
+                table.pop(key, None)
+            else:
+                table[key] = value
+
+    def _write_numbers(self) -> None:
+        self._db.executemany(
+            "INSERT INTO number VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            [(name, self._numbers[name]) for name in self._changed_numbers if name in self._numbers],
+        )
+        self._changed_numbers.clear()
+
     def _run(self, sql: str, *values: object) -> None:
         with self._lock:
             self._db.execute(sql, values)
 
     def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
-        rows = self._all(sql, *values)
-        return rows[0] if rows else None
+        found = self._all(sql, *values)
+        return found[0] if found else None
 
     def _all(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._lock:
             return self._db.execute(sql, values).fetchall()
-
-
-def _account(row: Sequence[Any]) -> Account:
-    values: dict[str, Any] = dict(zip(Account.__dataclass_fields__, row, strict=True))
-    return Account(**{**values, "profile": json.loads(values["profile"])})
-
-
-def _position(row: Sequence[Any]) -> OpenPosition:
-    values: dict[str, Any] = dict(zip(OpenPosition.__dataclass_fields__, row, strict=True))
-    return OpenPosition(**{**values, "rate_margin": Decimal(values["rate_margin"])})

@@ -10,8 +10,9 @@ from app.metatrader.codes import DealAction
 from app.metatrader.platform import AccountState, Position
 from app.metatrader.simulator import pricing
 from app.metatrader.simulator.groups import GROUPS
-from app.metatrader.simulator.market import CONTRACT_SIZE, INSTRUMENTS, Market
-from app.metatrader.simulator.store import Account, OpenPosition
+from app.metatrader.simulator.holdings import Account, OpenPosition
+from app.metatrader.simulator.instruments import INSTRUMENTS
+from app.metatrader.simulator.market import Market
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,10 @@ class Valuation:
 
     def money(self, account: Account, positions: Sequence[OpenPosition]) -> Money:
         """An account's figures. Opposite positions in one symbol tie up the margin of the larger side only."""
-        digits = GROUPS[account.group_name].digits
         sides: dict[tuple[str, int], int] = {}
         for position in positions:
             key = (position.symbol, position.action)
-            sides[key] = sides.get(key, 0) + pricing.margin(position.volume, account.leverage, position.rate_margin, digits)
+            sides[key] = sides.get(key, 0) + self.margin(account, position)
         symbols = {symbol for symbol, _ in sides}
         return Money(
             balance=account.balance,
@@ -60,19 +60,27 @@ class Valuation:
             margin=sum(max(sides.get((symbol, 0), 0), sides.get((symbol, 1), 0)) for symbol in symbols),
         )
 
+    def margin(self, account: Account, position: OpenPosition) -> int:
+        """What the position ties up by itself."""
+        worth = pricing.worth(INSTRUMENTS[position.symbol], position.opened)
+        digits = GROUPS[account.group_name].digits
+        return pricing.margin(position.volume, account.leverage, position.rate_margin, digits, worth)
+
     def floating(self, account: Account, position: OpenPosition) -> int:
         """What closing the position now would bring, before commission."""
         return self.profit(account, position, position.volume).minor + position.swap
 
-    def profit(self, account: Account, position: OpenPosition, volume: int) -> pricing.Profit:
-        """The profit of closing so much of the position now."""
+    def profit(
+        self, account: Account, position: OpenPosition, volume: int, closing: Decimal | int | None = None
+    ) -> pricing.Profit:
+        """The profit of closing so much of the position, now or at a price in points."""
         group = GROUPS[account.group_name]
         return pricing.profit(
             self._market,
             INSTRUMENTS[position.symbol],
             position.action,
             position.opened,
-            self.closing_points(position),
+            self.closing_points(position) if closing is None else closing,
             volume,
             group.currency,
             group.digits,
@@ -117,7 +125,7 @@ class Valuation:
             price_current=instrument.price(self.closing_points(position)),
             profit=major(profit.minor, digits),
             swap=major(position.swap, digits),
-            contract_size=CONTRACT_SIZE,
+            contract_size=instrument.contract_size,
             digits=instrument.digits,
             digits_currency=digits,
             rate_profit=profit.rate,
@@ -125,6 +133,8 @@ class Valuation:
             created_ms=position.created_ms,
             update_ms=max(position.update_ms, moment_ms),
             comment=position.comment,
+            price_stop_loss=instrument.price(position.stop_loss),
+            price_take_profit=instrument.price(position.take_profit),
         )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -24,8 +24,6 @@ from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting, proofs, queries
 from app.metatrader import accounts, commands, ingest
-from app.metatrader.codes import DealAction
-from app.metatrader.fields import write_deal
 from app.metatrader.platform import Deal as SimulatorDeal
 from app.metatrader.platform import ServerAccess
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
@@ -152,32 +150,13 @@ class House:
         self.session.rollback()
         assert [proof for proof in proofs.prove(self.session) if proof.breaks] == []
 
-    def edit(self, ticket: int, **changes: object) -> None:
+    def edit(self, ticket: int, **changes: Any) -> None:
         """Change a deal as a dealer does: the server moves the balance along and tells of it."""
-        old = self.simulator.store.deal(ticket)
-        self._change(ticket, old.login, "update", old, replace(old, modification_flags=1, **changes))
+        self.simulator.exchange.edit_deal(ticket, **changes)
 
     def delete(self, ticket: int) -> None:
         """Delete a deal as a dealer does."""
-        old = self.simulator.store.deal(ticket)
-        self._change(ticket, old.login, "delete", old, None)
-
-    def _change(self, ticket: int, login: int, change: str, old: SimulatorDeal, new: SimulatorDeal | None) -> None:
-        store, journal = self.simulator.store, self.simulator.journal
-        with store.transaction():
-            if new is None:
-                store._run("DELETE FROM deal WHERE ticket = ?", ticket)
-            else:
-                store._run("UPDATE deal SET fields = ? WHERE ticket = ?", json.dumps(write_deal(new)), ticket)
-            user = store.account(login)
-            moved = int(((new.result if new else 0) - old.result).scaleb(2))
-            if old.action == DealAction.CREDIT:
-                user.credit += moved
-            else:
-                user.balance += moved
-            store.save_account(user)
-            journal.deal(change, new or old)
-            journal.account(self.simulator.exchange.state(login))
+        self.simulator.exchange.delete_deal(ticket)
 
     def drain(self) -> None:
         """Let the simulator publish what it has, and book all of it."""

@@ -369,7 +369,7 @@ def test_looking_at_a_login_that_is_gone_stays_open(house, login, clock):
     house.faults("drop", path=BALANCE)
     operation_id = house.order(login)
     house.send(operation_id)
-    house.simulator.store._run("DELETE FROM account WHERE login = ?", login)
+    house.simulator.store.delete_account(login)
     with pytest.raises(NotKnown):
         house.resolve(operation_id)
     assert house.operation(operation_id).status == "unknown"

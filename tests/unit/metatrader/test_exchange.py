@@ -129,9 +129,9 @@ def test_everything_is_told_in_order(simulator, exchange, new_login):
     assert [event.kind for event in told] == [
         "account.state",
         *("deal.add", "account.state"),
-        *("deal.add", "position.add", "account.state"),
-        *("deal.add", "position.update", "account.state"),
-        *("deal.add", "position.delete", "account.state"),
+        *("order.add", "deal.add", "position.add", "account.state"),
+        *("order.add", "deal.add", "position.update", "account.state"),
+        *("order.add", "deal.add", "position.delete", "account.state"),
     ]
     assert [event.seq for event in told] == list(range(1, len(told) + 1))
     deals = {event.deal.ticket: event.deal for event in told if isinstance(event, DealEvent)}
@@ -248,7 +248,7 @@ def test_impossible_volumes(exchange, new_login, volume):
 
 def test_what_does_not_exist(exchange, new_login):
     login = new_login(money="1000")
-    assert refusal(exchange.open, login, "XAUUSD", 0, LOT) == 13
+    assert refusal(exchange.open, login, "XPTUSD", 0, LOT) == 13
     assert refusal(exchange.open, 5, "EURUSD", 0, LOT) == 13
     assert refusal(exchange.close, 5) == 13
     assert refusal(exchange.shift, "EURGBP", 5) == 13
