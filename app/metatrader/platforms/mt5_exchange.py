@@ -19,7 +19,7 @@ from app.metatrader.platform import ServerAccess
 from app.metatrader.platforms import mt5_retcodes
 from app.metatrader.platforms.mt5_pool import KeepAlive, SessionPool
 from app.metatrader.platforms.mt5_records import retcode_of
-from app.metatrader.platforms.mt5_session import HANDSHAKE_TIMEOUT_S, TIMEOUTS, Session, SessionLost
+from app.metatrader.platforms.mt5_session import HANDSHAKE_TIMEOUT_S, PING_TIMEOUT_S, TIMEOUTS, Session, SessionLost
 from app.metatrader.platforms.traffic import Lane, Limits, Traffic
 
 log = logging.getLogger("lotwise.mt5_web")
@@ -119,11 +119,11 @@ class Exchanges:
         self._keep_alive.start()
         pool = self._pools[lane]
 
-        def sign_in() -> None:
-            with pool.session(fresh=True):
-                pass
+        def probe() -> None:
+            with pool.session(fresh=True) as anew:
+                anew.request("time/server", {}, read_s=PING_TIMEOUT_S)
 
-        with self._traffic.exchange(lane, sign_in, _silence), pool.session(fresh=fresh) as session:
+        with self._traffic.exchange(lane, probe, _silence), pool.session(fresh=fresh) as session:
             yield session
 
 

@@ -71,13 +71,15 @@ class Session:
             raise AccessDenied(retcode=1008, detail="the server could not prove that it knows the password")
         log.info("signed in server=%s manager=%s", self._access.code, login)
 
-    def request(self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """Send one command and return its whole answer, numbers as text.
+    def request(
+        self, command: str, query: Mapping[str, str], body: Mapping[str, str] | None = None, *, read_s: float | None = None
+    ) -> dict[str, Any]:
+        """Send one command and return its whole answer, numbers as text. `read_s`: less patience than usual.
 
         Raises httpx.TransportError when the connection fails, SessionLost when the server refused unread, AccessDenied for
         a command that our manager may not use, ServerBusy (503), BadAnswer.
         """
-        response = self._send(command, query, body)
+        response = self._send(command, query, body, read_s=read_s)
         if response.status_code == httpx.codes.FORBIDDEN:
             if self._is_alive():
                 raise AccessDenied(detail=f"{command}: 403")

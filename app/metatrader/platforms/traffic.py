@@ -34,22 +34,22 @@ Lane = Literal["command", "read"]
 Silence = Callable[[BaseException], str | None]
 
 #: The longest wait for our own rate, and for a place.
-RATE_PATIENCE_S = 10.0
-PLACE_PATIENCE_S = 3.0
-PLACE_POLL_S = 0.02
+RATE_PATIENCE_S, RATE_POLL_S = 10.0, 0.05
+PLACE_PATIENCE_S, PLACE_POLL_S = 3.0, 0.02
 
+#: A place is a member whose score is when its exchange began. 1: it is yours; 0: not now; -1: an exchange takes long.
 _ENTER = """
 local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000)
 local limit, lease, patience, is_command = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == 'command'
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now - lease)
 if redis.call('ZCARD', KEYS[1]) < limit and (is_command or redis.call('EXISTS', KEYS[2]) == 0) then
-  redis.call('ZADD', KEYS[1], now + lease, ARGV[1])
+  redis.call('ZADD', KEYS[1], now, ARGV[1])
   redis.call('PEXPIRE', KEYS[1], lease)
   if is_command then redis.call('DEL', KEYS[2]) end
   return 1
 end
 local oldest = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-if oldest[2] and oldest[2] - lease < now - patience then return -1 end
+if oldest[2] and tonumber(oldest[2]) < now - patience then return -1 end
 if is_command then redis.call('SET', KEYS[2], '1', 'PX', 500) end
 return 0
 """
@@ -137,7 +137,7 @@ class Traffic:
             while not self._rate.hit(item, "platform", self._code, lane):
                 if time.monotonic() > give_up_at:
                     raise ServerBusy(detail=f"more than {per_second} requests a second wait to go out")
-                time.sleep(1 / per_second)
+                time.sleep(RATE_POLL_S)
         except RedisError as error:
             log.warning("rate cannot be counted server=%s error=%s", self._code, type(error).__name__)
 
