@@ -146,6 +146,22 @@ def bench(name: str, *, small: bool, json_path: Path | None) -> None:
 
 
 @cli.command()
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The bridge's settings, a TOML file.",
+)
+@click.option("--module", default="", help="A stand-in for MetaQuotes' package, for tests on any system.")
+@click.option("--requests", is_flag=True, hidden=True, help="Run the second process, which the first one starts.")
+def bridge(config: Path, *, module: str, requests: bool) -> None:
+    """The MT5 bridge: runs on a Windows host beside the trading server and sends its events here."""
+    from app.metatrader.bridge import program
+
+    program.run(config, module_name=module, requests_only=requests)
+
+
+@cli.command()
 def demo() -> None:
     """Load the demo brokerage, once. The database must be migrated."""
     from app import startup
