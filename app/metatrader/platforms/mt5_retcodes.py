@@ -19,7 +19,7 @@ SUCCESS = frozenset({0, 1, 10008, 10009, 10010})
 
 #: The server itself does not know how it ended: network and time-outs inside it, shutdown, failures of disk or memory that
 #: may have struck after the effect, something cancelled midway, and requests that it only took in or is still working on.
-UNCLEAR = frozenset({2, 5, 6, 7, 9, 10, 11, 15, 16, 10001, 10002, 10003, 10011, 10012, 10028, 10031, 12003})
+UNCLEAR = frozenset({2, 5, 6, 7, 9, 10, 11, 15, 16, 10001, 10002, 10003, 10011, 10012, 10028, 10031, 11001, 12003})
 
 #: Refused for now, with nothing done.
 BUSY = frozenset({12, 1018, 10024, 12004})
