@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from app.metatrader.codes import DealAction
-from app.metatrader.fields import write_deal
+from app.metatrader.codes import DealAction, DealEntry
+from app.metatrader.fields import write_deal, write_order, write_position
 from app.metatrader.platform import UNITS_PER_LOT, Deal
+from app.metatrader.simulator.event_faults import read_event_settings
 from app.metatrader.simulator.exchange import Exchange, Refused
-from app.metatrader.simulator.faults import Faults, read_rules
-from app.metatrader.simulator.market import INSTRUMENTS
+from app.metatrader.simulator.faults import Faults, Misread, parse_event_faults, read_rules
+from app.metatrader.simulator.groups import GROUPS
+from app.metatrader.simulator.habits import GROUPS_MAX, Habits
+from app.metatrader.simulator.instruments import INSTRUMENTS
 from app.metatrader.simulator.users import Users
 
 HOLD_MAX_S = 60.0
+GAP_MAX_S = 3600.0
+SHOWN_MAX = 500
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,7 @@ class Control:
     users: Users
     faults: Faults
     stop: threading.Event
+    habits: Habits = field(default_factory=Habits)
 
     def trade(
         self,
@@ -43,13 +49,7 @@ class Control:
 
         `move_points` moves the price before closing, up or down, so that the result can be chosen. Raises Refused.
         """
-        if side not in ("buy", "sell"):
-            raise Refused(3)
-        volume = lots * UNITS_PER_LOT
-        if not volume.is_finite() or volume != volume.to_integral_value():
-            raise Refused(10014)
-        action = DealAction.BUY if side == "buy" else DealAction.SELL
-        opened = self.exchange.open(login, symbol, action, int(volume))
+        opened = self.exchange.open(login, symbol, _side(side), _volume(lots))
         if not close:
             return [opened]
         self.stop.wait(min(max(hold_s, 0.0), HOLD_MAX_S))
@@ -58,66 +58,211 @@ class Control:
         return [opened, self.exchange.close(opened.position_ticket)]
 
 
-def post_trade(control: Control, body: Any) -> dict[str, Any]:
+Fields = Mapping[str, Any]
+
+
+def post_trade(control: Control, fields: Fields) -> dict[str, Any]:
     """{login, symbol, side, lots: "0.50", close: true, hold_s: 0, move_points: 0} → {deals: […]}"""
-    fields = _object(body)
-    try:
-        deals = control.trade(
-            int(fields["login"]),
-            str(fields["symbol"]),
-            str(fields["side"]),
-            Decimal(str(fields["lots"])),
-            close=bool(fields.get("close", True)),
-            hold_s=float(fields.get("hold_s", 0)),
-            move_points=int(fields.get("move_points", 0)),
-        )
-    except (KeyError, TypeError, ValueError, InvalidOperation):
-        raise Refused(3) from None
+    deals = control.trade(
+        int(fields["login"]),
+        str(fields["symbol"]),
+        str(fields["side"]),
+        _decimal(fields["lots"]),
+        close=bool(fields.get("close", True)),
+        hold_s=float(fields.get("hold_s", 0)),
+        move_points=int(fields.get("move_points", 0)),
+    )
     return {"deals": [write_deal(deal) for deal in deals]}
 
 
-def post_close(control: Control, body: Any) -> dict[str, Any]:
+def post_close(control: Control, fields: Fields) -> dict[str, Any]:
     """{position, lots: "0.10"} → {deals: […]}; without lots the whole position."""
-    fields = _object(body)
-    try:
-        lots = fields.get("lots")
-        volume = None if lots is None else int(Decimal(str(lots)) * UNITS_PER_LOT)
-        deal = control.exchange.close(int(fields["position"]), volume)
-    except (KeyError, TypeError, ValueError, InvalidOperation):
-        raise Refused(3) from None
+    lots = fields.get("lots")
+    deal = control.exchange.close(int(fields["position"]), None if lots is None else _volume(_decimal(lots)))
     return {"deals": [write_deal(deal)]}
 
 
-def post_market(control: Control, body: Any) -> dict[str, Any]:
+def post_order(control: Control, fields: Fields) -> dict[str, Any]:
+    """{login, symbol, type: 2 to 5, lots, price} puts in a waiting order; {cancel: ticket} takes one back → {order: …}"""
+    if "cancel" in fields:
+        return {"order": write_order(control.exchange.cancel_order(int(fields["cancel"])))}
+    order = control.exchange.place_order(
+        int(fields["login"]),
+        str(fields["symbol"]),
+        int(fields["type"]),
+        _volume(_decimal(fields["lots"])),
+        _decimal(fields["price"]),
+        comment=str(fields.get("comment", "")),
+    )
+    return {"order": write_order(order)}
+
+
+def post_market(control: Control, fields: Fields) -> dict[str, Any]:
     """{symbol, move_points} moves a price at once → {quotes: …}"""
-    fields = _object(body)
-    try:
-        control.exchange.shift(str(fields["symbol"]), int(fields["move_points"]))
-    except (KeyError, TypeError, ValueError):
-        raise Refused(3) from None
+    control.exchange.shift(str(fields["symbol"]), int(fields["move_points"]))
     return {"quotes": _quotes(control)}
 
 
-def post_faults(control: Control, body: Any) -> dict[str, Any]:
-    """{rules: [{kind, path, times, code, seconds}, …]} replaces all faults; an empty list switches them off."""
-    control.faults.set(read_rules(_object(body).get("rules")))
-    return {"faults": control.faults.listed()}
+def post_deal(control: Control, fields: Fields) -> dict[str, Any]:
+    """{ticket, do: "edit", price, profit, swap, commission, comment} or {ticket, do: "delete" | "cancel"} → {deal: …}"""
+    ticket, exchange = int(fields["ticket"]), control.exchange
+    match fields["do"]:
+        case "edit":
+            money = {name: _decimal(fields[name]) for name in ("price", "profit", "swap", "commission") if name in fields}
+            comment = str(fields["comment"]) if "comment" in fields else None
+            return {"deal": write_deal(exchange.edit_deal(ticket, **money, comment=comment))}
+        case "delete":
+            exchange.delete_deal(ticket)
+            return {"deal": None}
+        case "cancel":
+            return {"deal": write_deal(exchange.cancel_deal(ticket))}
+    raise Refused(3)
 
 
-def get_state(control: Control, body: Any) -> dict[str, Any]:
+def post_late_deal(control: Control, fields: Fields) -> dict[str, Any]:
+    """{login, symbol, side, lots, profit, price, seconds_ago} writes down a closing trade of the past → {deal: …}"""
+    exchange, symbol = control.exchange, str(fields["symbol"])
+    price = _decimal(fields["price"]) if "price" in fields else exchange.market.quote(symbol).bid_price
+    deal = exchange.enter_deal(
+        int(fields["login"]),
+        symbol=symbol,
+        action=_side(str(fields["side"])),
+        entry=DealEntry.OUT,
+        volume=_volume(_decimal(fields["lots"])),
+        price=price,
+        profit=_decimal(fields["profit"]),
+        time_ms=exchange.now_ms() - 1000 * int(fields.get("seconds_ago", 0)),
+        comment=str(fields.get("comment", "")),
+    )
+    return {"deal": write_deal(deal)}
+
+
+def post_account(control: Control, fields: Fields) -> dict[str, Any]:
+    """{login, do: "archive" | "restore" | "delete" | "clean"}, {login, do: "group", group} or {login, do: "drift", balance}.
+
+    A drift changes the record's balance by so much without a deal, as a broken server would. → {login}
+    """
+    login, exchange = int(fields["login"]), control.exchange
+    match fields["do"]:
+        case "archive":
+            exchange.archive(login)
+        case "restore":
+            exchange.restore(login)
+        case "delete":
+            exchange.delete_account(login)
+        case "clean":
+            exchange.clean(login)
+        case "group":
+            control.users.update(login, {"Group": str(fields["group"])})
+        case "drift":
+            check = exchange.check_balance(login)
+            control.users.set_balance(login, check.balance + _decimal(fields["balance"]), check.credit)
+        case _:
+            raise Refused(3)
+    return {"login": login}
+
+
+def post_faults(control: Control, fields: Fields) -> dict[str, Any]:
+    """{rules: [{kind, path, times, code, seconds, chance}, …]} replaces all rules for commands, {events: {…}} all settings
+    for events, {line: "duplicates=5%,…"} both. What is not named stays as it is; an empty list, object or line is off.
+    """
+    events = control.exchange.journal.faults
+    if not fields or not set(fields) <= {"rules", "events", "line"}:
+        raise Refused(3)
+    if "line" in fields:
+        try:
+            plan = parse_event_faults(str(fields["line"]))
+        except ValueError as error:
+            raise Misread(str(error)) from None
+        control.faults.set(list(plan.commands))
+        events.set(plan.events)
+    if "rules" in fields:
+        control.faults.set(read_rules(fields["rules"]))
+    if "events" in fields:
+        events.set(read_event_settings(fields["events"]))
+    return {"faults": control.faults.listed(), "event_faults": events.listed()}
+
+
+def post_gap(control: Control, fields: Fields) -> dict[str, Any]:
+    """{seconds, do: "lose"}: the source is away and what happens is never sent; {seconds, do: "hold"}: it is sent later."""
+    seconds, exchange = float(fields["seconds"]), control.exchange
+    if not 0 <= seconds <= GAP_MAX_S or fields["do"] not in ("lose", "hold"):
+        raise Refused(3)
+    begin = exchange.journal.faults.lose if fields["do"] == "lose" else exchange.journal.faults.hold
+    begin(exchange.clock(), seconds)
+    return {"seconds": seconds}
+
+
+def post_habits(control: Control, fields: Fields) -> dict[str, Any]:
+    """{total_name: "Total" | "total" | "", groups_max: 5000}: what differs from server to server."""
+    habits = control.habits
+    total_name, groups_max = fields.get("total_name", habits.total_name), int(fields.get("groups_max", habits.groups_max))
+    if (
+        total_name not in ("", "Total", "total")
+        or not 0 < groups_max <= GROUPS_MAX
+        or set(fields) - {"total_name", "groups_max"}
+    ):
+        raise Refused(3)
+    habits.total_name, habits.groups_max = total_name, groups_max
+    return {"total_name": total_name, "groups_max": groups_max}
+
+
+def get_state(control: Control, fields: Fields) -> dict[str, Any]:
     """What there is, in numbers, with prices and faults."""
-    store = control.exchange.store
+    exchange = control.exchange
+    store = exchange.store
     with store.transaction():
         return {
-            "server_time_ms": control.exchange.now_ms(),
-            "accounts": [account.login for account in store.accounts()],
+            "server": exchange.journal.origin.server,
+            "server_time_ms": exchange.now_ms(),
+            "accounts": list(store.logins()),
             "positions": len(store.positions()),
+            "orders": len(store.orders()),
             "deals": store.count_deals(None, 0, 2**62),
             "outbox": store.outbox_size(),
-            "market_step": control.exchange.market.step,
+            "is_away": exchange.journal.faults.is_away(exchange.clock()),
+            "is_held": exchange.journal.faults.is_held(exchange.clock()),
+            "market_step": exchange.market.step,
             "quotes": _quotes(control),
             "faults": control.faults.listed(),
+            "event_faults": exchange.journal.faults.listed(),
         }
+
+
+def get_recent(control: Control, fields: Fields) -> dict[str, Any]:
+    """The newest deals, what is open, and the logins: up to 500 of each."""
+    exchange = control.exchange
+    with exchange.store.transaction():
+        count = exchange.store.count_deals(None, 0, 2**62)
+        deals = exchange.store.deals(None, 0, 2**62, limit=SHOWN_MAX, offset=max(0, count - SHOWN_MAX))
+        accounts = exchange.store.accounts()[:SHOWN_MAX]
+        return {
+            "deals": [write_deal(deal) for deal in reversed(deals)],
+            "positions": [write_position(position) for position in exchange.positions()[:SHOWN_MAX]],
+            "accounts": [
+                {
+                    "login": account.login,
+                    "group": account.group_name,
+                    "name": " ".join(filter(None, (account.profile.get("FirstName"), account.profile.get("LastName")))),
+                    "currency": GROUPS[account.group_name].currency,
+                    "balance": str(exchange.state(account.login).balance),
+                }
+                for account in accounts
+            ],
+        }
+
+
+def answer(control: Control, method: str, name: str, body: Any) -> dict[str, Any] | None:
+    """Carry out one control; None when there is no such. Raises Refused, 3 for a body that is not as it should be."""
+    known = CONTROLS.get((method, name))
+    if known is None:
+        return None
+    if not isinstance(body, dict | None) or (body is None and method == "POST"):
+        raise Refused(3)
+    try:
+        return known(control, body or {})
+    except (KeyError, TypeError, ValueError, InvalidOperation):
+        raise Refused(3) from None
 
 
 def _quotes(control: Control) -> dict[str, dict[str, str]]:
@@ -125,16 +270,34 @@ def _quotes(control: Control) -> dict[str, dict[str, str]]:
     return {name: {"bid": str(quote.bid_price), "ask": str(quote.ask_price)} for name, quote in quotes.items()}
 
 
-def _object(body: Any) -> Mapping[str, Any]:
-    if not isinstance(body, dict):
+def _side(side: str) -> DealAction:
+    if side not in ("buy", "sell"):
         raise Refused(3)
-    return body
+    return DealAction.BUY if side == "buy" else DealAction.SELL
 
 
-CONTROLS: dict[tuple[str, str], Callable[[Control, Any], dict[str, Any]]] = {
+def _volume(lots: Decimal) -> int:
+    volume = lots * UNITS_PER_LOT
+    if not volume.is_finite() or volume != volume.to_integral_value():
+        raise Refused(10014)
+    return int(volume)
+
+
+def _decimal(value: Any) -> Decimal:
+    return Decimal(str(value))
+
+
+CONTROLS: dict[tuple[str, str], Callable[[Control, Fields], dict[str, Any]]] = {
     ("POST", "trade"): post_trade,
     ("POST", "close"): post_close,
+    ("POST", "order"): post_order,
     ("POST", "market"): post_market,
+    ("POST", "deal"): post_deal,
+    ("POST", "late_deal"): post_late_deal,
+    ("POST", "account"): post_account,
     ("POST", "faults"): post_faults,
+    ("POST", "gap"): post_gap,
+    ("POST", "habits"): post_habits,
     ("GET", "state"): get_state,
+    ("GET", "recent"): get_recent,
 }

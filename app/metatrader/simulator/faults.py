@@ -29,6 +29,14 @@ CHANGES = ("/api/trade/balance", "/api/user/add", "/api/user/update", "/api/user
 FOREVER = 1_000_000_000
 
 
+class Misread(Refused):
+    """A line of faults that cannot be meant; `text` says why."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(3)
+        self.text = text
+
+
 @dataclass
 class Fault:
     kind: str

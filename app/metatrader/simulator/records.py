@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from app.metatrader.fields import write_account, write_deal, write_order, write_position
 from app.metatrader.platform import AccountState, Deal, Order, Position
-from app.metatrader.simulator.store import Account
+from app.metatrader.simulator.holdings import Account
 
 #: Personal fields of a login and how many characters each holds.
 PROFILE = {

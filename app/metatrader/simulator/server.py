@@ -17,10 +17,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from app.metatrader.platforms import mt5_retcodes
 from app.metatrader.simulator.commands import COMMANDS, FORBIDDEN
-from app.metatrader.simulator.commands.call import Call
-from app.metatrader.simulator.control import CONTROLS, Control
+from app.metatrader.simulator.commands.call import Call, Partial
+from app.metatrader.simulator.control import Control, answer
 from app.metatrader.simulator.exchange import Refused
-from app.metatrader.simulator.faults import Fault
+from app.metatrader.simulator.faults import Fault, Misread
 from app.metatrader.simulator.session import MANAGER_LOGIN, ApiSession
 
 log = logging.getLogger("lotwise.simulator")
@@ -96,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
         self.request.settimeout(HANDSHAKE_S)
         self.request.do_handshake()
         self.server.remember(self.request)
-        self.session = ApiSession(self.server.password)
+        self.session = ApiSession(self.server.password, self.server.control.habits.timer)
         super().setup()
 
     def finish(self) -> None:
@@ -124,12 +124,15 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._answer(404, {"error": "not found"})
         except Refused as error:
-            self._answer(400, {"retcode": f"{error.retcode} {mt5_retcodes.name(error.retcode)}"})
+            why = {"error": error.text} if isinstance(error, Misread) else {}
+            self._answer(400, {"retcode": f"{error.retcode} {mt5_retcodes.name(error.retcode)}", **why})
         except Cut:
             self.close_connection = True
             _cut(self.connection)
 
     def _api(self, command: str, query: dict[str, str], body: Any) -> None:
+        if self.session.was_idle_for_s() > IDLE_S:  # by the sessions' clock, which may not be that of the socket
+            raise Cut
         if command in ("auth/start", "auth/answer"):
             handshake = self.session.start if command == "auth/start" else self.session.answer
             self._reply(lambda: handshake(query), is_envelope=True)
@@ -154,11 +157,12 @@ class Handler(BaseHTTPRequestHandler):
         if not isinstance(body, dict | None):
             raise Refused(3)
         fields = {str(name): value if isinstance(value, str) else json.dumps(value) for name, value in (body or {}).items()}
-        call = Call(self.server.control.exchange, self.server.control.users, query, fields)
-        answer = self._carry_out(lambda: known(call))
+        control = self.server.control
+        call = Call(control.exchange, control.users, control.habits, query, fields)
+        content = self._carry_out(lambda: known(call))
         if fault and fault.kind == "execute_then_drop":
             raise Cut
-        self._answer(200, answer, is_garbled=fault is not None and fault.kind == "garble")
+        self._answer(200, content, is_garbled=fault is not None and fault.kind == "garble")
 
     def _hit_before(self, fault: Fault | None) -> bool:
         """Whether a fault has already answered instead of the command."""
@@ -187,6 +191,8 @@ class Handler(BaseHTTPRequestHandler):
         done: dict[str, Any] = {"retcode": "0 Done"}
         if result is None:
             return done
+        if isinstance(result, Partial):
+            return {"retcode": f"{result.retcode} {mt5_retcodes.name(result.retcode)}", "answer": result.answer}
         is_wrapped = is_envelope or (isinstance(result, dict) and "answer" in result)
         return {**done, **result} if is_wrapped else {**done, "answer": result}
 
@@ -197,11 +203,8 @@ class Handler(BaseHTTPRequestHandler):
         if not hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode()):
             self._answer(401, {"error": "sign in with the manager's login and password"})
             return
-        control = CONTROLS.get((self.command, name))
-        if control is None:
-            self._answer(404, {"error": "not found"})
-            return
-        self._answer(200, control(self.server.control, body))
+        result = answer(self.server.control, self.command, name, body)
+        self._answer(404 if result is None else 200, {"error": "not found"} if result is None else result)
 
     def _body(self) -> Any:
         """The JSON body, or None without one. Refused(3) for what is no JSON; too long a body ends the connection."""

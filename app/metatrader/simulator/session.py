@@ -22,7 +22,13 @@ class ApiSession:
         self._timer = timer
         self._challenge: bytes | None = None
         self._challenged_at = 0.0
+        self._heard_at = timer()
         self.is_open = False
+
+    def was_idle_for_s(self) -> float:
+        """Seconds since it was last asked this; asking begins the next silence."""
+        heard_at, self._heard_at = self._heard_at, self._timer()
+        return self._heard_at - heard_at
 
     def start(self, query: Mapping[str, str]) -> dict[str, str]:
         """auth/start: hand out a challenge. Refused: 3, 1010 old client, 1024 wrong type, 1001 no such manager."""

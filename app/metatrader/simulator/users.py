@@ -7,16 +7,18 @@ import hmac
 import secrets
 import string
 from collections.abc import Mapping
+from decimal import Decimal
 
 from app.metatrader.codes import DEFAULT_RIGHTS
 from app.metatrader.events import Change
 from app.metatrader.fields import is_storable
+from app.metatrader.simulator import pricing
 from app.metatrader.simulator.exchange import Exchange, Refused
 from app.metatrader.simulator.groups import GROUPS, GroupSettings, matches
+from app.metatrader.simulator.holdings import Account
 from app.metatrader.simulator.records import PROFILE, user_record
-from app.metatrader.simulator.store import Account
+from app.metatrader.simulator.valuation import major
 
-FIRST_LOGIN = 100_001
 PASSWORD_MAX = 16
 RIGHTS_MAX = 0x3FFFF
 
@@ -29,8 +31,8 @@ class Users:
         self._store = exchange.store
 
     def add(self, fields: Mapping[str, str]) -> Account:
-        """Open a login. Refused: 13 group, 3 value, 3006 password, 3004 taken."""
-        group = _group(fields.get("Group", ""))
+        """Open a login. Refused: 13 group, 3 value, 3006 password, 3002, 3003 or 3004 for its number."""
+        group = self._group(fields.get("Group", ""))
         main, investor = fields.get("PassMain", ""), fields.get("PassInvestor", "")
         if not _is_strong(main, group) or not _is_strong(investor, group) or main == investor:
             raise Refused(3006)
@@ -49,23 +51,18 @@ class Users:
         )
         wished = _whole(fields.get("Login", "0"), 2**31 - 1)
         with self._store.transaction():
-            if wished and self._store.account(wished):
-                raise Refused(3004)
-            account.login = wished or self._next_login()
+            account.login = self._exchange.logins.next_login(wished)
             self._store.save_account(account)
             self._tell("add", account)
         return account
 
     def update(self, login: int, fields: Mapping[str, str]) -> Account:
-        """Change the given fields. Refused: 13, 3, and 3010 for a group of another currency while money is there."""
+        """Change the given fields. Refused: 13, 3; for the group 3008, 3009 other server, 3010 other currency."""
         with self._store.transaction():
             account = self._exchange.account(login)
-            group = _group(fields.get("Group", account.group_name))
-            if group.currency != GROUPS[account.group_name].currency and (
-                account.balance or account.credit or self._store.positions(login)
-            ):
-                raise Refused(3010)
-            account.group_name = group.name
+            name = fields.get("Group", account.group_name)
+            self._exchange.logins.check_group(account, name)
+            group, account.group_name = GROUPS[name], name
             account.leverage = _leverage(fields.get("Leverage", str(account.leverage)), group)
             account.rights = _whole(fields.get("Rights", str(account.rights)), RIGHTS_MAX)
             account.profile = {**account.profile, **_profile(fields)}
@@ -96,6 +93,15 @@ class Users:
         if not _fits(password, account.main_hash if kind == "main" else account.investor_hash):
             raise Refused(3006)
 
+    def set_balance(self, login: int, balance: Decimal, credit: Decimal) -> None:
+        """Write a balance and a credit into a login's record, without a deal. Refused: 13, 3 for money finer than allowed."""
+        with self._store.transaction():
+            account = self._exchange.account(login)
+            digits = GROUPS[account.group_name].digits
+            account.balance, account.credit = (_minor(amount, digits) for amount in (balance, credit))
+            self._store.save_account(account)
+            self._tell("update", account)
+
     def by_mask(self, mask: str) -> list[Account]:
         """All logins of the groups that the mask selects."""
         return [account for account in self._store.accounts() if matches(mask, account.group_name)]
@@ -105,16 +111,10 @@ class Users:
         journal.user(change, user_record(account, GROUPS[account.group_name].digits))
         journal.account(self._exchange.state(account.login))
 
-    def _next_login(self) -> int:
-        while self._store.account(login := self._store.next_number("login", FIRST_LOGIN)):
-            pass
-        return login
-
-
-def _group(name: str) -> GroupSettings:
-    if name not in GROUPS:
-        raise Refused(13)
-    return GROUPS[name]
+    def _group(self, name: str) -> GroupSettings:
+        if name not in GROUPS or GROUPS[name].server != self._exchange.cluster.number:
+            raise Refused(13)
+        return GROUPS[name]
 
 
 def _leverage(text: str, group: GroupSettings) -> int:
@@ -122,6 +122,13 @@ def _leverage(text: str, group: GroupSettings) -> int:
     if leverage < 1:
         raise Refused(3)
     return leverage
+
+
+def _minor(amount: Decimal, digits: int) -> int:
+    minor = pricing.minor(amount, digits) if amount.is_finite() else 0
+    if major(minor, digits) != amount:
+        raise Refused(3)
+    return minor
 
 
 def _whole(text: str, high: int) -> int:

@@ -233,7 +233,7 @@ def test_unknown_paths(client):
 
 
 def test_forbidden_commands_leave_the_session_alive(client):
-    assert client.get("/api/user/delete", params={"login": "100001"}).status_code == 403
+    assert client.get("/api/deal/delete", params={"ticket": "500001"}).status_code == 403
     assert client.get("/api/test/access").status_code == 200
 
 

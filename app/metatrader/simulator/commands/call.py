@@ -8,7 +8,20 @@ from decimal import Decimal
 
 from app.metatrader.fields import is_storable
 from app.metatrader.simulator.exchange import Exchange, Refused
+from app.metatrader.simulator.groups import matches
+from app.metatrader.simulator.habits import Habits
+from app.metatrader.simulator.holdings import Account
 from app.metatrader.simulator.users import Users
+
+PAGE_MAX = 100
+
+
+@dataclass(frozen=True)
+class Partial:
+    """An answer that is not whole, with the return code that says so."""
+
+    answer: object
+    retcode: int = 14
 
 
 @dataclass(frozen=True)
@@ -17,6 +30,7 @@ class Call:
 
     exchange: Exchange
     users: Users
+    habits: Habits
     query: Mapping[str, str]
     body: Mapping[str, str] = field(default_factory=dict)
 
@@ -33,7 +47,7 @@ class Call:
 
     def numbers(self, name: str) -> list[int]:
         """A comma-separated list of whole numbers. Refused(3)."""
-        return [whole(part, None) for part in self.text(name).split(",")]
+        return [whole(part.strip(), None) for part in self.text(name).split(",")]
 
     def decimal(self, name: str) -> Decimal:
         """A decimal query parameter without exponent. Refused(3)."""
@@ -49,6 +63,37 @@ class Call:
         if value is None:
             raise Refused(3)
         return value
+
+    def one_of(self, *names: str) -> str:
+        """Which of these parameters is given. Refused(3) unless it is exactly one."""
+        given = [name for name in names if name in self.query]
+        if len(given) != 1:
+            raise Refused(3)
+        return given[0]
+
+    def page(self) -> tuple[int, int]:
+        """Offset and how many, a hundred at most. Refused(3)."""
+        return self.whole("offset", 0), self.whole("total", high=PAGE_MAX)
+
+    def range_ms(self) -> tuple[int, int]:
+        """`from` and `to` are seconds of the server's clock, both included. Refused(3)."""
+        high = 2**40
+        return self.whole("from", high=high) * 1000, self.whole("to", high=high) * 1000 + 999
+
+    def selected(self) -> list[Account]:
+        """The logins of a list or of group masks: exactly one of the two. Refused: 3, 13 for a login that is none."""
+        if self.one_of("login", "group") == "login":
+            return [self.exchange.account(login) for login in self.numbers("login")]
+        return self.users.by_mask(self.text("group"))
+
+    def total(self, count: int, usual: str = "Total") -> dict[str, str]:
+        """A number of things, under the name that this server gives it."""
+        return {self.habits.total_name or usual: str(count)}
+
+
+def masked(mask: str, accounts: list[Account]) -> list[Account]:
+    """The accounts whose groups a mask selects."""
+    return [account for account in accounts if matches(mask, account.group_name)]
 
 
 #: An answer is a JSON value; None for commands that answer with their return code alone.

@@ -5,31 +5,35 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from app.metatrader.platform import UNITS_PER_OLD_UNIT
-from app.metatrader.simulator.commands.call import Call, Command
+from app.metatrader.simulator.commands.call import Call, Command, Partial
 from app.metatrader.simulator.exchange import VOLUME_MAX, VOLUME_STEP, Refused
 from app.metatrader.simulator.groups import GROUPS, GroupSettings, matches
-from app.metatrader.simulator.market import CONTRACT_SIZE, INSTRUMENTS, Instrument
+from app.metatrader.simulator.instruments import FRIDAY, INSTRUMENTS, Instrument
+
+DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
 def group_get(call: Call) -> object:
-    """One group by name, or all that a mask selects."""
+    """One group by name, or those that a mask selects; code 14 when there are more of them than the server shows."""
     if "mask" in call.query:
-        return [_group(group) for group in GROUPS.values() if matches(call.text("mask"), group.name)]
-    name = call.text("group")
-    if name not in GROUPS:
-        raise Refused(13)
-    return _group(GROUPS[name])
+        found = [_group(group) for group in _groups(call) if matches(call.text("mask"), group.name)]
+        most = call.habits.groups_max
+        return found if len(found) <= most else Partial(found[:most])
+    for group in _groups(call):
+        if group.name == call.text("group"):
+            return _group(group)
+    raise Refused(13)
 
 
 def group_total(call: Call) -> object:
-    return {"Total": str(len(GROUPS))}
+    return call.total(len(_groups(call)))
 
 
 def group_next(call: Call) -> object:
-    index = call.whole("index")
-    if index >= len(GROUPS):
+    groups, index = _groups(call), call.whole("index")
+    if index >= len(groups):
         raise Refused(13)
-    return _group(list(GROUPS.values())[index])
+    return _group(groups[index])
 
 
 def symbol_list(call: Call) -> object:
@@ -40,10 +44,14 @@ def symbol_get(call: Call) -> object:
     """One symbol by name, or all that a mask selects."""
     if "mask" in call.query:
         return [_symbol(instrument) for instrument in INSTRUMENTS.values() if matches(call.text("mask"), instrument.name)]
-    name = call.text("symbol")
-    if name not in INSTRUMENTS:
+    return _symbol(_instrument(call.text("symbol")))
+
+
+def symbol_get_group(call: Call) -> object:
+    """A symbol as a group has it; all groups of the simulator have it alike."""
+    if call.text("group") not in {group.name for group in _groups(call)}:
         raise Refused(13)
-    return _symbol(INSTRUMENTS[name])
+    return _symbol(_instrument(call.text("symbol")))
 
 
 def tick_last(call: Call) -> object:
@@ -53,9 +61,7 @@ def tick_last(call: Call) -> object:
         return {"trans_id": str(market.step), "answer": []}
     ticks = []
     for name in call.text("symbol").split(","):
-        if name not in INSTRUMENTS:
-            raise Refused(13)
-        quote = market.quote(name)
+        quote = market.quote(_instrument(name).name)
         moment = str(call.exchange.now_ms())
         ticks.append(
             {
@@ -94,15 +100,26 @@ def common_get(call: Call) -> object:
         "Owner": "Lotwise",
         "Product": "MetaTrader 5 Web API simulator",
         "Build": "4000",
-        "TotalUsers": str(len(call.users.by_mask("*"))),
+        "TotalUsers": str(len(call.exchange.store.logins())),
         "TotalPositions": str(len(call.exchange.positions())),
     }
+
+
+def _groups(call: Call) -> list[GroupSettings]:
+    """The groups of this trade server."""
+    return [group for group in GROUPS.values() if group.server == call.exchange.cluster.number]
+
+
+def _instrument(name: str) -> Instrument:
+    if name not in INSTRUMENTS:
+        raise Refused(13)
+    return INSTRUMENTS[name]
 
 
 def _group(group: GroupSettings) -> dict[str, str]:
     return {
         "Group": group.name,
-        "Server": "1",
+        "Server": str(group.server),
         "Currency": group.currency,
         "CurrencyDigits": str(group.digits),
         "Company": "Lotwise Demo",
@@ -112,22 +129,24 @@ def _group(group: GroupSettings) -> dict[str, str]:
         "MarginStopOut": str(group.stop_out),
         "MarginSOMode": "0",
         "DemoLeverage": "100",
-        "TradeFlags": "7",
+        "TradeFlags": "7" if group.has_swaps else "6",
     }
 
 
 def _symbol(instrument: Instrument) -> dict[str, str]:
     return {
         "Symbol": instrument.name,
-        "Path": f"Forex\\{instrument.name}",
+        "Path": f"{instrument.path}\\{instrument.name}",
         "Digits": str(instrument.digits),
         "Point": str(instrument.point),
         "Multiply": str(10**instrument.digits),
         "CurrencyBase": instrument.base,
         "CurrencyProfit": instrument.profit_currency,
-        "CurrencyMargin": instrument.base,
-        "ContractSize": str(CONTRACT_SIZE),
-        "CalcMode": "0",
+        "CurrencyMargin": instrument.margin_currency,
+        "ContractSize": str(instrument.contract_size),
+        "CalcMode": str(instrument.calc_mode),
+        "TickSize": str(instrument.point),
+        "TickValue": str(instrument.tick_value),
         "Spread": "0",
         "VolumeMin": str(VOLUME_STEP // UNITS_PER_OLD_UNIT),
         "VolumeMinExt": str(VOLUME_STEP),
@@ -138,10 +157,16 @@ def _symbol(instrument: Instrument) -> dict[str, str]:
         "SwapMode": "1",
         "SwapLong": str(instrument.swap_long),
         "SwapShort": str(instrument.swap_short),
-        "SwapRateWednesday": "3",
+        **{f"SwapRate{day}": str(_nights(index, instrument)) for index, day in enumerate(DAYS)},
         "TradeMode": "4",
         "ExecMode": "2",
     }
+
+
+def _nights(weekday: int, instrument: Instrument) -> int:
+    if weekday > FRIDAY:
+        return 0
+    return 3 if weekday == instrument.triple_day else 1
 
 
 CATALOGUE: dict[str, Command] = {
@@ -150,6 +175,7 @@ CATALOGUE: dict[str, Command] = {
     "group/next": group_next,
     "symbol/list": symbol_list,
     "symbol/get": symbol_get,
+    "symbol/get_group": symbol_get_group,
     "tick/last": tick_last,
     "time/server": time_server,
     "time/get": time_get,
