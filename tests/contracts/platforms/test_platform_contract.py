@@ -10,6 +10,7 @@ import pytest
 
 from app.core.clock import now
 from app.core.errors import InvalidInput
+from app.metatrader.codes import OrderState, OrderType
 from app.metatrader.errors import BusinessError, NotKnown
 from app.metatrader.platform import TradingPlatform
 
@@ -158,8 +159,127 @@ def test_amounts_that_are_none_are_not_sent(platform, wanted, amount):
         platform.balance_operation(login, Decimal(amount), "x")
 
 
+def test_records_of_users(platform, wanted):
+    first = platform.create_account(replace(wanted, comment="from the portal"))
+    second = platform.create_account(replace(wanted, group="real\\std\\eur", mark="A-2", rights=355 | 0x10000))
+    platform.balance_operation(first, Decimal("12.34"), "x")
+    ours, theirs = platform.users("real\\std\\*")
+    assert (ours.login, ours.group, ours.name, ours.email, ours.country) == (
+        first, "real\\std\\usd", "Zoë O'Brien & Søn", "zoe@example.com", "Denmark",
+    )  # fmt: skip
+    assert (ours.leverage, ours.rights, ours.comment, ours.mark) == (100, 355, "from the portal", wanted.mark)
+    assert (ours.balance, ours.credit, ours.is_technical) == (Decimal("12.34"), 0, False)
+    assert abs(ours.registered_ms - platform.server_time().wall_ms) < 60_000
+    assert (theirs.login, theirs.is_technical) == (second, True)
+    assert platform.users("demo\\*") == []
+
+
+def test_the_archive(platform, wanted):
+    login, other = (platform.create_account(replace(wanted, mark=f"A-{number}")) for number in range(2))
+    platform.balance_operation(login, Decimal(25), "x")
+    platform.archive_account(login)
+    with pytest.raises(NotKnown):
+        platform.get_account(login)
+    with pytest.raises(NotKnown):
+        platform.archive_account(login)
+    assert [user.login for user in platform.users("real\\*")] == [other]
+    (state,) = platform.archived("real\\*")
+    assert (state.login, state.balance, state.mark, state.group) == (login, 25, "A-0", wanted.group)
+    assert platform.archived("demo\\*") == []
+
+    platform.restore_account(login)
+    state = platform.get_account(login)
+    assert (state.balance, state.mark, state.leverage, state.rights) == (25, "A-0", 100, 355)
+    assert platform.archived("real\\*") == []
+    assert platform.check_password(login, "main", wanted.main_password)
+    with pytest.raises((NotKnown, BusinessError)):
+        platform.restore_account(other)
+
+
+def test_what_is_open_keeps_a_login_out_of_the_archive(platform, simulator, wanted):
+    login = platform.create_account(wanted)
+    platform.balance_operation(login, Decimal(2000), "x")
+    simulator.exchange.open(login, "EURUSD", 0, 10_000_000)
+    with pytest.raises(BusinessError) as caught:
+        platform.archive_account(login)
+    assert caught.value.retcode == 3008
+    assert platform.get_account(login).login == login
+
+
+def test_open_orders_and_protected_positions(platform, simulator, wanted):
+    login = platform.create_account(wanted)
+    platform.balance_operation(login, Decimal(5000), "x")
+    assert platform.orders(login) == []
+    deal = simulator.exchange.open(login, "EURUSD", 0, 10_000_000)
+    stop_loss, take_profit = deal.price - Decimal("0.01"), deal.price + Decimal("0.02")
+    simulator.exchange.protect(deal.position_ticket, stop_loss, take_profit)
+    (position,) = platform.positions(login)
+    assert (position.price_stop_loss, position.price_take_profit) == (stop_loss, take_profit)
+
+    price = deal.price - Decimal("0.02")
+    placed = [
+        simulator.exchange.place_order(login, "EURUSD", OrderType.BUY_LIMIT, volume, price, comment="low")
+        for volume in (20_000_000, 30_000_000)
+    ]
+    orders = platform.orders(login)
+    assert [order.ticket for order in orders] == sorted(order.ticket for order in placed)
+    order = orders[0]
+    assert (order.login, order.symbol, order.type, order.state, order.price_order, order.comment, order.done_ms) == (
+        login, "EURUSD", OrderType.BUY_LIMIT, OrderState.PLACED, price, "low", 0,
+    )  # fmt: skip
+    assert (order.volume_initial, order.volume_current) == (20_000_000, 20_000_000)
+    simulator.exchange.cancel_order(order.ticket)
+    assert [order.ticket for order in platform.orders(login)] == [orders[1].ticket]
+
+
+def test_positions_of_a_group(platform, simulator, wanted):
+    logins = [platform.create_account(replace(wanted, mark=f"A-{number}")) for number in range(3)]
+    other = platform.create_account(replace(wanted, group="real\\std\\eur"))
+    for login in (logins[1], other, logins[0], logins[1]):
+        platform.balance_operation(login, Decimal(2000), "x")
+        simulator.exchange.open(login, "EURUSD", 0, 1_000_000)
+    positions = platform.positions_by_group("real\\std\\usd")
+    assert [position.login for position in positions] == [logins[1], logins[0], logins[1]]
+    assert [position.ticket for position in positions] == sorted(position.ticket for position in positions)
+    assert len(platform.positions_by_group("real\\*")) == 4
+    assert platform.positions_by_group("demo\\*") == []
+
+
+def test_one_deal(platform, simulator, wanted):
+    login = platform.create_account(wanted)
+    ticket = platform.balance_operation(login, Decimal(10), "before")
+    assert platform.deal(ticket) == recent(platform, login)[0]
+    simulator.exchange.edit_deal(ticket, comment="after")
+    assert platform.deal(ticket).comment == "after"
+    simulator.exchange.delete_deal(ticket)
+    with pytest.raises(NotKnown):
+        platform.deal(ticket)
+
+
+def test_what_the_server_says_beside_what_its_deals_add_up_to(platform, simulator, wanted):
+    login = platform.create_account(wanted)
+    platform.balance_operation(login, Decimal("30.50"), "x")
+    check = platform.check_balance(login)
+    assert (check.login, check.balance, check.balance_of_deals, check.agrees) == (
+        login,
+        Decimal("30.50"),
+        Decimal("30.50"),
+        True,
+    )
+    simulator.control.users.set_balance(login, Decimal(31), Decimal(5))
+    check = platform.check_balance(login)
+    assert (check.balance, check.balance_of_deals) == (Decimal(31), Decimal("30.50"))
+    assert (check.credit, check.credit_of_deals, check.agrees) == (5, 0, False)
+    assert platform.check_balance(login) == check, "it only looks"
+
+
 def test_unknown_logins(platform):
     for call in (
+        lambda: platform.archive_account(5),
+        lambda: platform.restore_account(5),
+        lambda: platform.orders(5),
+        lambda: platform.deal(5),
+        lambda: platform.check_balance(5),
         lambda: platform.get_account(5),
         lambda: platform.positions(5),
         lambda: platform.deals(5, now() - HOUR, now()),
