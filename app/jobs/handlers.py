@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy.orm import Session
 
+from app.clients.countries import country_names
 from app.commissions import accrual
 from app.core.actor import Actor
 from app.core.errors import AppError
@@ -19,10 +20,11 @@ from app.jobs import gateways, servers
 from app.ledger import external, proofs
 from app.ledger.errors import ProofsRunning
 from app.messaging import mail
-from app.metatrader import accounts, change_sending, commands
+from app.metatrader import accounts, change_sending, commands, import_reading, importing
 from app.metatrader.errors import CommandsPaused
 from app.models.metatrader import AccountChange, BalanceOperation, TradingAccount
 from app.models.payments import Callback, Deposit, Withdrawal
+from app.models.trading_desk import LoginImport
 from app.partners import attribution
 from app.payments import callbacks, deposits, transfers, withdrawals
 from config import Settings
@@ -95,6 +97,21 @@ def send_change(session: Session, event: Event, settings: Settings) -> None:
     change_sending.send_change(session, platform, gateways.password_vault(settings), change_id)
 
 
+def read_logins(session: Session, event: Event, settings: Settings) -> None:
+    found = session.get_one(LoginImport, event.subject_id)
+    platform, import_id = gateways.platform_of(session, settings, found.server_id), found.id
+    session.rollback()
+    countries = {name.lower(): code for code, name in country_names("en")}
+    import_reading.read_users(session, platform, import_id, countries)
+
+
+def import_logins(session: Session, event: Event, settings: Settings) -> None:
+    found = session.get_one(LoginImport, event.subject_id)
+    platform, import_id = gateways.platform_of(session, settings, found.server_id), found.id
+    session.rollback()
+    importing.carry_out(session, platform, import_id)
+
+
 @left_to_the_clock
 def send_operation(session: Session, event: Event, settings: Settings) -> None:
     operation = session.get_one(BalanceOperation, event.subject_id)
@@ -158,6 +175,12 @@ HANDLERS: dict[str, Handler] = {
     "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True, by_server=True),
     "send_change": Handler(("account_change.requested",), send_change, queue="money", is_command=True, by_server=True),
     "send_operation": Handler(("operation.new",), send_operation, queue="money", is_command=True, by_server=True),
+    "read_logins": Handler(
+        ("login_import.requested",), read_logins, queue="bulk", timeout_s=3600, is_command=True, by_server=True
+    ),
+    "import_logins": Handler(
+        ("login_import.ordered",), import_logins, queue="bulk", timeout_s=3600, is_command=True, by_server=True
+    ),
     "follow_operation": Handler(
         ("operation.sending", "operation.unknown", "operation.waiting", "operation.done", "operation.failed"),
         follow_operation,
