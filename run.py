@@ -76,7 +76,38 @@ def add_part(name: str) -> None:
 
 
 for _name in PARTS:
-    add_part(_name)
+    if _name != "simulator":  # has options of its own, below
+        add_part(_name)
+
+
+@cli.command(help=PARTS["simulator"].summary)
+@click.option("--code", default="sim", show_default=True, help="What it is called in streams; another code, another server.")
+@click.option("--number", default=1, show_default=True, help="Which trade server of a cluster: ranges of logins and tickets.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Where it listens; PORT + 1 when not given.")
+@click.option("--time-zone", default="GMT+2/EU", show_default=True, help="Its clock, such as GMT+2/US or Europe/Athens.")
+@click.option("--hours", "keeps_hours", is_flag=True, help="Keep trading hours: sessions, weekends, wide spreads around them.")
+@click.option(
+    "--accounts", type=click.IntRange(0, 1_000_000), default=0, help="Open and fund accounts until there are so many."
+)
+@click.option("--deals-per-second", type=click.FloatRange(0, 5_000), help="How many deals people make; tells what that costs.")
+@click.option("--seed", type=click.IntRange(0, 2**31), help="What its prices, people and faults come from.")
+@click.option("--faults", default="", help="Such as duplicates=5%,reorder=5s,gap=30s; docs/metatrader.md lists them.")
+@click.option("--seconds", type=click.FloatRange(0), default=0.0, help="Stop after so long.")
+@click.option(
+    "--fill", "fill_deals", type=click.IntRange(0), default=0, help="Begin a new server with so many trades of the past,"
+)
+@click.option("--days", "fill_days", type=click.IntRange(1, 3_650), default=30, show_default=True, help="over so many days.")
+def simulator(**options: Any) -> None:
+    from app import startup
+    from app.parts import set_up_logging
+
+    with startup.opened() as house:
+        from app.metatrader import simulator as server
+
+        if house.settings.is_production:
+            raise StartError("The part simulator is for development; with LOTWISE_ENV=production it does not run.")
+        set_up_logging()
+        server.run(house.settings, server.Options(**options))
 
 
 @cli.command()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 #: How many logins, and how many deals and orders, a server can give out before the next one's begin.
 LOGINS_EACH = 1_000_000
+SERVERS_MAX = 100
 TICKETS_EACH = 1_000_000_000
 
 

@@ -56,6 +56,15 @@ class Trader:
             log.debug("trader: login=%d refused=%d", account.login, error.retcode)
         return True
 
+    def make(self, deals: int) -> int:
+        """Let people act until so many deals are made, or twice as many have acted in vain; returns how many were made."""
+        before = made = self._store.number("deal")
+        for _ in range(3 * deals):
+            if made - before >= deals or not self.act():
+                break
+            made = self._store.number("deal")
+        return made - before
+
     def _somebody(self) -> Account | None:
         logins = self._store.logins()
         for _ in range(TRIES if logins else 0):
