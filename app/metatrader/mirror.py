@@ -6,8 +6,9 @@ its day. A correction of a deal is effective when we heard of it, because until 
 effective in a closed period, nor in the future.
 
 Transfers are not posted here: the payments package posts them when the server has done them, and their deals take over that
-transaction. What a server gives back after a stop-out below zero is written off. Balance operations that are not ours, and
-later changes to those that are, go against suspense, where staff find them. See docs/decisions/0003-trading-account-mirror.md.
+transaction. What a server, or we, give back after a stop-out below zero is written off. Balance operations that are not ours,
+and later changes to transfers, go against suspense, where staff find them. What a login did before we took it over is in its
+opening balance. See docs/decisions/0003-trading-account-mirror.md.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ TRADES = (DealAction.BUY, DealAction.SELL, DealAction.BUY_CANCELED, DealAction.S
 CREDIT_ACTIONS = (DealAction.CREDIT, DealAction.SO_COMPENSATION_CREDIT)
 #: Marks deals that changed no balance of the ledger, so that they are not looked at again.
 NOTHING_POSTED = UUID(int=0)
+
+#: Purposes of our own operations: who posts what they did, and against what.
+TRANSFER, NEGATIVE_BALANCE = "transfer", "negative_balance"
 
 #: The kinds of transactions that runs become.
 RESULTS, WRITE_OFF, UNMATCHED = "deal_results", "negative_balance", "unmatched_balance_operation"
@@ -159,7 +163,7 @@ def _post_round(session: Session, refused: set[int], account_ids: list[int] | No
             is_late = counts_at < closed_through
             counts_at = max(at, closed_through) if is_late else min(counts_at, at)
             account = chart.mt_balance(row.server, row.login, row.currency, client_id=row.client_id)
-            pile = _Pile(row.server, row.currency, _kind(row.action), counts_at.astimezone(UTC).date(), is_late)
+            pile = _Pile(row.server, row.currency, _kind(row), counts_at.astimezone(UTC).date(), is_late)
             piles[pile].append(_Change(row.id, row.trading_account_id, account, amount, counts_at))
         runs = [run for pile, changes in piles.items() for run in _runs(unit.actor, pile, changes, refused)]
         chart.open_accounts(session, *{account for run in runs for account in run.accounts})
@@ -172,7 +176,7 @@ def _post_round(session: Session, refused: set[int], account_ids: list[int] | No
 
 
 def _unmirrored(refused: set[int], account_ids: Sequence[int] | None) -> Select[*tuple[Any, ...]]:
-    """Deals of our accounts that no transaction carries; those of our own operations only when their transfer is posted.
+    """Deals of our accounts that no transaction carries; those of transfers only when their transfer is posted.
 
     A deal that is being superseded just now is left alone: its next revision is looked at instead.
     """
@@ -182,7 +186,8 @@ def _unmirrored(refused: set[int], account_ids: Sequence[int] | None) -> Select[
             *(Deal.is_void, Deal.is_ours, Deal.profit, Deal.swap, Deal.commission, Deal.fee, Deal.done_at, Deal.booked_at),
             *(TradingAccount.currency, TradingAccount.client_id, Product.is_demo),
             Server.code.label("server"),
-            BalanceOperation.amount_minor,
+            ((TradingAccount.origin != "opened") & (Deal.done_at <= TradingAccount.opened_at)).label("is_in_opening"),
+            *(BalanceOperation.amount_minor, BalanceOperation.purpose),
             Transfer.ledger_txn_id.label("transfer_txn_id"),
         )
         .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
@@ -196,7 +201,7 @@ def _unmirrored(refused: set[int], account_ids: Sequence[int] | None) -> Select[
         .where(
             Deal.ledger_txn_id.is_(None),
             Deal.is_current.is_(True),
-            or_(Deal.is_ours.is_(False), Transfer.ledger_txn_id.is_not(None)),
+            or_(Deal.is_ours.is_(False), Transfer.ledger_txn_id.is_not(None), BalanceOperation.purpose != TRANSFER),
             Deal.trading_account_id.not_in(refused),
             *([] if account_ids is None else [Deal.trading_account_id.in_(account_ids)]),
         )
@@ -227,13 +232,16 @@ def _earlier(session: Session, rows: Sequence[_Row]) -> dict[tuple[int, int], _R
 def _change(row: _Row, earlier: _Row | None) -> tuple[Decimal, datetime]:
     """What a deal changes beyond what the ledger already has of it, and when that counts.
 
-    The ledger has an earlier revision, or else the transfer that made the deal.
+    The ledger has an earlier revision, or else the transfer that made the deal, or the opening balance that holds it.
     """
     if row.is_demo:
         return Decimal(0), row.done_at
     if earlier is not None:
         return result(row) - result(earlier), max(row.booked_at, earlier.effective_at or row.booked_at)
-    return result(row) - (Money(row.amount_minor, row.currency).decimal if row.is_ours else 0), row.done_at
+    if row.is_in_opening:
+        return Decimal(0), row.done_at
+    is_transfer = row.is_ours and row.purpose == TRANSFER
+    return result(row) - (Money(row.amount_minor, row.currency).decimal if is_transfer else 0), row.done_at
 
 
 def result(deal: Any) -> Decimal:
@@ -242,10 +250,11 @@ def result(deal: Any) -> Decimal:
     return Decimal(0) if deal.is_void or deal.action in CREDIT_ACTIONS else whole
 
 
-def _kind(action: int) -> str:
-    if action in TRADES:
+def _kind(row: _Row) -> str:
+    if row.action in TRADES:
         return RESULTS
-    return WRITE_OFF if action == DealAction.SO_COMPENSATION else UNMATCHED
+    gives_back = row.action == DealAction.SO_COMPENSATION or (row.is_ours and row.purpose == NEGATIVE_BALANCE)
+    return WRITE_OFF if gives_back else UNMATCHED
 
 
 def _runs(actor: Actor, pile: _Pile, changes: list[_Change], refused: set[int]) -> Iterator[_Run]:

@@ -1,41 +1,199 @@
-"""Sweeps: pull what a server has and book it. The stream is an accelerator, the pull is the proof."""
+"""Sweeps: pull what a server has and book it. The stream is an accelerator, the pull is the proof.
+
+What is not at the server any more is only believed gone after a second look at the single thing. Where more is gone than
+people delete by hand, nothing is done: the daily check puts it before staff (reconcile.py).
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import booking
-from app.metatrader.platform import TradingPlatform
-from app.metatrader.servertime import server_zone
-from app.models.metatrader import Product, Server
+from app.metatrader.backfill import BackfillSource, PlatformBackfill, in_parts, our_groups
+from app.metatrader.errors import NotKnown
+from app.metatrader.open_positions import Replaced, replace_positions
+from app.metatrader.platform import Deal, TradingPlatform
+from app.metatrader.servertime import ServerZone, server_zone
+from app.models.metatrader import Deal as BookedDeal
+from app.models.metatrader import Server
 
-#: Ingest waits while a unit holds the server, and a statement has room for so many parameters.
+log = logging.getLogger("lotwise.metatrader")
+
+#: Ingest waits while a unit holds the server.
 DEALS_PER_UNIT = 500
+#: How much time is compared at once at first: its tickets are kept in memory. It doubles while there are few.
+PIECE = timedelta(hours=6)
+FEW_TICKETS = 100_000
+#: More than this nobody deletes by hand between two sweeps.
+MOST_BELIEVED_GONE = 100
+ACTOR = Actor.system("sweep")
 
 
-def sweep(session: Session, platform: TradingPlatform, server_id: int, *, since: datetime) -> int:
-    """Book every deal of our groups since a moment; what is already booked changes nothing. Returns how many were new."""
-    server = session.get_one(Server, server_id)
-    groups = session.scalars(
-        select(Product.group).where(Product.server_id == server_id).distinct().order_by(Product.group)
-    ).all()
-    zone = server_zone(server.time_zone)
-    session.rollback()
+@dataclass
+class Swept:
+    """What a sweep did: deals that were unknown or otherwise known, those it found deleted at the server, positions."""
+
+    began_at: datetime
+    through: datetime
+    new: int = 0
+    voided: int = 0
+    positions: Replaced = field(default_factory=Replaced)
+
+
+@dataclass(frozen=True)
+class StoredDeal(Deal):
+    """A deal as we have it. What we do not keep of a deal is empty, so its fingerprint is the one it was booked with."""
+
+    stored_fingerprint: bytes = b""
+
+    def fingerprint(self) -> bytes:
+        return self.stored_fingerprint
+
+
+def sweep(
+    session: Session, platform: TradingPlatform, server_id: int, *, since: datetime, source: BackfillSource | None = None
+) -> Swept | None:
+    """Book every deal of our groups since a moment; what is already booked changes nothing.
+
+    Deals of that time that are no longer at the server become void, and our open positions become those of the server.
+    None while another sweep of the server is under way.
+    """
+    with alone(session, f"sweep:{server_id}") as is_alone:
+        if not is_alone:
+            return None
+        zone = server_zone(session.get_one(Server, server_id).time_zone)
+        source = source or PlatformBackfill(platform, our_groups(session, server_id))
+        session.rollback()
+        swept = Swept(began_at=now(), through=now())
+        start, piece = since, PIECE
+        while start < swept.through:
+            end = min(start + piece, swept.through)
+            seen = _book_piece(session, source, server_id, zone, start, end, swept)
+            _void_vanished(session, platform, server_id, (start, end), seen, swept)
+            start, piece = end, piece * 2 if len(seen) < FEW_TICKETS else piece
+        swept.positions = replace_positions(session, platform, source, server_id, zone, actor=ACTOR)
+        return swept
+
+
+@contextmanager
+def alone(session: Session, name: str) -> Iterator[bool]:
+    """Hold a named lock over several units of work; says whether it is ours. It dies with its holder."""
+    with session.get_bind().engine.connect() as connection:
+        yield bool(connection.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))))
+
+
+def book(
+    session: Session, server_id: int, deals: Iterable[Deal], zone: ServerZone, *, not_before: datetime, actor: Actor
+) -> int:
+    """Book deals given by ticket, in units of bearable length. Returns how many were new or changed."""
     new = 0
-    for group in groups:
-        deals = platform.deals_by_group(group, since, now())
-        moments = zone.in_order((deal.server_time_ms for deal in deals), not_before=since)
+    for part in in_parts(deals, DEALS_PER_UNIT):
+        moments = zone.in_order((deal.server_time_ms for deal in part), not_before=not_before)
         reports = [
-            booking.DealReport(deal, moment.utc, moment.utc_offset_min) for deal, moment in zip(deals, moments, strict=True)
+            booking.DealReport(deal, moment.utc, moment.utc_offset_min) for deal, moment in zip(part, moments, strict=True)
         ]
-        for start in range(0, len(reports), DEALS_PER_UNIT):
-            with unit_of_work(session, Actor.system("sweep")) as unit:
-                booking.lock_server(session, server_id)
-                new += len(booking.book_deals(unit, server_id, reports[start : start + DEALS_PER_UNIT]).deal_ids)
+        not_before = max(not_before, moments[-1].utc)
+        with unit_of_work(session, actor) as unit:
+            booking.lock_server(session, server_id)
+            new += len(booking.book_deals(unit, server_id, reports).deal_ids)
     return new
+
+
+def void(session: Session, server_id: int, tickets: Iterable[int], *, actor: Actor) -> list[int]:
+    """Book that deals are deleted at the server, as they last stood. Returns the ids of the new, void revisions."""
+    with unit_of_work(session, actor) as unit:
+        booking.lock_server(session, server_id)
+        rows = session.scalars(
+            select(BookedDeal).where(
+                BookedDeal.server_id == server_id,
+                BookedDeal.ticket.in_(list(tickets)),
+                BookedDeal.is_current,
+                BookedDeal.is_void.is_(False),
+            )
+        ).all()
+        reports = [booking.DealReport(stored(row), row.done_at, row.utc_offset_min, is_deleted=True) for row in rows]
+        return booking.book_deals(unit, server_id, reports).deal_ids
+
+
+def is_gone(platform: TradingPlatform, ticket: int, login: int) -> bool:
+    """Whether the server has this deal no more. Not so for one that it does not show: of an archived login, or of one that
+    our manager account may not see.
+    """
+    try:
+        platform.deal(ticket)
+    except NotKnown:
+        pass
+    else:
+        return False
+    try:
+        platform.get_account(login)
+    except NotKnown:
+        return False
+    return True
+
+
+def stored(row: BookedDeal) -> StoredDeal:
+    """A booked deal as a report of it, for what is said about it later."""
+    kept = {name: getattr(row, name) for name in Deal.__dataclass_fields__ if name in BookedDeal.__table__.c}
+    missing: dict[str, Any] = dict.fromkeys(("price_position", "rate_margin"), 0)
+    return StoredDeal(**{**missing, "digits": 0, **kept}, stored_fingerprint=row.fingerprint)
+
+
+def _book_piece(
+    session: Session,
+    source: BackfillSource,
+    server_id: int,
+    zone: ServerZone,
+    start: datetime,
+    end: datetime,
+    swept: Swept,
+) -> set[int]:
+    """Book a piece of the range. Returns the tickets that the server has in it."""
+    seen: set[int] = set()
+
+    def noticed() -> Iterator[Deal]:
+        for deal in source.deals(start, end):
+            seen.add(deal.ticket)
+            yield deal
+
+    swept.new += book(session, server_id, noticed(), zone, not_before=start, actor=ACTOR)
+    return seen
+
+
+def _void_vanished(
+    session: Session,
+    platform: TradingPlatform,
+    server_id: int,
+    piece: tuple[datetime, datetime],
+    seen: set[int],
+    swept: Swept,
+) -> None:
+    """Void those of our deals of this time that the server did not give and, asked again for each, does not have."""
+    rows = session.execute(
+        select(BookedDeal.ticket, BookedDeal.login).where(
+            BookedDeal.server_id == server_id,
+            BookedDeal.is_current,
+            BookedDeal.is_void.is_(False),
+            BookedDeal.filed_at.between(*piece),
+            BookedDeal.done_at.between(*piece),
+        )
+    ).all()
+    session.rollback()
+    missing = [(row.ticket, row.login) for row in rows if row.ticket not in seen]
+    if len(missing) > MOST_BELIEVED_GONE:
+        log.error("deals vanished in numbers; left to the daily check server=%s deals=%s", server_id, len(missing))
+        return
+    gone = [ticket for ticket, login in missing if is_gone(platform, ticket, login)]
+    if gone:
+        swept.voided += len(void(session, server_id, gone, actor=ACTOR))

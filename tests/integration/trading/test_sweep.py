@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import select, text
 
+from app.core.tables import Event
 from app.core.uow import unit_of_work
-from app.jobs import gateways, tasks
+from app.jobs import gateways, handlers, queues, servers, tasks
 from app.metatrader import sync
+from app.metatrader.backfill import PlatformBackfill
 from app.metatrader.simulator import Simulator
-from app.models.metatrader import Deal, Product, Server
+from app.models.metatrader import Deal, Position, Product, Server, ServerState
 from tests.integration.trading.house import PASSWORD, SYSTEM, USER, House, in_threads, wait_until
 
 HOUR = timedelta(hours=1)
 
 
 def sweep(house: House, since: datetime | None = None) -> int:
-    return sync.sweep(house.session, house.platform, house.server_id, since=since or datetime.now(UTC) - HOUR)
+    """How many deals it found new, changed or gone."""
+    done = sync.sweep(house.session, house.platform, house.server_id, since=since or datetime.now(UTC) - HOUR)
+    return done.new + done.voided
 
 
 def tickets(house: House) -> list[int]:
@@ -121,40 +126,141 @@ def test_the_task_goes_on_where_the_last_pull_ended(house, login, clock, monkeyp
     asked = []
     real = sync.sweep
 
-    def remember(session, platform, server_id, *, since):
+    def remember(session, platform, server_id, *, since, source):
         asked.append(since)
-        return real(session, platform, server_id, since=since)
+        return real(session, platform, server_id, since=since, source=source)
+
+    def task():
+        tasks.sweep_server(house.session, house.settings, house.server_id)
+        house.session.rollback()
+        return house.session.get_one(ServerState, house.server_id, populate_existing=True)
 
     monkeypatch.setattr(sync, "sweep", remember)
     lose_the_stream(house)
     started = clock()
-    tasks.sweep_deals(house.session, house.settings)
+    state = task()
+    assert (state.swept_new, state.error) == (1, "")
     assert len(tickets(house)) == 1
     assert abs(asked[0] - (started - tasks.FIRST_SWEEP - tasks.SWEEP_OVERLAP)) < timedelta(seconds=10)
     house.faults("drop", "drop", path="deal/get_batch")
     clock.advance(300)
-    tasks.sweep_deals(house.session, house.settings)
+    assert task().error.startswith("Unreachable")
     clock.advance(5 * 24 * 3600)
-    tasks.sweep_deals(house.session, house.settings)
+    assert task().error == ""
     assert asked[1] == asked[2]  # the failed one does not count, however long it is ago
     assert abs(asked[2] - (started - tasks.SWEEP_OVERLAP)) < timedelta(seconds=10)
-    tasks.clean_up(house.session, house.settings)
-    tasks.sweep_deals(house.session, house.settings)
+    task()
     assert asked[3] > asked[2]
 
 
-def test_one_server_that_is_down_stops_no_other(house, login):
-    with unit_of_work(house.session, SYSTEM):
-        house.session.add(
-            Server(code="a-down", name="x", platform="mt5_web", url="https://127.0.0.1:1", manager_login=1, time_zone="EET")
-        )
-        house.session.flush()
-        product = house.session.scalars(select(Product).where(Product.code == "ecn")).one()
-        product.server_id = house.session.scalars(select(Server.id).where(Server.code == "a-down")).one()
+def test_a_server_whose_events_are_paused_is_left_alone(house, login):
     lose_the_stream(house)
-    tasks.sweep_deals(house.session, house.settings)
-    assert len(tickets(house)) == 1
-    assert house.session.scalars(text("SELECT job FROM cron_slot")).all() == ["swept:sim"]
+    with unit_of_work(house.session, SYSTEM):
+        house.session.get_one(Server, house.server_id).events_paused_at = datetime.now(UTC)
+    tasks.sweep_server(house.session, house.settings, house.server_id)
+    assert tickets(house) == []
+
+
+def test_a_deletion_that_the_stream_lost_is_found(house, login):
+    opened, closed = house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.10"), move_points=50)
+    house.drain()
+    house.delete(closed.ticket)
+    lose_the_stream(house)
+    assert sweep(house) == 1
+    rows = select(Deal.ticket, Deal.revision, Deal.is_void).where(Deal.is_current, Deal.ticket >= opened.ticket)
+    found = [tuple(row) for row in house.session.execute(rows.order_by(Deal.ticket))]
+    assert found == [(opened.ticket, 1, False), (closed.ticket, 2, True)]
+    assert sweep(house) == 0
+    house.drain()  # what is told of it late changes nothing
+    assert len(house.session.scalars(select(Deal.id)).all()) == 4
+
+
+def test_what_is_only_out_of_sight_is_not_deleted(house, login):
+    """The login moves to a group that no product names, such as one for closed accounts."""
+    house.drain()
+    with unit_of_work(house.session, SYSTEM):
+        for product in house.session.scalars(select(Product).where(Product.code != "eur")):
+            product.group = r"real\nowhere"
+    assert sweep(house) == 0
+    assert house.session.scalars(select(Deal.is_void)).all() == [False]
+
+
+def test_many_that_vanish_at_once_are_left_to_people(house, login, monkeypatch):
+    monkeypatch.setattr(sync, "MOST_BELIEVED_GONE", 2)
+    for _ in range(3):
+        house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.10"), close=False)
+    house.drain()
+    for ticket in tickets(house)[1:]:
+        house.delete(ticket)
+    lose_the_stream(house)
+    assert sweep(house) == 0
+    assert not any(house.session.scalars(select(Deal.is_void)).all())
+
+
+def open_tickets(house: House) -> list[int]:
+    house.session.rollback()
+    return sorted(house.session.scalars(select(Position.ticket)))
+
+
+def test_ghosts_go_and_missing_positions_come(house, login):
+    kept, ghost = (house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.10"), close=False)[0] for _ in range(2))
+    house.drain()
+    house.simulator.exchange.close(ghost.position_ticket)
+    missing = house.simulator.control.trade(login, "EURUSD", "sell", Decimal("0.20"), close=False)[0]
+    lose_the_stream(house)
+    assert open_tickets(house) == sorted((kept.position_ticket, ghost.position_ticket))
+    done = sync.sweep(house.session, house.platform, house.server_id, since=datetime.now(UTC) - HOUR)
+    assert (done.positions.removed, done.positions.added) == (1, 1)
+    assert open_tickets(house) == sorted((kept.position_ticket, missing.position_ticket))
+
+
+def test_a_position_that_a_late_snapshot_lacks_is_not_removed(house, login):
+    """What the source gives may be older than what the stream told."""
+    opened = house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.10"), close=False)[0]
+    house.drain()
+
+    class Late(PlatformBackfill):
+        def positions(self):
+            return iter(())
+
+    source = Late(house.platform, [r"real\std\usd"])
+    done = sync.sweep(house.session, house.platform, house.server_id, since=datetime.now(UTC) - HOUR, source=source)
+    assert (done.positions.removed, open_tickets(house)) == (0, [opened.position_ticket])
+
+
+def test_a_position_that_closed_while_we_looked_does_not_come_back(house, login):
+    opened = house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.10"), close=False)[0]
+    house.drain()
+
+    class Meanwhile(PlatformBackfill):
+        def positions(self):
+            found = [replace(one, update_ms=one.update_ms + 1) for one in super().positions()]
+            house.simulator.exchange.close(opened.position_ticket)
+            house.drain()
+            return iter(found)
+
+    source = Meanwhile(house.platform, [r"real\std\usd"])
+    sync.sweep(house.session, house.platform, house.server_id, since=datetime.now(UTC) - HOUR, source=source)
+    assert open_tickets(house) == []
+
+
+def test_each_server_has_a_job_of_its_own_and_only_one(house, app, redis):
+    with unit_of_work(house.session, SYSTEM):
+        for code in ("a-down", "closed"):
+            house.session.add(
+                Server(
+                    code=code, name="x", platform="mt5_web", url="https://127.0.0.1:1", manager_login=1, time_zone="EET",
+                    is_active=code != "closed",
+                )
+            )  # fmt: skip
+    with app.app_context():
+        for _ in range(2):
+            tasks.sweep_deals(house.session, house.settings)
+        waiting = queues.queue(redis, servers.QUEUE)
+        down = house.session.scalars(select(Server.id).where(Server.code == "a-down")).one()
+        assert sorted(waiting.job_ids) == sorted(f"sweep_server-{one}" for one in (house.server_id, down))
+        handlers.sweep_server(house.session, Event(type="server.gap", subject_id=house.server_id), house.settings)
+        assert len(waiting.job_ids) == 2
 
 
 def test_a_server_that_moved_gets_a_new_adapter(house):

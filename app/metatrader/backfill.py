@@ -1,0 +1,97 @@
+"""Where a sweep and a check read what a server has: its own API, or a database that it exports to (mt_server.backfill)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from heapq import merge
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from sqlalchemy import select, union
+from sqlalchemy.orm import Session
+
+from app.metatrader.platform import AccountState, Deal, Position, TradingPlatform
+from app.models.metatrader import Product, TradingAccount
+
+#: How much time one call asks for at first. It grows while answers are small and shrinks when they are large, so that a
+#: day of millions of deals passes through in pieces.
+FIRST_SPAN, SHORTEST_SPAN, LONGEST_SPAN = timedelta(minutes=15), timedelta(minutes=1), timedelta(days=90)
+FEW_DEALS, MANY_DEALS = 2_000, 10_000
+
+T = TypeVar("T")
+
+
+class BackfillSource(Protocol):
+    """What a server has, of the groups that are ours. Errors are those of app.metatrader.errors."""
+
+    def deals(self, since: datetime, until: datetime) -> Iterator[Deal]:
+        """Deals by ticket, as far as later deals have higher tickets. The range is UTC, both ends included; around a clock
+        change it may give more.
+        """
+
+    def accounts(self) -> Iterator[AccountState]:
+        """All logins."""
+
+    def positions(self) -> Iterator[Position]:
+        """All open positions."""
+
+
+class PlatformBackfill:
+    """The server's own API, group by group."""
+
+    def __init__(self, platform: TradingPlatform, groups: Sequence[str]) -> None:
+        self._platform = platform
+        self._groups = groups
+
+    def deals(self, since: datetime, until: datetime) -> Iterator[Deal]:
+        """As BackfillSource.deals, a piece of the range at a time."""
+        span, start, before = FIRST_SPAN, since, set[int]()
+        while True:
+            end = min(start + span, until)
+            tickets = set[int]()
+            for deal in merge(*(self._platform.deals_by_group(group, start, end) for group in self._groups), key=_ticket):
+                # Both ends of a piece belong to it, and masks may overlap.
+                if deal.ticket not in before and deal.ticket not in tickets:
+                    yield deal
+                tickets.add(deal.ticket)
+            if end >= until:
+                return
+            start, before = end, tickets
+            if len(tickets) < FEW_DEALS:
+                span = min(span * 2, LONGEST_SPAN)
+            elif len(tickets) > MANY_DEALS:
+                span = max(span / 2, SHORTEST_SPAN)
+
+    def accounts(self) -> Iterator[AccountState]:
+        return _once((state.login, state) for group in self._groups for state in self._platform.accounts(group))
+
+    def positions(self) -> Iterator[Position]:
+        return _once((one.ticket, one) for group in self._groups for one in self._platform.positions_by_group(group))
+
+
+def our_groups(session: Session, server_id: int) -> list[str]:
+    """The groups at a server that concern us: those of its products, and those that our accounts are in now."""
+    of_products = select(Product.group).where(Product.server_id == server_id)
+    of_accounts = select(TradingAccount.group).where(TradingAccount.server_id == server_id, TradingAccount.group != "")
+    return sorted(session.scalars(union(of_products, of_accounts)))
+
+
+def in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """The items in lists of a size."""
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def _ticket(deal: Deal) -> int:
+    return deal.ticket
+
+
+def _once(keyed: Iterable[tuple[int, T]]) -> Iterator[T]:
+    """What masks that overlap give twice, once."""
+    seen = set[int]()
+    for key, item in keyed:
+        if key not in seen:
+            seen.add(key)
+            yield item
