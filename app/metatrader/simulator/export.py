@@ -23,7 +23,7 @@ from app.metatrader.simulator.exchange import Exchange
 from app.metatrader.simulator.export_tables import Table, filetime
 from app.metatrader.simulator.groups import GROUPS
 from app.metatrader.simulator.queued import Queued
-from app.metatrader.simulator.records import account_record, complete, position_record, user_record
+from app.metatrader.simulator.records import account_record, complete, order_record, position_record, user_record
 
 log = logging.getLogger("lotwise.simulator")
 
@@ -227,7 +227,16 @@ class ExportOutput(Queued):
             users = [user_record(account, GROUPS[account.group_name].digits) for account in accounts]
             states = [account_record(exchange.state(account.login)) for account in accounts]
             positions = [position_record(position) for position in exchange.positions()]
-        for table, records in ((tables.USERS, users), (tables.ACCOUNTS, states), (tables.POSITIONS, positions)):
+            waiting = [order_record(order) for order in exchange.orders()]
+            done = [order_record(order) for order in exchange.store.order_history(None, 0, 2**62)]
+        everything = (
+            (tables.USERS, users),
+            (tables.ACCOUNTS, states),
+            (tables.POSITIONS, positions),
+            (tables.ORDERS, waiting),
+            (tables.ORDERS_HISTORY, done),
+        )
+        for table, records in everything:
             export.replace(table, [table.row(record, export.stamp(table, now)) for record in records], now)
 
     def _deals(self) -> Iterator[Deal]:

@@ -162,6 +162,19 @@ class FileSink:
             file.write(line)
 
 
+def kafka_sink(settings: Mapping[str, str]) -> Sink:
+    """A sink that is a Kafka producer with these settings of librdkafka, such as bootstrap.servers."""
+    from confluent_kafka import Producer
+
+    producer = Producer(dict(settings))
+
+    def send(topic: str, key: bytes, value: bytes) -> None:
+        producer.produce(topic, value=value, key=key)
+        producer.poll(0)
+
+    return send
+
+
 class WebRequestOutput(Queued):
     """Posts each trigger's JSON to an address, one after another, with the secret in a header. None is sent twice."""
 

@@ -125,7 +125,6 @@ class Publisher:
         if len(self._held) >= HELD_MAX:
             return False
         rows = self._store.outbox(BATCH, after_id=self._read_to)
-        now, faults = self._journal.clock(), self._journal.faults
         for number, stream, entry in rows:
             self._read_to = number
             for export in self._exports:
@@ -136,17 +135,21 @@ class Publisher:
             if stream == USERS or entry["kind"].startswith("control."):
                 heapq.heappush(self._held, _Held(AT_ONCE, number, 0, stream, entry))
                 continue
-            delay_s, again_after_s, garbage = faults.delay_s(number), faults.again_after_s(number), faults.garbage(number)
-            due = now + timedelta(seconds=delay_s) if delay_s else AT_ONCE
-            heapq.heappush(self._held, _Held(due, number, 0, stream, entry))
-            if again_after_s is not None:
-                again = now + timedelta(seconds=delay_s + again_after_s) if delay_s + again_after_s else AT_ONCE
-                heapq.heappush(self._held, _Held(again, number, 1, stream, entry))
-            if garbage:
-                heapq.heappush(self._held, _Held(due, number, 2, stream, spoil(entry, garbage)))
+            self._hold(number, stream, entry)
         if any(stream == LOST for _, stream, _ in rows):
             self._forget(())
         return len(rows) == BATCH
+
+    def _hold(self, number: int, stream: str, entry: Mapping[str, str]) -> None:
+        """Plan the sendings of one event: when it happened decides when each is due, not when it was looked at."""
+        faults = self._journal.faults
+        delay_s, again_after_s, garbage = faults.delay_s(number), faults.again_after_s(number), faults.garbage(number)
+        due = _later(entry, delay_s)
+        heapq.heappush(self._held, _Held(due, number, 0, stream, entry))
+        if again_after_s is not None:
+            heapq.heappush(self._held, _Held(_later(entry, delay_s + again_after_s), number, 1, stream, entry))
+        if garbage:
+            heapq.heappush(self._held, _Held(due, number, 2, stream, spoil(entry, garbage)))
 
     def _send_due(self, *, at_once: bool) -> bool:
         while self._held:
@@ -188,3 +191,7 @@ class Publisher:
         if sent_to > self._removed_to:
             self._store.remove_sent(sent_to)
             self._removed_to = sent_to
+
+
+def _later(entry: Mapping[str, str], delay_s: float) -> datetime:
+    return datetime.fromisoformat(entry["recv_utc"]) + timedelta(seconds=delay_s) if delay_s else AT_ONCE
