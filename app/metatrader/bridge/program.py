@@ -32,7 +32,7 @@ log = logging.getLogger("lotwise.bridge")
 
 VERSION = "1"
 HEARTBEAT_S = 5.0
-RESTART_S = 10.0
+RESTART_S = 5.0
 LOG_BYTES, LOG_FILES = 10_000_000, 10
 
 #: How the first process tells the second in whose name it writes.

@@ -6,7 +6,7 @@ by name when they are subscribed; callbacks run on one thread that is not the ca
 exceptions; there is no pump of deals, they come with orders and positions; nothing may be requested inside a callback.
 
 `SERVER` is what a test works with. In a process of its own the server is fed from a file of JSON lines that
-FAKE_MT5_FEED names: {"call": "deal_add", "values": {...}}.
+FAKE_MT5_FEED names: {"call": "deal_add", "values": {...}}; FAKE_MT5_CLOCK_AHEAD_S sets its clock.
 """
 
 # ruff: noqa: N802, SIM905 - the package's own names; long lists of them read best as text
@@ -179,7 +179,7 @@ class FakeServer:
             self.break_next_requests = 0
             self.is_up = True
             self.address = "10.0.0.1:443"
-            self.clock_ahead_s = 0
+            self.clock_ahead_s = int(os.environ.get("FAKE_MT5_CLOCK_AHEAD_S", "0"))
             self.asked = []  # the requests that came, by name and arguments
 
     # What happens. Every change tells those who pump.

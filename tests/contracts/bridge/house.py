@@ -66,8 +66,8 @@ def mt_deal(ticket, login=100001, **values):
 def mt_position(ticket, login=100001, **values):
     known = {
         "Symbol": "EURUSD", "Volume": 5000, "VolumeExt": 50_000_000, "PriceOpen": 1.08435, "PriceCurrent": 1.0845,
-        "Profit": 7.5,         "ContractSize": 100000.0, "Digits": 5, "DigitsCurrency": 2, "RateProfit": 1.0, "TimeCreateMsc": wall_ms(),
-        "TimeUpdateMsc": wall_ms(), "PriceSL": 1.07,
+        "Profit": 7.5, "ContractSize": 100000.0, "Digits": 5, "DigitsCurrency": 2, "RateProfit": 1.0,
+        "TimeCreateMsc": wall_ms(), "TimeUpdateMsc": wall_ms(), "PriceSL": 1.07,
     }  # fmt: skip
     return MTPosition(Position=ticket, Login=login, **{**known, **values})
 
