@@ -144,15 +144,12 @@ class Feed:
                  shards: int) -> None:  # fmt: skip
         self._session, self._redis = session, redis
         self._server_id, self._source = server_id, source
-        kept = dict(
-            session.execute(
-                select(SourceCursor.name, SourceCursor.value).where(
-                    SourceCursor.server_id == server_id, SourceCursor.source == source
-                )
+        rows = session.execute(
+            select(SourceCursor.name, SourceCursor.value).where(
+                SourceCursor.server_id == server_id, SourceCursor.source == source
             )
-            .tuples()
-            .all()
         )
+        kept = {row.name: row.value for row in rows}
         session.rollback()
         boot = kept.pop("boot", "") or secrets.token_hex(6)
         self._numbers = Numbers({name[4:]: int(value) for name, value in kept.items() if name.startswith("seq:")})

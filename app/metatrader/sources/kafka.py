@@ -16,13 +16,14 @@ import json
 import logging
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_INVALID, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from app.metatrader.events import AccountChange, Change
 from app.metatrader.fields import FieldError, Number, Whole, read_account, read_deal, read_order, read_position
@@ -33,7 +34,7 @@ log = logging.getLogger("lotwise.sources")
 
 BATCH = 500
 WAIT_S = 0.5
-MESSAGE_TIMEOUT_MS = 45_000
+ANSWER_WITHIN_S = 5.0
 
 #: The broker's words for ours. Only `tick` and `add` are documented; the others are by analogy, and can be set.
 TYPES = {
@@ -171,7 +172,7 @@ class Messages:
 
 
 class KafkaSource:
-    """One server's topics, read in a consumer group; offsets are committed when what they brought stands in the streams."""
+    """One server's topics; offsets are committed under our group's name when what they brought stands in the streams."""
 
     def __init__(self, place: Place) -> None:
         options, secrets = place.options, dict(place.secrets.kafka)
@@ -181,7 +182,10 @@ class KafkaSource:
         if not topics and not (isinstance(prefix, str) and prefix):
             raise SourceError("the option prefix or the option topics must name the broker's topics")
         self._place = place
-        self._topics = topics or [f"^{re.escape(prefix)}.*"]
+        self._topics, self._prefix = frozenset(topics), prefix
+        self._topics_every_s = place.number("topics_every_s", 30, 0.1, 3_600)
+        self._look_at = 0.0
+        self._assigned: set[str] = set()
         self._messages = Messages(options)
         self._skipped: Counter[str] = Counter()
         self._trouble = ""
@@ -189,13 +193,11 @@ class KafkaSource:
             self._consumer = Consumer(
                 {
                     "security.protocol": "SASL_SSL",
-                    "topic.metadata.refresh.interval.ms": 10_000,
                     **secrets,
                     "client.id": "lotwise",
                     "group.id": str(options.get("group") or f"lotwise-{place.code}"),
                     "enable.auto.commit": False,
                     "auto.offset.reset": "earliest",
-                    "session.timeout.ms": MESSAGE_TIMEOUT_MS,
                     "error_cb": self._on_error,
                 },
                 logger=log,
@@ -205,23 +207,44 @@ class KafkaSource:
 
     def read(self, stop: threading.Event) -> Iterator[Batch]:
         """Messages as they come. Raises SourceError when no broker lets us in or the topics cannot be read."""
-        self._consumer.subscribe(self._topics)
         while not stop.is_set():
-            messages = self._consumer.consume(BATCH, timeout=WAIT_S)
-            if self._trouble:
-                raise SourceError(f"Kafka: {self._trouble}")
-            good = [message for message in messages if self._is_good(message)]
-            batch = self._batch(good)
-            yield batch
-            if batch.cursors:
-                offsets = [_offset(name, value) for name, value in batch.cursors.items()]
-                try:
+            try:
+                self._assign()
+                messages = self._consumer.consume(BATCH, timeout=WAIT_S)
+                if self._trouble:
+                    raise SourceError(f"Kafka: {self._trouble}")
+                batch = self._batch([message for message in messages if self._is_good(message)])
+                yield batch
+                if batch.cursors:
+                    offsets = [_partition(name, int(value)) for name, value in batch.cursors.items()]
                     self._consumer.commit(offsets=offsets, asynchronous=False)
-                except KafkaException as error:  # such as after a pause so long that we were counted out; all comes again
-                    raise SourceError(f"Kafka did not take our offsets: {error.args[0].str()}") from error
+            except KafkaException as error:
+                raise SourceError(f"Kafka: {error.args[0].str()[:200]}") from error
 
     def close(self) -> None:
         self._consumer.close()
+
+    def _assign(self) -> None:
+        """Take up the partitions of topics that have come up, each from where we were: our own cursor, or what we committed.
+
+        Only one process reads a server's source, so Kafka need not share partitions out, and we wait for no rebalance.
+        """
+        if time.monotonic() < self._look_at:
+            return
+        topics = self._consumer.list_topics(timeout=ANSWER_WITHIN_S).topics
+        names = {
+            f"{topic}/{partition}"
+            for topic, metadata in topics.items()
+            if topic in self._topics or (self._prefix and topic.startswith(self._prefix))
+            for partition in metadata.partitions
+        }
+        if new := sorted(names - self._assigned):
+            kept = self._consumer.committed([_partition(name) for name in new], timeout=ANSWER_WITHIN_S)
+            for name, partition in zip(new, kept, strict=True):
+                partition.offset = int(self._place.cursors.get(name, partition.offset))
+            self._consumer.incremental_assign(kept)
+            self._assigned |= set(new)
+        self._look_at = time.monotonic() + self._topics_every_s
 
     def _batch(self, messages: list[Message]) -> Batch:
         if not messages:
@@ -243,7 +266,9 @@ class KafkaSource:
             expected = int(cursors.get(name) or self._place.cursors.get(name) or offset)
             if offset > expected:
                 lost = f"Kafka has forgotten {offset - expected} messages of {name}"
-            cursors[name] = str(max(offset + 1, expected))
+            elif offset < expected:
+                lost = f"{name} begins anew"
+            cursors[name] = str(offset + 1)
         return lost, cursors
 
     def _is_good(self, message: Message) -> bool:
@@ -308,6 +333,6 @@ def _moment(message: Message) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, UTC) if milliseconds > 0 else datetime.now(UTC)
 
 
-def _offset(name: str, value: str) -> TopicPartition:
+def _partition(name: str, offset: int = OFFSET_INVALID) -> TopicPartition:
     topic, _, partition = name.rpartition("/")
-    return TopicPartition(topic, int(partition), int(value))
+    return TopicPartition(topic, int(partition), offset)

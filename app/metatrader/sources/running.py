@@ -110,7 +110,7 @@ def assignments(engine: Engine) -> list[Assignment]:
         groups: dict[int, list[str]] = {server.id: [] for server in chosen}
         for server_id, group in session.execute(
             select(Product.server_id, Product.group).where(Product.server_id.in_(groups)).distinct().order_by(Product.group)
-        ).tuples():
+        ):
             groups[server_id].append(group)
         session.expunge_all()
     return [

@@ -1,0 +1,33 @@
+"""One brokerage per test, its server's events by each source in turn."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.contracts.sources.world import OPTIONS, Broker, build
+
+
+@pytest.fixture
+def broker():
+    """A broker without topics."""
+    return Broker()
+
+
+@pytest.fixture
+def make_world(database, redis, tmp_path, broker, app):
+    """Makes the brokerage with a given source."""
+    opened = []
+
+    def make(source):
+        opened.append(build(source, database, redis, tmp_path / "server", broker, app))
+        return next(opened[-1])
+
+    yield make
+    for one in opened:
+        next(one, None)
+
+
+@pytest.fixture(params=sorted(OPTIONS))
+def world(request, make_world):
+    """Every source in turn."""
+    return make_world(request.param)
