@@ -81,7 +81,7 @@ def mt_order(ticket, login=100001, **values):
     return MTOrder(Order=ticket, Login=login, **{**known, **values})
 
 
-def until(condition, timeout_s=15.0, what=""):
+def until(condition, timeout_s=30.0, what=""):
     """The first true answer of a condition; fails when none comes in time."""
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
