@@ -7,16 +7,20 @@ import os
 import threading
 
 from flask import current_app
+from redis import Redis
 from rq import get_current_job
 from sqlalchemy.orm import Session
 
 from app.core.crypto import Vault
+from app.extensions import redis_client
 from app.messaging.mail import Mailer
 from app.metatrader.accounts import VAULT_PURPOSE
 from app.metatrader.backfill import BackfillSource, PlatformBackfill, our_groups
 from app.metatrader.errors import CommandsPaused
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.platforms import connect
+from app.metatrader.servertime import server_zone
+from app.metatrader.sources.sql_export import SQLExport
 from app.models.metatrader import Server
 from app.payments import connectors
 from app.payments.connector import Connector
@@ -27,6 +31,7 @@ _lock = threading.Lock()
 #: Kept per process and for exactly these settings: a server that staff gave another address gets a new adapter.
 _platforms: dict[tuple[object, ...], TradingPlatform] = {}
 _connectors: dict[tuple[object, ...], Connector] = {}
+_clients: dict[tuple[object, ...], Redis] = {}
 
 
 def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: bool = False) -> TradingPlatform:
@@ -34,13 +39,14 @@ def platform_of(session: Session, settings: Settings, server_id: int, *, fresh: 
     demands; whoever asked for it closes it.
     """
     server = session.get_one(Server, server_id)
+    redis = _redis_of(settings)
     if fresh:
-        return _connect(settings, server)
+        return _connect(settings, server, redis)
     with _lock:
         options = json.dumps(server.options, sort_keys=True)
         key = (os.getpid(), settings, server_id, server.platform, server.url, server.manager_login, server.time_zone, options)
         if key not in _platforms:
-            _platforms[key] = _connect(settings, server)
+            _platforms[key] = _connect(settings, server, redis)
         return _platforms[key]
 
 
@@ -51,17 +57,28 @@ def command_platform_of(session: Session, settings: Settings, server_id: int, *,
     return platform_of(session, settings, server_id, fresh=fresh)
 
 
-def _connect(settings: Settings, server: Server) -> TradingPlatform:
+def _connect(settings: Settings, server: Server, redis: Redis) -> TradingPlatform:
     """Workers, of whom there are few, are never all in an exchange with the same server."""
     secrets = settings.server_secrets(server.code)
     places = max(1, settings.workers - 1) if get_current_job() else None
-    redis = current_app.extensions["redis_client"]
     return connect(server, password=secrets.password, ca_file=secrets.ca_file, redis=redis, places=places)
+
+
+def _redis_of(settings: Settings) -> Redis:
+    with _lock:
+        key = (os.getpid(), settings.redis_url)
+        if key not in _clients:
+            _clients[key] = redis_client(settings.redis_url)
+        return _clients[key]
 
 
 def backfill_of(session: Session, settings: Settings, server_id: int, platform: TradingPlatform) -> BackfillSource:
     """Where sweeps and checks read what this server has, as its row says."""
-    return PlatformBackfill(platform, our_groups(session, server_id))
+    server, groups = session.get_one(Server, server_id), our_groups(session, server_id)
+    if server.backfill != "sql":
+        return PlatformBackfill(platform, groups)
+    database_url, options = settings.server_secrets(server.code).database_url, server.options.get("sql", {})
+    return SQLExport(database_url, server_zone(server.time_zone), {"groups": groups, **options})
 
 
 def connector_of(settings: Settings, name: str) -> Connector:
