@@ -25,6 +25,7 @@ def init_app(app: Flask) -> None:
         partners,
         payments,
         proofs,
+        simulator,
         staff,
         system,
     )
@@ -49,5 +50,7 @@ def init_app(app: Flask) -> None:
         system,
     ):
         desk.register(appbuilder)
+    if not app.extensions["settings"].is_production:
+        simulator.register(appbuilder)
     staff.name_menus(appbuilder)
     app.context_processor(home.navigation)

@@ -16,8 +16,10 @@ from app.metatrader.simulator.exchange import Exchange, Refused
 from app.metatrader.simulator.faults import Faults, Misread, parse_event_faults, read_rules
 from app.metatrader.simulator.groups import GROUPS
 from app.metatrader.simulator.habits import GROUPS_MAX, Habits
+from app.metatrader.simulator.holdings import Account
 from app.metatrader.simulator.instruments import INSTRUMENTS
 from app.metatrader.simulator.users import Users
+from app.metatrader.simulator.valuation import major
 
 HOLD_MAX_S = 60.0
 GAP_MAX_S = 3600.0
@@ -230,26 +232,29 @@ def get_state(control: Control, fields: Fields) -> dict[str, Any]:
 
 
 def get_recent(control: Control, fields: Fields) -> dict[str, Any]:
-    """The newest deals, what is open, and the logins: up to 500 of each."""
+    """The newest deals, what is open, and the logins, archived ones apart: up to 500 of each."""
     exchange = control.exchange
-    with exchange.store.transaction():
-        count = exchange.store.count_deals(None, 0, 2**62)
-        deals = exchange.store.deals(None, 0, 2**62, limit=SHOWN_MAX, offset=max(0, count - SHOWN_MAX))
-        accounts = exchange.store.accounts()[:SHOWN_MAX]
+    store = exchange.store
+    with store.transaction():
+        count = store.count_deals(None, 0, 2**62)
+        deals = store.deals(None, 0, 2**62, limit=SHOWN_MAX, offset=max(0, count - SHOWN_MAX))
         return {
             "deals": [write_deal(deal) for deal in reversed(deals)],
             "positions": [write_position(position) for position in exchange.positions()[:SHOWN_MAX]],
-            "accounts": [
-                {
-                    "login": account.login,
-                    "group": account.group_name,
-                    "name": " ".join(filter(None, (account.profile.get("FirstName"), account.profile.get("LastName")))),
-                    "currency": GROUPS[account.group_name].currency,
-                    "balance": str(exchange.state(account.login).balance),
-                }
-                for account in accounts
-            ],
+            "accounts": [_login(account) for account in store.accounts()[:SHOWN_MAX]],
+            "archived": [_login(account) for account in store.archived_accounts()[:SHOWN_MAX]],
         }
+
+
+def _login(account: Account) -> dict[str, Any]:
+    group = GROUPS[account.group_name]
+    return {
+        "login": account.login,
+        "group": group.name,
+        "name": " ".join(filter(None, (account.profile.get("FirstName"), account.profile.get("LastName")))),
+        "currency": group.currency,
+        "balance": str(major(account.balance, group.digits)),
+    }
 
 
 def answer(control: Control, method: str, name: str, body: Any) -> dict[str, Any] | None:

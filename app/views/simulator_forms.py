@@ -1,0 +1,223 @@
+"""The forms of the simulator's page. Choices that come from a simulated server are given when a form is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any
+
+from flask import request
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
+from flask_wtf import FlaskForm
+from wtforms import DecimalField, IntegerField, SelectField
+from wtforms.validators import InputRequired, NumberRange, Optional
+
+from app.core.errors import AppError
+from app.surfaces.errors import sentence
+
+MOVE_MAX = 100_000
+MONEY_MAX = 1_000_000
+MINUTES_MAX = 43_200
+
+_NUMBER = _l("Please enter a number.")
+_CHOOSE = _l("Please choose one of the list.")
+
+Choices = Sequence[tuple[str, str]]
+
+
+class Part(FlaskForm):
+    """A form that is one of several on its page, told apart by its prefix; only what was sent to it is read."""
+
+    name = ""
+
+    def __init__(self, **choices: Choices) -> None:
+        self.is_asked = request.endpoint == f"SimulatorPage.{self.name}"
+        super().__init__(prefix=f"{self.name}-", **({} if self.is_asked else {"formdata": None}))
+        self.elsewhere: list[str] = []
+        for field, pairs in choices.items():
+            self[field].choices = list(pairs)
+
+    def show(self, error: AppError) -> None:
+        self.elsewhere = [sentence(error)]
+
+
+def _points(label: Any, description: Any, *validators: Any) -> IntegerField:
+    return IntegerField(
+        label,
+        description=description,
+        validators=[*validators, NumberRange(-MOVE_MAX, MOVE_MAX, _l("At most 100,000 points up or down."))],
+        render_kw={"inputmode": "text"},
+    )
+
+
+def _choice(label: Any, **kwargs: Any) -> SelectField:
+    return SelectField(label, validators=[InputRequired(_CHOOSE)], **kwargs)
+
+
+def _lots() -> DecimalField:
+    return DecimalField(
+        _l("Lots"),
+        places=None,
+        default=Decimal("0.10"),
+        validators=[InputRequired(_NUMBER), NumberRange(Decimal("0.01"), 100, _l("From 0.01 to 100 lots."))],
+        render_kw={"inputmode": "decimal"},
+    )
+
+
+def _money(label: Any, description: Any, *validators: Any) -> DecimalField:
+    limits = NumberRange(-MONEY_MAX, MONEY_MAX, _l("At most 1,000,000 either way."))
+    return DecimalField(
+        label, places=None, description=description, validators=[*validators, limits], render_kw={"inputmode": "text"}
+    )
+
+
+class MoveForm(Part):
+    name = "move"
+    symbol = _choice(_l("Symbol"))
+    points = _points(_l("Points"), _l("Up, or down with a minus. 100 points of EURUSD are 0.00100."), InputRequired(_NUMBER))
+
+
+class TradeForm(Part):
+    name = "trade"
+    login = _choice(_l("Account"))
+    symbol = _choice(_l("Symbol"))
+    side = _choice(_l("Direction"), choices=[("buy", _l("Buy")), ("sell", _l("Sell"))])
+    lots = _lots()
+    then = _choice(_l("And then"), choices=[("close", _l("Close it at once")), ("leave", _l("Leave it open"))])
+    points = _points(_l("Price moves before closing"), _l("In points; empty or 0 for none."), Optional())
+
+
+class DealForm(Part):
+    name = "deal"
+    ticket = _choice(_l("Deal"))
+    do = _choice(
+        _l("What happens to it"),
+        choices=[
+            ("edit", _l("Its result is changed")),
+            ("cancel", _l("It is declared void")),
+            ("delete", _l("It is deleted")),
+        ],
+    )
+    profit = _money(_l("New result"), _l("Only when the result is changed, in the account's currency."), Optional())
+
+
+class LateForm(Part):
+    name = "late"
+    login = _choice(_l("Account"))
+    symbol = _choice(_l("Symbol"))
+    side = _choice(_l("Direction"), choices=[("buy", _l("Buy")), ("sell", _l("Sell"))])
+    lots = _lots()
+    profit = _money(_l("Result"), _l("In the account's currency; a loss with a minus."), InputRequired(_NUMBER))
+    minutes = IntegerField(
+        _l("Minutes ago"),
+        default=60,
+        validators=[InputRequired(_NUMBER), NumberRange(0, MINUTES_MAX, _l("At most 30 days ago."))],
+        render_kw={"inputmode": "numeric"},
+    )
+
+
+class AccountForm(Part):
+    name = "account"
+    login = _choice(_l("Account"))
+    do = _choice(
+        _l("What happens to it"),
+        choices=[
+            ("archive", _l("It is archived")),
+            ("restore", _l("It is brought back from the archive")),
+            ("drift", _l("Its balance is wrong by the amount below")),
+            ("clean", _l("Its whole history is wiped, as with old demo accounts")),
+        ],
+    )
+    amount = _money(_l("Amount"), _l("Only for a wrong balance, in the account's currency."), Optional())
+
+
+_OFF = ("", _l("Off"))
+_OFTEN = [_OFF, ("5%", _l("1 in 20")), ("25%", _l("1 in 4"))]
+_SELDOM = [_OFF, ("1%", _l("1 in 100")), ("5%", _l("1 in 20"))]
+
+
+class FaultForm(Part):
+    """Each field is a word of the line of faults that the simulator reads; its choices are values of that word."""
+
+    name = "faults"
+    duplicates = SelectField(_l("News come twice"), choices=_OFTEN)
+    reorder = SelectField(
+        _l("News come in the wrong order"),
+        choices=[_OFF, ("2s", _l("Within 2 seconds")), ("5s", _l("Within 5 seconds")), ("15s", _l("Within 15 seconds"))],
+    )
+    late = SelectField(_l("News come a minute late"), choices=[_OFF, ("1%/60s", _l("1 in 100")), ("5%/60s", _l("1 in 20"))])
+    gap = SelectField(
+        _l("The connection breaks, and news are lost"),
+        choices=[_OFF, ("10s/120s", _l("10 seconds in every 2 minutes")), ("30s/120s", _l("30 seconds in every 2 minutes"))],
+    )
+    garbage = SelectField(_l("Nonsense comes in between"), choices=_SELDOM)
+    edits = SelectField(_l("The broker's dealer corrects closed deals"), choices=_SELDOM)
+    deletes = SelectField(_l("The broker's dealer deletes closed deals"), choices=_SELDOM)
+    drop_after_execute = SelectField(
+        _l("Orders of ours are carried out, but the answer is lost"),
+        choices=[_OFF, ("2%", _l("1 in 50")), ("20%", _l("1 in 5"))],
+    )
+    slow = SelectField(
+        _l("Answers take 3 seconds"), choices=[_OFF, ("5%/3s", _l("1 in 20")), ("50%/3s", _l("Every second one"))]
+    )
+    too_frequent = SelectField(
+        _l("The server is too busy for us"), choices=[_OFF, ("5%", _l("1 in 20")), ("25%", _l("1 in 4"))]
+    )
+    unavailable = SelectField(
+        _l("The server is out of order for us"), choices=[_OFF, ("5%", _l("1 in 20")), ("25%", _l("1 in 4"))]
+    )
+
+    def __init__(self, state: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.set_now = chosen(state) if state else {}
+        for field in self.switches:
+            now = self.set_now.get(field.short_name, "")
+            field.choices = list(field.choices)
+            if now not in [value for value, _ in field.choices]:
+                field.choices.append((now, gettext("As it is set now: %(value)s", value=now)))
+            if not self.is_asked:
+                field.data = now
+
+    @property
+    def switches(self) -> list[SelectField]:
+        return [field for field in self if isinstance(field, SelectField)]
+
+    @property
+    def line(self) -> str:
+        """What the simulator reads."""
+        return ",".join(f"{field.short_name}={field.data}" for field in self.switches if field.data)
+
+
+#: Where the simulator's state has the chance of a fault of commands: word, kind of rule, return code.
+_RULES = (
+    ("drop_after_execute", "execute_then_drop", None),
+    ("slow", "slow", None),
+    ("too_frequent", "retcode", 12),
+    ("unavailable", "http_503", None),
+)
+
+
+def chosen(state: Mapping[str, Any]) -> dict[str, str]:
+    """The values that are on at a simulated server, as the form spells them."""
+    events = state["event_faults"]
+    values = {name: _percent(events[name]) for name in ("duplicates", "garbage", "edits", "deletes") if events[name]}
+    if events["reorder_s"]:
+        values["reorder"] = _time(events["reorder_s"])
+    if events["late"]:
+        values["late"] = f"{_percent(events['late'])}/{_time(events['late_s'])}"
+    if events["gap_s"]:
+        values["gap"] = f"{_time(events['gap_s'])}/{_time(events['gap_every_s'])}"
+    for word, kind, code in _RULES:
+        for rule in state["faults"]:
+            if rule["kind"] == kind and rule["chance"] < 1 and code in (None, rule["code"]):
+                values[word] = _percent(rule["chance"]) + (f"/{_time(rule['seconds'])}" if kind == "slow" else "")
+    return values
+
+
+def _percent(part: float) -> str:
+    return f"{part * 100:g}%"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:g}s"
