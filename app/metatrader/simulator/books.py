@@ -107,7 +107,7 @@ class Books:
 
     def state(self, login: int) -> AccountState:
         """A login's figures at the current prices. Raises Refused(13)."""
-        with self.store.transaction():
+        with self.store.reading():
             return self.valuation.state(self.account(login), self.store.positions(login))
 
     def shown(self, position: OpenPosition, moment_ms: int = 0) -> Position:

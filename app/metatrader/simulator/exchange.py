@@ -83,7 +83,7 @@ class Exchange:
 
     def positions(self, login: int | None = None) -> list[Position]:
         """Open positions at the current prices, by ticket."""
-        with self.store.transaction():
+        with self.store.reading():
             return [self.books.shown(position) for position in self.store.positions(login)]
 
     def orders(self, login: int | None = None) -> list[Order]:

@@ -119,7 +119,7 @@ class Logins:
 
     def check_balance(self, login: int) -> BalanceCheck:
         """What a login has beside what its deals add up to. Refused(13)."""
-        with self._store.transaction():
+        with self._store.reading():
             account = self._books.account(login)
             digits = GROUPS[account.group_name].digits
             balance, credit = self._store.sums(login)

@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Self
 
@@ -30,6 +30,7 @@ from app.metatrader.simulator.session import MANAGER_LOGIN
 from app.metatrader.simulator.store import Store
 from app.metatrader.simulator.trader import Trader
 from app.metatrader.simulator.users import Users
+from app.metatrader.simulator.virtual_clock import VirtualClock
 
 log = logging.getLogger("lotwise.simulator")
 
@@ -41,6 +42,7 @@ TIME_ZONE = "GMT+2/EU"
 class Simulator:
     """A trading server on this machine: Web API over TLS, market, traders, and an event source.
 
+    `code` names it in streams; `number` is its place in a cluster, which tells its groups and its ranges of logins and tickets.
     Its state stays in `state_dir` over restarts. Without `redis_url` events wait in the outbox; without
     `deals_per_minute` nobody trades by himself; with `tick_s` = 0 the market stands still until `exchange.tick()`.
     """
@@ -148,6 +150,21 @@ class Simulator:
             self._publisher.stop()
         self.store.close()
         self._server = None
+
+    def forward(self, span: timedelta, *, step: timedelta = timedelta(minutes=1), deals_a_step: int = 0) -> None:
+        """Let so much time pass at once, with a move of the market and so many deals each step.
+
+        Raises TypeError when the clock is not a VirtualClock: real time cannot be hurried.
+        """
+        if not isinstance(self.exchange.clock, VirtualClock):
+            raise TypeError("this simulator runs by a clock that cannot be moved")
+        end = self.exchange.clock() + span
+        while (left := end - self.exchange.clock()) > timedelta():
+            self.exchange.clock.move(min(step, left))
+            with self.store.transaction():
+                self.exchange.tick()
+                if deals_a_step:
+                    self.trader.make(deals_a_step)
 
     def __enter__(self) -> Self:
         return self.start()
