@@ -44,6 +44,7 @@ PLAN = (
     Planned("mirror_deals", "money", 20, tasks.mirror_deals),
     Planned("accrue_waiting", "bulk", 60, tasks.accrue_waiting),
     Planned("settle_commissions", "money", 300, tasks.settle_commissions),
+    Planned("refetch_hinted", "default", 10, tasks.refetch_hinted),
     Planned("sweep_deals", "bulk", 300, tasks.sweep_deals),
     Planned("fetch_rates", "bulk", 4 * 3600, tasks.fetch_rates),
     Planned("observe_rates", "bulk", 60, tasks.observe_rates),

@@ -16,7 +16,9 @@ from app.models.metatrader import Server
 
 QUEUE = "bulk"
 #: How long each may take. A name is a function of app.jobs.tasks.
-TIMEOUTS_S = {"sweep_server": 1_800, "check_server": 4 * 3_600, "restore_balances": 600}
+TIMEOUTS_S = {"sweep_server": 1_800, "check_server": 4 * 3_600, "restore_balances": 600, "refetch_server": 120}
+#: Queues of the tasks that should not wait behind sweeps.
+QUEUES = {"refetch_server": "default"}
 #: States in which a job will still run, or is running.
 _UNDER_WAY = (JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED)
 
@@ -32,13 +34,14 @@ def fan_out(session: Session, task: str) -> None:
 def enqueue(task: str, server_id: int, **arguments: str) -> None:
     """Put one server's job on the queue, unless it is there. `arguments` are texts and tell jobs apart."""
     connection = current_app.extensions["redis_client"]
+    queue_name = QUEUES.get(task, QUEUE)
     job_id = "-".join([task, str(server_id), *arguments.values()])
-    known = queues.queue(connection, QUEUE).fetch_job(job_id)
+    known = queues.queue(connection, queue_name).fetch_job(job_id)
     if known is not None and known.get_status() in _UNDER_WAY:
         return
     queues.enqueue(
         connection,
-        QUEUE,
+        queue_name,
         "app.jobs.servers.run_task",
         timeout_s=TIMEOUTS_S[task],
         job_id=job_id,

@@ -6,6 +6,7 @@ import logging
 from contextlib import suppress
 from datetime import timedelta
 
+from flask import current_app
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
@@ -20,6 +21,9 @@ from app.ledger.errors import HoldAlreadyResolved, ProofsRunning
 from app.metatrader import accounts, change_sending, commands, mirror, rates, sync
 from app.metatrader import state as noted
 from app.metatrader.errors import PlatformError
+from app.metatrader.servertime import server_zone
+from app.metatrader.sources import refetch
+from app.metatrader.sources.held import Held
 from app.models.metatrader import Server, ServerState, TradingAccount
 from app.payments import janitor
 from config import Settings
@@ -126,6 +130,31 @@ def sweep_server(session: Session, settings: Settings, server_id: int) -> None:
     if swept is not None:
         with unit_of_work(session, Actor.system("sweep_server")):
             noted.note_swept(session, server_id, swept.began_at, swept.through, swept.new + swept.voided)
+
+
+def refetch_hinted(session: Session, settings: Settings) -> None:
+    """A job for every server of which somebody only said that something happened."""
+    redis = current_app.extensions["redis_client"]
+    found = session.execute(select(Server.id, Server.code).where(Server.is_active, Server.events_paused_at.is_(None))).all()
+    session.rollback()
+    for server_id, code in found:
+        if refetch.waiting(redis, code):
+            servers.enqueue("refetch_server", server_id)
+
+
+def refetch_server(session: Session, settings: Settings, server_id: int) -> None:
+    """Ask a server for what was hinted at. What it does not answer now is asked for the next time."""
+    server = session.get_one(Server, server_id)
+    code, shards, zone = server.code, server.shards, server_zone(server.time_zone)
+    platform = gateways.platform_of(session, settings, server_id)
+    held = Held(session.get_bind(), server_id, zone)
+    session.rollback()
+    try:
+        refetch.refetch(current_app.extensions["redis_client"], platform, held, code=code, zone=zone, shards=shards)
+    except PlatformError as error:
+        log.warning("hints stay unanswered server=%s error=%s", code, type(error).__name__)
+        with unit_of_work(session, Actor.system("refetch_server")):
+            noted.note_error(session, server_id, f"{type(error).__name__}: {error}")
 
 
 def fetch_rates(session: Session, settings: Settings) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from decimal import Decimal
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.orm import Session
 
 from app.metatrader.platform import AccountState, Deal, Position
@@ -20,7 +20,7 @@ _ZERO = Decimal(0)
 class Held:
     """Reads one server's rows, each call in a transaction of its own. Fields that no column keeps are zero or empty."""
 
-    engine: Engine
+    engine: Engine | Connection
     server_id: int
     zone: ServerZone
 

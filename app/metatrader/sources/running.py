@@ -23,13 +23,14 @@ from sqlalchemy.orm import Session
 from app.core.actor import Actor
 from app.core.uow import unit_of_work
 from app.metatrader import state
+from app.metatrader.backfill import our_groups
 from app.metatrader.events import Origin
 from app.metatrader.platforms import connect
 from app.metatrader.servertime import server_zone
 from app.metatrader.sources import Batch, Place, Source, SourceError, load, refetch
 from app.metatrader.sources.feed import Feed
 from app.metatrader.sources.held import Held
-from app.models.metatrader import Product, Server
+from app.models.metatrader import Server
 
 if TYPE_CHECKING:
     from config import Settings
@@ -107,11 +108,7 @@ def assignments(engine: Engine) -> list[Assignment]:
     with Session(engine) as session:
         servers = session.scalars(select(Server).where(Server.is_active, Server.events_paused_at.is_(None)).order_by(Server.id))
         chosen = [server for server in servers if load(server.events) is not None]
-        groups: dict[int, list[str]] = {server.id: [] for server in chosen}
-        for server_id, group in session.execute(
-            select(Product.server_id, Product.group).where(Product.server_id.in_(groups)).distinct().order_by(Product.group)
-        ):
-            groups[server_id].append(group)
+        groups = {server.id: our_groups(session, server.id) for server in chosen}
         session.expunge_all()
     return [
         Assignment(

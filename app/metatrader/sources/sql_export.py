@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -39,6 +39,9 @@ DISCOVER_EVERY_S = 300.0
 FRESH = timedelta(minutes=10)
 _QUARTER_MS = 15 * 60_000
 _TICKS_PER_S = 10_000_000
+_DEAL_NUMBERS, _ORDER_NUMBERS = tables.number_places(tables.DEAL), tables.number_places(tables.ORDER)
+_POSITION_NUMBERS = tables.number_places(tables.POSITION)
+_ACCOUNT_NUMBERS = tables.number_places(tables.ACCOUNT)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # the export's times are a wall clock's, without a zone
 
 
@@ -56,6 +59,7 @@ class SQLExport:
         self._engine = _engine(database_url)
         self._found: tables.Export | None = None
         self._found_at = 0.0
+        self._decimals = tables.Decimals()
 
     def close(self) -> None:
         self._engine.dispose()
@@ -75,7 +79,7 @@ class SQLExport:
         where = self._of_groups(table)
         with self._reading() as connection:
             for row in _stream(connection, table.select(tables.POSITION, where, order="Position"), where.values):
-                yield Position(*row)
+                yield Position(*self._exact(row, _POSITION_NUMBERS))
 
     def accounts(self) -> Iterator[AccountState]:
         """All logins, by number."""
@@ -86,7 +90,7 @@ class SQLExport:
         statement = tables.accounts_statement(export.users, export.accounts, where)
         with self._reading() as connection:
             for row in _stream(connection, statement, where.values):
-                yield _account(row)
+                yield _account(self._exact(row, _ACCOUNT_NUMBERS))
 
     def followed(self) -> list[tables.Table]:
         """The tables to follow by Timestamp as they are now: deals first, then orders."""
@@ -97,12 +101,13 @@ class SQLExport:
         """Rows of a followed table whose Timestamp is higher, lowest first, each with its Timestamp."""
         is_deal = table.name.lower().startswith("mt5_deals")
         make: Callable[..., Deal | Order] = Deal if is_deal else Order
+        numbers = _DEAL_NUMBERS if is_deal else _ORDER_NUMBERS
         newer = tables.Condition(f"{table.column('Timestamp')} > %(after)s", {"after": after}) & self._of_groups(table)
         wanted = tables.DEAL if is_deal else tables.ORDER
         statement = table.select(wanted, newer, first="Timestamp", order="Timestamp", limit=limit)
         with self._reading() as connection:
             rows = connection.exec_driver_sql(statement, newer.values).all()
-        return [(int(row[0]), make(*row[1:])) for row in rows]
+        return [(int(row[0]), make(*self._exact(row[1:], numbers))) for row in rows]
 
     def _deals(self, table: tables.Table, first: datetime, last: datetime) -> Iterator[Deal]:
         moment = table.time("Time")
@@ -110,7 +115,14 @@ class SQLExport:
         where = in_range & self._of_groups(table)
         with self._reading() as connection:
             for row in _stream(connection, table.select(tables.DEAL, where, order="Deal"), where.values):
-                yield Deal(*row)
+                yield Deal(*self._exact(row, _DEAL_NUMBERS))
+
+    def _exact(self, row: Iterable[Any], numbers: tuple[int, ...]) -> list[Any]:
+        """The row with exact decimals for its numbers."""
+        values, decimals = list(row), self._decimals
+        for place in numbers:
+            values[place] = decimals[values[place]]
+        return values
 
     def _look(self) -> tables.Export:
         """The export's tables; looked up again now and then, because a new year brings new ones."""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, inspect
@@ -122,6 +123,8 @@ MONEY = (
     ("number", "Floating"),
     ("whole", "CurrencyDigits"),
 )
+#: The row that accounts_statement gives: the user's fields, whether there is an account, the account's fields.
+ACCOUNT: Wanted = (*USER, ("whole", "has_money"), *MONEY)
 
 
 def filetime(moment: datetime) -> int:
@@ -132,6 +135,25 @@ def filetime(moment: datetime) -> int:
 def moment_of(ticks: int) -> datetime:
     """The moment of a `Timestamp`."""
     return _EPOCH + timedelta(microseconds=(ticks - _EPOCH_TICKS) // 10)
+
+
+class Decimals(dict[float | Decimal, Decimal]):
+    """Exact decimals of the export's doubles, without the noise behind their meaning. Keeps what it has made: prices and
+    rates come again and again.
+    """
+
+    LIMIT = 100_000
+
+    def __missing__(self, value: float | Decimal) -> Decimal:
+        if len(self) > self.LIMIT:
+            self.clear()
+        made = self[value] = Decimal(repr(round(value, 10))) if isinstance(value, float) else Decimal(round(value, 10))
+        return made
+
+
+def number_places(wanted: Wanted) -> tuple[int, ...]:
+    """Which of the fields are numbers, counted from zero."""
+    return tuple(place for place, (kind, *_) in enumerate(wanted) if kind == "number")
 
 
 @dataclass(frozen=True)
@@ -145,10 +167,6 @@ class Dialect:
         """A name for a statement whose values are named %(so)s."""
         mark = self.quote_mark
         return mark + name.replace(mark, mark * 2).replace("%", "%%") + mark
-
-    def number(self, column: str) -> str:
-        """An exact decimal without the noise that the export's doubles carry behind their meaning."""
-        return f"round(CAST({column} AS numeric), 10)" if self.name == "postgresql" else f"CAST({column} AS decimal(30, 10))"
 
     def milliseconds(self, column: str) -> str:
         """A wall-clock time as milliseconds, as if it were UTC; none reads as zero."""
@@ -239,7 +257,7 @@ class Table:
             return f"COALESCE({column}, '')"
         if kind == "moment":
             return self.dialect.milliseconds(column)
-        return f"COALESCE({self.dialect.number(column) if kind == 'number' else column}, 0)"
+        return f"COALESCE({column}, 0)"
 
     def _volume(self, name: str, alias: str) -> str:
         """1/100000000 lot: the finer column where it is filled, the older one otherwise."""
