@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from app.core.clock import now
-from app.metatrader.bridge.requests import Request, What, answer_stream, requests_stream, write_request
+from app.metatrader.bridge.requests import GROUPS_LIMIT, Request, What, answer_stream, requests_stream, write_request
 from app.metatrader.errors import BadAnswer, Unreachable
 from app.metatrader.events import (
     AccountEvent,
@@ -31,16 +31,18 @@ READ_AT_ONCE = 1_000
 
 
 class BridgeBackfill:
-    """What a server has, asked of its bridge (a BackfillSource). Errors are those of app.metatrader.errors.
+    """What a server has in some groups, asked of its bridge (a BackfillSource). Errors are those of app.metatrader.errors.
 
     `timeout_s` is how long the bridge may be silent. Every answer is read whole before its first row comes out.
     """
 
-    def __init__(self, redis: Redis, server: str, zone: ServerZone, groups: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, redis: Redis, server: str, zone: ServerZone, groups: Sequence[str], timeout_s: float = TIMEOUT_S
+    ) -> None:
         self._redis: Any = redis
         self._server = server
         self._zone = zone
-        self._groups = groups
+        self._masks = list(_masks(groups))
         self._timeout_s = timeout_s
 
     def deals(self, since: datetime, until: datetime) -> Iterator[Deal]:
@@ -58,12 +60,15 @@ class BridgeBackfill:
         return (event.position for event in self._ask("positions") if isinstance(event, PositionEvent))
 
     def _ask(self, what: What, from_s: int = 0, to_s: int = 0) -> list[AnyEvent]:
+        return [event for mask in self._masks for event in self._ask_one(what, mask, from_s, to_s)]
+
+    def _ask_one(self, what: What, mask: str, from_s: int, to_s: int) -> list[AnyEvent]:
         request = Request(
             id=secrets.token_hex(8),
             what=what,
             into="answer",
             asked_at=now(),
-            groups=self._groups,
+            groups=mask,
             from_s=from_s,
             to_s=to_s,
             valid_s=max(1, int(self._timeout_s)),
@@ -102,6 +107,18 @@ class BridgeBackfill:
         if end.notes.get("rows") != str(len(rows)) or end.notes.get("unreadable") != "0":
             raise BadAnswer(detail=f"bridge: {len(rows)} rows came of {end.notes.get('rows')}")
         return rows
+
+
+def _masks(groups: Sequence[str]) -> Iterator[str]:
+    """Groups joined to masks, each of bearable length."""
+    mask = ""
+    for group in groups:
+        if mask and len(mask) + 1 + len(group) > GROUPS_LIMIT:
+            yield mask
+            mask = ""
+        mask = f"{mask},{group}" if mask else group
+    if mask:
+        yield mask
 
 
 def _decoded(fields: dict[bytes, bytes]) -> AnyEvent:

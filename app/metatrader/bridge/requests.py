@@ -26,6 +26,7 @@ INTOS: dict[str, Into] = {"events": "events", "answer": "answer"}
 #: How long a request is worth answering when it does not say.
 VALID_S = 900
 LOGINS_LIMIT = 1_000
+GROUPS_LIMIT = 1_000
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
@@ -114,7 +115,7 @@ def _read(id_: str, texts: Mapping[str, str]) -> Request:
     if len(logins) > LOGINS_LIMIT:
         raise MalformedRequest(f"more than {LOGINS_LIMIT} logins")
     groups = texts.get("groups", "")
-    if len(groups) > 1_000 or bool(groups) == bool(logins):
+    if len(groups) > GROUPS_LIMIT or bool(groups) == bool(logins):
         raise MalformedRequest("either groups or logins must be given, not both")
     request = Request(
         id_,
