@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from flask import Flask
 
-from app.portal import accounts, convert, documents, gallery, home, live, money, onboarding, partner, profile
+from app.portal import account_settings, accounts, convert, documents, gallery, home, live, money, onboarding, partner, profile
 from app.portal.guards import load_client, navigation, portal
 
 #: Pages with an address space of their own. A new subject is one more module here, and one more place in guards.PLACES.
-SUBJECTS = (accounts, money, convert, partner)
+SUBJECTS = (accounts, account_settings, money, convert, partner)
 
 #: Pages directly below /portal; importing them put their routes on the `portal` blueprint.
 PAGES = (home, onboarding, documents, profile, live, gallery)

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import uuid
+from typing import Any
+
 from flask import Blueprint, current_app, flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import select
-from wtforms import IntegerField, RadioField
+from wtforms import HiddenField, IntegerField, RadioField
 from wtforms.fields.choices import SelectChoice
-from wtforms.validators import InputRequired
+from wtforms.validators import UUID, InputRequired
 
-from app.core.actor import Actor
+from app.core.clock import now
 from app.core.errors import AppError, NotFound
 from app.extensions import db, limiter
 from app.jobs import gateways
-from app.metatrader import accounts
-from app.models.metatrader import Deal, Position, Product, TradingAccount
-from app.portal.guards import client_required
+from app.metatrader import accounts, changes, rules
+from app.models.metatrader import AccountChange, Deal, Position, Product, TradingAccount
+from app.portal.forms import show_problems
+from app.portal.guards import client_actor, client_required
 from app.surfaces.errors import sentence
+from app.surfaces.formats import money
 
 blueprint = Blueprint("portal_accounts", __name__, url_prefix="/portal/accounts")
 
@@ -27,8 +32,16 @@ DEALS_PER_PAGE = 25
 
 
 class OpenAccountForm(FlaskForm):
+    """`key` is drawn when the page is made, so that sending twice opens one account."""
+
     product = RadioField(_l("Account type"), coerce=int, validators=[InputRequired(_l("Please choose an account type."))])
     leverage = IntegerField(_l("Leverage"), validators=[InputRequired(_l("Please choose a leverage."))])
+    key = HiddenField(validators=[InputRequired(), UUID()])
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not self.key.data:
+            self.key.data = str(uuid.uuid4())
 
 
 @blueprint.get("/")
@@ -41,11 +54,15 @@ def index() -> ResponseReturnValue:
 @client_required
 @limiter.limit("20 per hour", methods=["POST"])
 def open_account() -> ResponseReturnValue:
-    """Choose a product and a leverage; the account is opened by a job."""
+    """Choose a product and a leverage; the account is opened by a job. Offered is what the rules of the client's country
+    allow; what they keep back is named with the reason.
+    """
     products = db.session.scalars(select(Product).where(Product.is_open).order_by(Product.is_demo, Product.id)).all()
+    today = now().date()
+    offers = [(product, rules.offer_of(db.session(), product, g.client, today)) for product in products]
     form = OpenAccountForm()
     form.product.choices = [SelectChoice(product.id, product.name) for product in products]
-    problem = ""
+    problems: list[str] = []
     if form.validate_on_submit():
         try:
             account = accounts.request_account(
@@ -53,15 +70,23 @@ def open_account() -> ResponseReturnValue:
                 client_id=g.client.id,
                 product_id=form.product.data,
                 leverage=form.leverage.data,
-                actor=Actor.client(g.client.id, request.remote_addr or ""),
+                key=form.key.data,
+                actor=client_actor(),
             )
             return redirect(url_for("portal_accounts.show", account_id=account.id))
         except AppError as error:
-            problem = sentence(error)
-            for name, text in getattr(error, "problems", {}).items():
-                form[name].errors = [*form[name].errors, gettext(text)]
+            if isinstance(error, accounts.OtherWish):
+                form.key.data = str(uuid.uuid4())
+            problems = show_problems(form, error)
     status = 422 if request.method == "POST" else 200
-    return render_template("portal/account_open.html", form=form, products=products, problem=problem), status
+    page = render_template(
+        "portal/account_open.html",
+        form=form,
+        offers=offers,
+        leverages=sorted({leverage for _, offer in offers for leverage in offer.leverages}),
+        problems=problems,
+    )
+    return page, status
 
 
 @blueprint.get("/<int:account_id>")
@@ -88,14 +113,47 @@ def password(account_id: int) -> ResponseReturnValue:
             gateways.password_vault(current_app.extensions["settings"]),
             client_id=g.client.id,
             account_id=account_id,
-            actor=Actor.client(g.client.id, request.remote_addr or ""),
+            actor=client_actor(),
         )
     except AppError as error:
         if isinstance(error, NotFound):
             raise
         flash(sentence(error), "warning")
         return redirect(url_for("portal_accounts.show", account_id=account_id))
-    return render_template("portal/account_password.html", account=own_account(account_id), password=shown)
+    return render_template(
+        "portal/account_password.html", account=own_account(account_id), password=shown, kind="main_password"
+    )
+
+
+@blueprint.post("/changes/<int:change_id>/password")
+@client_required
+@limiter.limit("10 per hour")
+def changed_password(change_id: int) -> ResponseReturnValue:
+    """Show a password that was made anew, once."""
+    vault = gateways.password_vault(current_app.extensions["settings"])
+    try:
+        account, kind, shown = changes.reveal_password(db.session(), vault, change_id=change_id, actor=client_actor())
+    except AppError as error:
+        if isinstance(error, NotFound):
+            raise
+        flash(sentence(error), "warning")
+        return redirect(url_for("portal_accounts.index"))
+    return render_template("portal/account_password.html", account=account, password=shown, kind=kind)
+
+
+@blueprint.post("/<int:account_id>/top-up")
+@client_required
+@limiter.limit("20 per hour")
+def top_up(account_id: int) -> ResponseReturnValue:
+    """Fill a practice account up again."""
+    try:
+        coming = accounts.top_up(db.session(), client_id=g.client.id, account_id=account_id, actor=client_actor())
+        flash(gettext("%(amount)s of practice money are on their way.", amount=money(coming)), "success")
+    except AppError as error:
+        if isinstance(error, NotFound):
+            raise
+        flash(sentence(error), "warning")
+    return redirect(url_for("portal_accounts.show", account_id=account_id))
 
 
 def own_accounts() -> list[TradingAccount]:
@@ -127,8 +185,16 @@ def details(account_id: int) -> dict[str, object]:
         select(Position).where(Position.trading_account_id == account.id).order_by(Position.id)
     ).all()
     more = len(deals) > DEALS_PER_PAGE
+    unseen = select(AccountChange).where(
+        AccountChange.trading_account_id == account.id,
+        AccountChange.status == "done",
+        AccountChange.password_sealed.is_not(None),
+    )
     return {
         "account": account,
+        "missing": accounts.missing_practice_money(account) if account.product.is_demo else None,
+        "under_way": changes.open_change(db.session(), account.id),
+        "new_passwords": db.session.scalars(unseen.order_by(AccountChange.id)).all(),
         "positions": positions,
         "deals": deals[:DEALS_PER_PAGE],
         "older": url_for("portal_accounts.show", account_id=account.id, before=deals[DEALS_PER_PAGE - 1].id) if more else None,

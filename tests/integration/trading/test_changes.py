@@ -437,7 +437,7 @@ def test_money_that_arrived_meanwhile_keeps_the_account_open(house, account):
     change = changes.archive(house.session, account_id=account.id, actor=client(house)).id
     house.simulator.exchange.balance_operation(account.login, 2, Decimal(5), "just now")
     assert send(house, change) == "failed"
-    assert "There is money" in again(house, change).error
+    assert "There is still money" in again(house, change).error
     assert found(house, account.id).status == "active"
 
 
