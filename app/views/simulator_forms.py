@@ -10,7 +10,7 @@ from flask import request
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
-from wtforms import DecimalField, IntegerField, SelectField
+from wtforms import DecimalField, IntegerField, SelectChoice, SelectField
 from wtforms.validators import InputRequired, NumberRange, Optional
 
 from app.core.errors import AppError
@@ -36,7 +36,7 @@ class Part(FlaskForm):
         super().__init__(prefix=f"{self.name}-", **({} if self.is_asked else {"formdata": None}))
         self.elsewhere: list[str] = []
         for field, pairs in choices.items():
-            self[field].choices = list(pairs)
+            self[field].choices = [SelectChoice(*pair) for pair in pairs]
 
     def show(self, error: AppError) -> None:
         self.elsewhere = [sentence(error)]
@@ -82,9 +82,11 @@ class TradeForm(Part):
     name = "trade"
     login = _choice(_l("Account"))
     symbol = _choice(_l("Symbol"))
-    side = _choice(_l("Direction"), choices=[("buy", _l("Buy")), ("sell", _l("Sell"))])
+    side = _choice(_l("Direction"), choices=[SelectChoice("buy", _l("Buy")), SelectChoice("sell", _l("Sell"))])
     lots = _lots()
-    then = _choice(_l("And then"), choices=[("close", _l("Close it at once")), ("leave", _l("Leave it open"))])
+    then = _choice(
+        _l("And then"), choices=[SelectChoice("close", _l("Close it at once")), SelectChoice("leave", _l("Leave it open"))]
+    )
     points = _points(_l("Price moves before closing"), _l("In points; empty or 0 for none."), Optional())
 
 
@@ -94,9 +96,9 @@ class DealForm(Part):
     do = _choice(
         _l("What happens to it"),
         choices=[
-            ("edit", _l("Its result is changed")),
-            ("cancel", _l("It is declared void")),
-            ("delete", _l("It is deleted")),
+            SelectChoice("edit", _l("Its result is changed")),
+            SelectChoice("cancel", _l("It is declared void")),
+            SelectChoice("delete", _l("It is deleted")),
         ],
     )
     profit = _money(_l("New result"), _l("Only when the result is changed, in the account's currency."), Optional())
@@ -106,7 +108,7 @@ class LateForm(Part):
     name = "late"
     login = _choice(_l("Account"))
     symbol = _choice(_l("Symbol"))
-    side = _choice(_l("Direction"), choices=[("buy", _l("Buy")), ("sell", _l("Sell"))])
+    side = _choice(_l("Direction"), choices=[SelectChoice("buy", _l("Buy")), SelectChoice("sell", _l("Sell"))])
     lots = _lots()
     profit = _money(_l("Result"), _l("In the account's currency; a loss with a minus."), InputRequired(_NUMBER))
     minutes = IntegerField(
@@ -123,49 +125,64 @@ class AccountForm(Part):
     do = _choice(
         _l("What happens to it"),
         choices=[
-            ("archive", _l("It is archived")),
-            ("restore", _l("It is brought back from the archive")),
-            ("drift", _l("Its balance is wrong by the amount below")),
-            ("clean", _l("Its whole history is wiped, as with old demo accounts")),
+            SelectChoice("archive", _l("It is archived")),
+            SelectChoice("restore", _l("It is brought back from the archive")),
+            SelectChoice("drift", _l("Its balance is wrong by the amount below")),
+            SelectChoice("clean", _l("Its whole history is wiped, as with old demo accounts")),
         ],
     )
     amount = _money(_l("Amount"), _l("Only for a wrong balance, in the account's currency."), Optional())
 
 
-_OFF = ("", _l("Off"))
-_OFTEN = [_OFF, ("5%", _l("1 in 20")), ("25%", _l("1 in 4"))]
-_SELDOM = [_OFF, ("1%", _l("1 in 100")), ("5%", _l("1 in 20"))]
+_OFF = SelectChoice("", _l("Off"))
+_OFTEN = [_OFF, SelectChoice("5%", _l("1 in 20")), SelectChoice("25%", _l("1 in 4"))]
+_SELDOM = [_OFF, SelectChoice("1%", _l("1 in 100")), SelectChoice("5%", _l("1 in 20"))]
 
 
 class FaultForm(Part):
     """Each field is a word of the line of faults that the simulator reads; its choices are values of that word."""
 
     name = "faults"
-    duplicates = SelectField(_l("News come twice"), choices=_OFTEN)
+    duplicates = SelectField(_l("Messages come twice"), choices=_OFTEN)
     reorder = SelectField(
-        _l("News come in the wrong order"),
-        choices=[_OFF, ("2s", _l("Within 2 seconds")), ("5s", _l("Within 5 seconds")), ("15s", _l("Within 15 seconds"))],
+        _l("Messages come in the wrong order"),
+        choices=[
+            _OFF,
+            SelectChoice("2s", _l("Within 2 seconds")),
+            SelectChoice("5s", _l("Within 5 seconds")),
+            SelectChoice("15s", _l("Within 15 seconds")),
+        ],
     )
-    late = SelectField(_l("News come a minute late"), choices=[_OFF, ("1%/60s", _l("1 in 100")), ("5%/60s", _l("1 in 20"))])
+    late = SelectField(
+        _l("Messages come a minute late"),
+        choices=[_OFF, SelectChoice("1%/60s", _l("1 in 100")), SelectChoice("5%/60s", _l("1 in 20"))],
+    )
     gap = SelectField(
-        _l("The connection breaks, and news are lost"),
-        choices=[_OFF, ("10s/120s", _l("10 seconds in every 2 minutes")), ("30s/120s", _l("30 seconds in every 2 minutes"))],
+        _l("The connection breaks, and messages are lost"),
+        choices=[
+            _OFF,
+            SelectChoice("10s/120s", _l("10 seconds in every 2 minutes")),
+            SelectChoice("30s/120s", _l("30 seconds in every 2 minutes")),
+        ],
     )
     garbage = SelectField(_l("Nonsense comes in between"), choices=_SELDOM)
     edits = SelectField(_l("The broker's dealer corrects closed deals"), choices=_SELDOM)
     deletes = SelectField(_l("The broker's dealer deletes closed deals"), choices=_SELDOM)
     drop_after_execute = SelectField(
-        _l("Orders of ours are carried out, but the answer is lost"),
-        choices=[_OFF, ("2%", _l("1 in 50")), ("20%", _l("1 in 5"))],
+        _l("What we ask for is done, but the answer is lost"),
+        choices=[_OFF, SelectChoice("2%", _l("1 in 50")), SelectChoice("20%", _l("1 in 5"))],
     )
     slow = SelectField(
-        _l("Answers take 3 seconds"), choices=[_OFF, ("5%/3s", _l("1 in 20")), ("50%/3s", _l("Every second one"))]
+        _l("Answers take 3 seconds"),
+        choices=[_OFF, SelectChoice("5%/3s", _l("1 in 20")), SelectChoice("50%/3s", _l("Every second one"))],
     )
     too_frequent = SelectField(
-        _l("The server is too busy for us"), choices=[_OFF, ("5%", _l("1 in 20")), ("25%", _l("1 in 4"))]
+        _l("The server is too busy for us"),
+        choices=[_OFF, SelectChoice("5%", _l("1 in 20")), SelectChoice("25%", _l("1 in 4"))],
     )
     unavailable = SelectField(
-        _l("The server is out of order for us"), choices=[_OFF, ("5%", _l("1 in 20")), ("25%", _l("1 in 4"))]
+        _l("The server is out of order for us"),
+        choices=[_OFF, SelectChoice("5%", _l("1 in 20")), SelectChoice("25%", _l("1 in 4"))],
     )
 
     def __init__(self, state: Mapping[str, Any] | None = None) -> None:
@@ -174,8 +191,8 @@ class FaultForm(Part):
         for field in self.switches:
             now = self.set_now.get(field.short_name, "")
             field.choices = list(field.choices)
-            if now not in [value for value, _ in field.choices]:
-                field.choices.append((now, gettext("As it is set now: %(value)s", value=now)))
+            if now not in [choice.value for choice in field.choices]:
+                field.choices.append(SelectChoice(now, gettext("As it is set now: %(value)s", value=now)))
             if not self.is_asked:
                 field.data = now
 
