@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from tests.contracts.sources.world import OPTIONS, Broker, build
@@ -31,3 +33,11 @@ def make_world(database, redis, tmp_path, broker, app):
 def world(request, make_world):
     """Every source in turn."""
     return make_world(request.param)
+
+
+@pytest.fixture
+def unused_port():
+    """A port on which nobody listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
