@@ -22,6 +22,7 @@ P = ParamSpec("P")
 
 #: More than this in memory means that the worker stands still; what comes then is counted as missing.
 INBOX_LIMIT = 500_000
+SIGNALS = ("session", "heartbeat")
 
 
 class InboxFull(Exception):
@@ -48,8 +49,8 @@ class Inbox:
         self.last_failure = ""
 
     def put(self, what: str, change: str, values: dict[str, Any] | None = None) -> None:
-        """Raises InboxFull."""
-        if self._queue.qsize() >= self._limit:
+        """Raises InboxFull, but never for a signal: without those nobody would learn that something is missing."""
+        if what not in SIGNALS and self._queue.qsize() >= self._limit:
             raise InboxFull
         self._queue.put(Arrival(what, change, now(), values or {}))
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
+from app.metatrader.bridge import worker
+from app.metatrader.bridge.manager import Connection
 from app.metatrader.bridge.outbox import Outbox
 from app.metatrader.bridge.requests import read_request, requests_stream
-from app.metatrader.bridge.sinks import DealSink, UserSink
+from app.metatrader.bridge.session import Session
+from app.metatrader.bridge.sinks import DealSink, Inbox, SessionSink, UserSink
 from app.metatrader.events import SequenceWatch
 from app.metatrader.platform import AccountState
 from app.metatrader.stream import stream_name
@@ -336,11 +340,47 @@ def test_a_broken_outbox_is_put_aside_and_told_of(server, loaded, reader, caplog
     assert len(list(loaded.folder.glob("outbox.sqlite3.broken-*"))) == 1
 
 
-def test_a_full_inbox_counts_what_it_does_not_take(server):
-    from app.metatrader.bridge.sinks import Inbox
+def test_a_full_disk_is_waited_for_and_the_order_kept(server, loaded, reader, caplog, monkeypatch):
+    monkeypatch.setattr(worker, "RETRY_S", 0.1)
+    with house.Running(loaded) as running:
+        reader.first("control.sync_done")
+        write = running.outbox.write
 
+        def full(*_, **__):
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(running.outbox, "write", full)
+        for ticket in range(1, 11):
+            server.deal_add(mt_deal(ticket))
+        until(lambda: any("disk is full" in message for message in caplog.messages))
+        monkeypatch.setattr(running.outbox, "write", write)
+        until(lambda: len(reader.of("deal.add")) == 10)
+        reader.first("control.heartbeat", trouble="outbox: database or disk is full")
+    assert [event.deal.ticket for event in reader.of("deal.add")] == list(range(1, 11))
+
+
+def test_a_connection_that_the_api_does_not_mend_is_made_anew(server, loaded, caplog):
+    inbox = Inbox()
+    session = Session(loaded, Connection(fake_manager), inbox, give_up_s=0.2)
+    session.start()
+    try:
+        until(lambda: len(server.sessions) == 1 and session.trouble == "")
+        server.drop()
+        until(lambda: "no connection" in session.trouble)
+        server.is_up = True  # without the API noticing
+        until(lambda: session.trouble == "")
+    finally:
+        session.stop()
+    signals = [arrival.change for arrival in inbox.take(100, 0.1) if arrival.what == "session"]
+    assert signals.count("complete") == 2
+    assert signals.index("disconnected") < len(signals) - 1 - signals[::-1].index("complete")
+
+
+def test_a_full_inbox_counts_what_it_does_not_take(server):
     inbox = Inbox(limit=2)
     sink = DealSink(inbox)
     for ticket in range(1, 5):
         sink.OnDealAdd(mt_deal(ticket))
     assert (len(inbox), inbox.failures, inbox.last_failure) == (2, 2, "OnDealAdd: InboxFull")
+    SessionSink(inbox).OnDisconnect()
+    assert len(inbox) == 3, "a signal always finds room"
