@@ -18,6 +18,8 @@ from app.models.metatrader import Product, TradingAccount
 #: day of millions of deals passes through in pieces.
 FIRST_SPAN, SHORTEST_SPAN, LONGEST_SPAN = timedelta(minutes=15), timedelta(minutes=1), timedelta(days=90)
 FEW_DEALS, MANY_DEALS = 2_000, 10_000
+#: Masks travel in addresses.
+LONGEST_MASK = 1_000
 
 T = TypeVar("T")
 
@@ -38,19 +40,20 @@ class BackfillSource(Protocol):
 
 
 class PlatformBackfill:
-    """The server's own API, group by group."""
+    """The server's own API, asked for as many groups at once as one call may name."""
 
     def __init__(self, platform: TradingPlatform, groups: Sequence[str]) -> None:
         self._platform = platform
-        self._groups = groups
+        self._masks = list(_joined(groups))
+        self._span = FIRST_SPAN
 
     def deals(self, since: datetime, until: datetime) -> Iterator[Deal]:
         """As BackfillSource.deals, a piece of the range at a time."""
-        span, start, before = FIRST_SPAN, since, set[int]()
+        start, before = since, set[int]()
         while True:
-            end = min(start + span, until)
+            end = min(start + self._span, until)
             tickets = set[int]()
-            for deal in merge(*(self._platform.deals_by_group(group, start, end) for group in self._groups), key=_ticket):
+            for deal in merge(*(self._platform.deals_by_group(mask, start, end) for mask in self._masks), key=_ticket):
                 # Both ends of a piece belong to it, and masks may overlap.
                 if deal.ticket not in before and deal.ticket not in tickets:
                     yield deal
@@ -59,15 +62,15 @@ class PlatformBackfill:
                 return
             start, before = end, tickets
             if len(tickets) < FEW_DEALS:
-                span = min(span * 2, LONGEST_SPAN)
+                self._span = min(self._span * 2, LONGEST_SPAN)
             elif len(tickets) > MANY_DEALS:
-                span = max(span / 2, SHORTEST_SPAN)
+                self._span = max(self._span / 2, SHORTEST_SPAN)
 
     def accounts(self) -> Iterator[AccountState]:
-        return _once((state.login, state) for group in self._groups for state in self._platform.accounts(group))
+        return _once((state.login, state) for mask in self._masks for state in self._platform.accounts(mask))
 
     def positions(self) -> Iterator[Position]:
-        return _once((one.ticket, one) for group in self._groups for one in self._platform.positions_by_group(group))
+        return _once((one.ticket, one) for mask in self._masks for one in self._platform.positions_by_group(mask))
 
 
 def our_groups(session: Session, server_id: int) -> list[str]:
@@ -82,6 +85,22 @@ def in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(items)
     while part := list(islice(iterator, size)):
         yield part
+
+
+def _joined(groups: Sequence[str]) -> Iterator[str]:
+    """The groups as few masks. One that takes groups out again stands alone: it would take them from its neighbours, too."""
+    mask = ""
+    for group in groups:
+        if "!" in group:
+            yield group
+        elif mask and len(mask) + len(group) < LONGEST_MASK:
+            mask += f",{group}"
+        else:
+            if mask:
+                yield mask
+            mask = group
+    if mask:
+        yield mask
 
 
 def _ticket(deal: Deal) -> int:

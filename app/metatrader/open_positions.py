@@ -35,17 +35,18 @@ MOST_ASKED = 100
 
 @dataclass
 class Replaced:
-    """What was done: ghosts removed, missing ones added, tickets that others must look at."""
+    """What was done: ghosts removed, missing ones added. What is left to people: by ticket the login."""
 
     removed: int = 0
     added: int = 0
     ghosts_left: dict[int, int] = field(default_factory=dict)
+    missing_left: dict[int, int] = field(default_factory=dict)
 
 
 def replace_positions(
     session: Session, platform: TradingPlatform, source: BackfillSource, server_id: int, zone: ServerZone, *, actor: Actor
 ) -> Replaced:
-    """Make our open positions those that the server has. `ghosts_left`, by ticket the login: too many to be removed."""
+    """Make our open positions those that the server has. Left are ghosts in numbers, and what our deals say is closed."""
     there = {position.ticket: position for position in source.positions()}
     here = _ours(session, server_id)
     replaced = Replaced()
@@ -58,7 +59,9 @@ def replace_positions(
             still = _ours(session, server_id, [one.ticket for one in part])
             wanted = [one for one in part if one.ticket in still or one.ticket not in here]
             booking.book_positions(session, server_id, [(one, False, zone.to_utc(one.created_ms).utc) for one in wanted])
-            replaced.added += sum(one.ticket not in still for one in wanted)
+            added = _ours(session, server_id, [one.ticket for one in wanted if one.ticket not in still])
+            replaced.added += len(added)
+            replaced.missing_left |= {one.ticket: one.login for one in wanted if one.ticket not in still | added}
     ghosts = {ticket: login for ticket, (login, _) in here.items() if ticket not in there}
     if len(ghosts) > MOST_GHOSTS:
         log.error("positions vanished in numbers; left to people server=%s positions=%s", server_id, len(ghosts))
@@ -80,6 +83,12 @@ def remove_ghosts(session: Session, platform: TradingPlatform, server_id: int, g
         booking.lock_server(session, server_id)
         statement = delete(Position).where(Position.server_id == server_id, Position.ticket.in_(gone)).returning(Position.id)
         return len(session.scalars(statement).all())
+
+
+def has_position(session: Session, server_id: int, ticket: int) -> bool:
+    found = bool(_ours(session, server_id, [ticket]))
+    session.rollback()
+    return found
 
 
 def positions_of(platform: TradingPlatform, login: int) -> list[Reported]:

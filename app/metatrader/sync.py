@@ -26,7 +26,7 @@ from app.metatrader.open_positions import Replaced, replace_positions
 from app.metatrader.platform import Deal, TradingPlatform
 from app.metatrader.servertime import ServerZone, server_zone
 from app.models.metatrader import Deal as BookedDeal
-from app.models.metatrader import Server
+from app.models.metatrader import DealHead, Server
 
 log = logging.getLogger("lotwise.metatrader")
 
@@ -94,14 +94,25 @@ def alone(session: Session, name: str) -> Iterator[bool]:
 
 
 def book(
-    session: Session, server_id: int, deals: Iterable[Deal], zone: ServerZone, *, not_before: datetime, actor: Actor
+    session: Session,
+    server_id: int,
+    deals: Iterable[Deal],
+    zone: ServerZone,
+    *,
+    not_before: datetime,
+    actor: Actor,
+    asked_at: datetime | None,
 ) -> int:
-    """Book deals given by ticket, in units of bearable length. Returns how many were new or changed."""
+    """Book deals given by ticket, in units of bearable length. Returns how many were new or changed.
+
+    `asked_at`: when the server itself was asked for them, so that they are its word; None where they come from elsewhere.
+    """
     new = 0
     for part in in_parts(deals, DEALS_PER_UNIT):
         moments = zone.in_order((deal.server_time_ms for deal in part), not_before=not_before)
         reports = [
-            booking.DealReport(deal, moment.utc, moment.utc_offset_min) for deal, moment in zip(part, moments, strict=True)
+            booking.DealReport(deal, at.utc, at.utc_offset_min, seen_at=asked_at, is_answer=asked_at is not None)
+            for deal, at in zip(part, moments, strict=True)
         ]
         not_before = max(not_before, moments[-1].utc)
         with unit_of_work(session, actor) as unit:
@@ -122,8 +133,30 @@ def void(session: Session, server_id: int, tickets: Iterable[int], *, actor: Act
                 BookedDeal.is_void.is_(False),
             )
         ).all()
-        reports = [booking.DealReport(stored(row), row.done_at, row.utc_offset_min, is_deleted=True) for row in rows]
+        reports = [
+            booking.DealReport(stored(row), row.done_at, row.utc_offset_min, is_deleted=True, is_answer=True) for row in rows
+        ]
         return booking.book_deals(unit, server_id, reports).deal_ids
+
+
+def refetch(
+    session: Session, platform: TradingPlatform, server_id: int, tickets: Iterable[int], *, actor: Actor
+) -> tuple[int, list[int]]:
+    """Ask the server for single deals and book what it says. Returns how many changed, and the tickets it does not show."""
+    zone = server_zone(session.get_one(Server, server_id).time_zone)
+    session.rollback()
+    changed, unseen = 0, []
+    for ticket in tickets:
+        asked_at = now()
+        try:
+            deal = platform.deal(ticket)
+        except NotKnown:
+            unseen.append(ticket)
+            continue
+        near = session.scalar(select(DealHead.filed_at).where(DealHead.server_id == server_id, DealHead.ticket == ticket))
+        session.rollback()
+        changed += book(session, server_id, [deal], zone, not_before=near or asked_at, actor=actor, asked_at=asked_at)
+    return changed, unseen
 
 
 def is_gone(platform: TradingPlatform, ticket: int, login: int) -> bool:
@@ -167,7 +200,8 @@ def _book_piece(
             seen.add(deal.ticket)
             yield deal
 
-    swept.new += book(session, server_id, noticed(), zone, not_before=start, actor=ACTOR)
+    asked_at = now() if isinstance(source, PlatformBackfill) else None
+    swept.new += book(session, server_id, noticed(), zone, not_before=start, actor=ACTOR, asked_at=asked_at)
     return seen
 
 
