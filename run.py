@@ -97,6 +97,15 @@ for _name in PARTS:
     "--fill", "fill_deals", type=click.IntRange(0), default=0, help="Begin a new server with so many trades of the past,"
 )
 @click.option("--days", "fill_days", type=click.IntRange(1, 3_650), default=30, show_default=True, help="over so many days.")
+@click.option(
+    "--export", "export_url", default="", metavar="URL", help="Keep the SQL export's tables in this PostgreSQL database."
+)
+@click.option("--by-year", "export_by_year", is_flag=True, help="A table of deals per year in the SQL export.")
+@click.option("--kafka-prefix", default="", metavar="PREFIX", help="Tell Kafka; MT_SECRETS says which, for the server's code.")
+@click.option("--kafka-folder", default="", metavar="FOLDER", help="Write what Kafka would get to files, one per topic.")
+@click.option(
+    "--web-requests", "web_requests_url", default="", metavar="URL", help="Post web requests, with MT_SECRETS' secret."
+)
 def simulator(**options: Any) -> None:
     from app import startup
     from app.parts import set_up_logging

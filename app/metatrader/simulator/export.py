@@ -11,7 +11,9 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import chain, islice, pairwise
 
 import psycopg
 from psycopg import sql
@@ -29,7 +31,10 @@ log = logging.getLogger("lotwise.simulator")
 
 BATCH = 2_000
 PAGE = 20_000
+LINES_AT_ONCE = 500
 QUARTER_HOUR_MS = 900_000
+FIRST_YEAR = 2000
+FAR_MS = 2**62
 
 
 class SQLExport:
@@ -56,7 +61,7 @@ class SQLExport:
         """Where a deal of this moment stands; a year's table is made when its first deal comes."""
         if not self._by_year:
             return tables.DEALS
-        table = tables.deals_table((datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=wall_ms)).year)
+        table = tables.deals_table(datetime.fromtimestamp(wall_ms // 1000, UTC).year)
         self._make(table)
         return table
 
@@ -66,12 +71,9 @@ class SQLExport:
         first = next(lines, None)
         if first is None:
             return 0
-        table, count = self.deals_table(first[0]), 0
+        table = self.deals_table(first[0])
         with self._connection.transaction(), self._connection.cursor() as cursor, cursor.copy(self._into(table)) as copy:
-            copy.write(first[1])
-            for count, (_, line) in enumerate(lines, 1):  # noqa: B007  # counted for the answer
-                copy.write(line)
-        return count + 1
+            return _write(copy, chain([first[1]], (line for _, line in lines)))
 
     def replace(self, table: Table, lines: Iterable[str], now: datetime) -> None:
         """Make a table hold exactly these rows. A row that differs gets a new Timestamp, the others keep theirs."""
@@ -140,8 +142,7 @@ class SQLExport:
         made = sql.SQL("CREATE TEMPORARY TABLE incoming ON COMMIT DROP AS SELECT {} FROM {} LIMIT 0")
         self._connection.execute(made.format(self._names(table), self._name(table)))
         with self._connection.cursor() as cursor, cursor.copy("COPY incoming FROM STDIN") as copy:
-            for line in lines:
-                copy.write(line)
+            _write(copy, lines)
         yield
         self._connection.execute("DROP TABLE incoming")
 
@@ -214,21 +215,16 @@ class ExportOutput(Queued):
 
     def _compare(self, export: SQLExport) -> None:
         exchange, now = self._exchange, self._exchange.clock()
-        by_table: dict[str, tuple[Table, list[str]]] = {}
-        if not self._by_year:
-            by_table[tables.DEALS.name] = (tables.DEALS, [])
-        for wall_ms, line in _stamped_lines(self._deals(), exchange.zone):
-            table = export.deals_table(wall_ms)
-            by_table.setdefault(table.name, (table, []))[1].append(line)
-        for table, lines in by_table.values():
-            export.replace(table, lines, now)
+        for from_ms, to_ms in self._deal_ranges(now):
+            lines = (line for _, line in _stamped_lines(self._deals(from_ms, to_ms), exchange.zone))
+            export.replace(export.deals_table(from_ms), lines, now)
         with exchange.store.transaction():
             accounts = exchange.store.accounts()
             users = [user_record(account, GROUPS[account.group_name].digits) for account in accounts]
             states = [account_record(exchange.state(account.login)) for account in accounts]
             positions = [position_record(position) for position in exchange.positions()]
             waiting = [order_record(order) for order in exchange.orders()]
-            done = [order_record(order) for order in exchange.store.order_history(None, 0, 2**62)]
+            done = [order_record(order) for order in exchange.store.order_history(None, 0, FAR_MS)]
         everything = (
             (tables.USERS, users),
             (tables.ACCOUNTS, states),
@@ -239,9 +235,17 @@ class ExportOutput(Queued):
         for table, records in everything:
             export.replace(table, [table.row(record, export.stamp(table, now)) for record in records], now)
 
-    def _deals(self) -> Iterator[Deal]:
+    def _deal_ranges(self, now: datetime) -> list[tuple[int, int]]:
+        """From when to when the deals of each table are; all of them in one, or the years that have any."""
+        if not self._by_year:
+            return [(0, FAR_MS)]
+        starts = [tables.wall_ms(datetime(year, 1, 1, tzinfo=UTC)) for year in range(FIRST_YEAR, now.year + 3)]
+        years = [(start, end - 1) for start, end in pairwise(starts)]
+        return [(start, end) for start, end in years if self._exchange.store.count_deals(None, start, end)]
+
+    def _deals(self, from_ms: int, to_ms: int) -> Iterator[Deal]:
         offset = 0
-        while page := self._exchange.store.deals(None, 0, 2**62, limit=PAGE, offset=offset):
+        while page := self._exchange.store.deals(None, from_ms, to_ms, limit=PAGE, offset=offset):
             yield from page
             offset += len(page)
 
@@ -288,16 +292,27 @@ def _stamped_lines(deals: Iterable[Deal], zone: ServerZone) -> Iterator[tuple[in
         if quarter not in offsets:
             offsets[quarter] = zone.to_utc(deal.server_time_ms).utc_offset_min
         utc_ms = deal.server_time_ms - offsets[quarter] * 60_000
-        yield deal.server_time_ms, deal_line(deal, _FILETIME_1970 + utc_ms * 10_000 + deal.ticket % 10_000)
+        yield deal.server_time_ms, deal_line(deal, tables.FILETIME_1970 + utc_ms * 10_000 + deal.ticket % 10_000)
 
 
-_FILETIME_1970 = filetime(datetime(1970, 1, 1, tzinfo=UTC))
+def _write(copy: psycopg.Copy, lines: Iterable[str]) -> int:
+    """Send the lines, many at once; how many there were."""
+    count, rest = 0, iter(lines)
+    while some := list(islice(rest, LINES_AT_ONCE)):
+        copy.write("".join(some))
+        count += len(some)
+    return count
+
+
+@lru_cache(maxsize=4_096)
+def _wall_text(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def deal_line(deal: Deal, stamp: int) -> str:
     """What export_tables.DEALS.row makes of the deal, some times faster: millions are loaded with it."""
     seconds, milliseconds = divmod(deal.server_time_ms, 1000)
-    wall = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    wall = _wall_text(seconds)
     comment = tables.escaped(deal.comment) if deal.comment else ""
     external = tables.escaped(deal.external_id) if deal.external_id else ""
     return (

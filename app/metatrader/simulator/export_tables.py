@@ -62,6 +62,7 @@ _OTHER_NAMES = {"ModifyFlags": "ModificationFlags"}
 
 FILETIME_EPOCH = datetime(1601, 1, 1, tzinfo=UTC)
 _WALL_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FILETIME_1970 = 116_444_736_000_000_000
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,11 @@ ORDERS_HISTORY = _table("mt5_orders_history", "Order", _ORDER)
 def filetime(moment: datetime) -> int:
     """100-nanosecond steps since 1601, in UTC."""
     return (moment - FILETIME_EPOCH) // timedelta(microseconds=1) * 10
+
+
+def wall_ms(wall: datetime) -> int:
+    """Milliseconds of a wall-clock time that stands there as UTC."""
+    return (wall - _WALL_EPOCH) // timedelta(milliseconds=1)
 
 
 def _value(column: Column, record: Mapping[str, str], stamp: int) -> str:

@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.metatrader.servertime import UnknownZone
@@ -15,10 +16,12 @@ from app.metatrader.simulator.faults import FaultPlan, parse_event_faults
 from app.metatrader.simulator.filling import fill
 from app.metatrader.simulator.load import Meter
 from app.metatrader.simulator.machine import SERVER_CODE, TIME_ZONE, Simulator
+from app.metatrader.simulator.outputs import FileSink, KafkaOutput, WebRequestOutput, kafka_sink
+from app.metatrader.simulator.publisher import Output
 from config import StartError
 
 if TYPE_CHECKING:
-    from config import Settings
+    from config import ServerSecrets, Settings
 
 log = logging.getLogger("lotwise.simulator")
 
@@ -29,6 +32,10 @@ class Options:
 
     `deals_per_second`, `seed` and `port` None: as the settings say. `seconds` 0: until it is told to stop. `fill_deals`
     trades over `fill_days` days are written first, once: a server that has deals already is left as it is.
+
+    With `is_silent` the event stream is told nothing. `export_url`: a PostgreSQL database that gets the SQL export.
+    `kafka_prefix`: topics of the Kafka that MT_SECRETS has for the server's code; `kafka_folder`: files in their stead.
+    `web_requests_url` gets those, with the secret of MT_SECRETS.
     """
 
     code: str = SERVER_CODE
@@ -43,6 +50,12 @@ class Options:
     seconds: float = 0.0
     fill_deals: int = 0
     fill_days: int = 30
+    is_silent: bool = False
+    export_url: str = ""
+    export_by_year: bool = False
+    kafka_prefix: str = ""
+    kafka_folder: str = ""
+    web_requests_url: str = ""
 
 
 def run(settings: Settings, options: Options | None = None) -> None:
@@ -83,7 +96,7 @@ def _make(settings: Settings, options: Options) -> Simulator:
             state_dir=settings.var_dir / folder,
             password=settings.mt5_password,
             port=settings.port + 1 if options.port is None else options.port,
-            redis_url=settings.redis_url,
+            redis_url="" if options.is_silent else settings.redis_url,
             code=options.code,
             number=options.number,
             time_zone=options.time_zone,
@@ -91,9 +104,28 @@ def _make(settings: Settings, options: Options) -> Simulator:
             seed=settings.simulator_seed if options.seed is None else options.seed,
             deals_per_minute=deals_per_minute,
             faults=faults,
+            outputs=_outputs(settings.server_secrets(options.code), options),
+            export_url=options.export_url,
+            export_by_year=options.export_by_year,
         )
     except UnknownZone as error:
         raise StartError(f"--time-zone: {error}.") from None
+
+
+def _outputs(secrets: ServerSecrets, options: Options) -> list[Output]:
+    """What the server tells beside the stream. Raises StartError for one whose secrets are missing."""
+    outputs: list[Output] = []
+    if options.kafka_prefix:
+        if not secrets.kafka:
+            raise StartError(f"--kafka-prefix: MT_SECRETS has no kafka for the server {options.code}.")
+        outputs.append(KafkaOutput(kafka_sink(dict(secrets.kafka)), options.kafka_prefix))
+    if options.kafka_folder:
+        outputs.append(KafkaOutput(FileSink(Path(options.kafka_folder)), options.kafka_prefix or "mt5."))
+    if options.web_requests_url:
+        if not secrets.webhook_secret:
+            raise StartError(f"--web-requests: MT_SECRETS has no webhook_secret for the server {options.code}.")
+        outputs.append(WebRequestOutput(options.code, options.web_requests_url, secrets.webhook_secret))
+    return outputs
 
 
 def _populate(simulator: Simulator, options: Options, seed: int) -> None:
