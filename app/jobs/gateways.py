@@ -11,11 +11,14 @@ from redis import Redis
 from rq import get_current_job
 from sqlalchemy.orm import Session
 
+from app.core.actor import Actor
 from app.core.crypto import Vault
 from app.extensions import redis_client
 from app.messaging.mail import Mailer
 from app.metatrader.accounts import VAULT_PURPOSE
 from app.metatrader.backfill import BackfillSource, PlatformBackfill, our_groups
+from app.metatrader.balances import Look
+from app.metatrader.bridge.asking import BridgeBackfill
 from app.metatrader.errors import CommandsPaused
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.platforms import connect
@@ -75,10 +78,21 @@ def _redis_of(settings: Settings) -> Redis:
 def backfill_of(session: Session, settings: Settings, server_id: int, platform: TradingPlatform) -> BackfillSource:
     """Where sweeps and checks read what this server has, as its row says."""
     server, groups = session.get_one(Server, server_id), our_groups(session, server_id)
+    if server.backfill == "bridge":
+        return BridgeBackfill(_redis_of(settings), server.code, server_zone(server.time_zone), groups)
     if server.backfill != "sql":
         return PlatformBackfill(platform, groups)
     database_url, options = settings.server_secrets(server.code).database_url, server.options.get("sql", {})
     return SQLExport(database_url, server_zone(server.time_zone), {"groups": groups, **options})
+
+
+def look_of(session: Session, settings: Settings, server_id: int, actor: Actor) -> Look:
+    """What a check or a repair of this server needs."""
+    platform = platform_of(session, settings, server_id)
+    source = backfill_of(session, settings, server_id, platform)
+    zone = server_zone(session.get_one(Server, server_id).time_zone)
+    session.rollback()
+    return Look(session, platform, source, server_id, zone, actor)
 
 
 def connector_of(settings: Settings, name: str) -> Connector:

@@ -291,14 +291,14 @@ def test_redis_away_the_outbox_keeps_everything_in_order(server, tmp_path, gate,
     gate.shut()
     with house.Running(house.settings(tmp_path, gate.url)) as running:
         until(lambda: running.outbox.size() >= 2)
-        for ticket in range(1, 301):
+        for ticket in range(1, 1201):  # more than one batch
             server.deal_add(mt_deal(ticket))
-        until(lambda: running.outbox.size() >= 302)
+        until(lambda: running.outbox.size() >= 1202)
         assert reader.read() == []
         gate.open()
-        until(lambda: len(reader.of("deal.add")) == 300)
+        until(lambda: len(reader.of("deal.add")) == 1200)
         until(lambda: running.outbox.size() == 0)
-    assert [event.deal.ticket for event in reader.of("deal.add")] == list(range(1, 301))
+    assert [event.deal.ticket for event in reader.of("deal.add")] == list(range(1, 1201))
     seqs = [event.seq for event in reader.read()]
     assert seqs == list(range(1, len(seqs) + 1))
 
