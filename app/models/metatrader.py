@@ -33,7 +33,7 @@ from app.models.clients import Client
 #: are sent, and publish ourselves (app/metatrader/sources).
 EVENT_SOURCES = ("stream", "kafka", "webhook", "sql", "poll", "mt4_report")
 #: Where a sweep reads the deals of a time range.
-BACKFILLS = ("platform", "sql", "mt4_report")
+BACKFILLS = ("platform", "bridge", "sql", "mt4_report")
 ACCOUNT_STATUSES = ("requested", "opening", "unknown", "active", "failed", "disabled", "archived")
 OPERATION_PURPOSES = ("transfer", "negative_balance", "demo_deposit", "repair")
 

@@ -14,7 +14,7 @@ depends_on = None
 #: Table, name, condition now, condition before.
 CHECKS = (
     ("mt_server", "events", "events IN ('stream', 'kafka', 'webhook', 'sql', 'poll', 'mt4_report')", ""),
-    ("mt_server", "backfill", "backfill IN ('platform', 'sql', 'mt4_report')", ""),
+    ("mt_server", "backfill", "backfill IN ('platform', 'bridge', 'sql', 'mt4_report')", ""),
     ("mt_server", "shards", "shards BETWEEN 1 AND 64", ""),
     ("product", "margin_mode", "margin_mode IN ('hedging', 'netting')", ""),
     ("product", "demo_deposit", "demo_deposit_minor >= 0 AND (is_demo OR demo_deposit_minor = 0)", ""),
