@@ -151,8 +151,8 @@ def test_while_the_search_fails_nothing_is_made(house):
     account_id = request(house)
     with pytest.raises(UnknownOutcome):
         open_account(house, account_id)
-    house.faults("retcode", path="user/get_batch", code=14)
-    with pytest.raises(Exception, match="at once"):
+    house.faults("retcode", path="user/get_batch", code=3)
+    with pytest.raises(Exception, match="does not accept"):
         open_account(house, account_id)
     assert (account(house, account_id).status, logins(house)) == ("unknown", [])
 
