@@ -81,6 +81,19 @@ def mt_order(ticket, login=100001, **values):
     return MTOrder(Order=ticket, Login=login, **{**known, **values})
 
 
+def mt(kind, fields, **more):
+    """The API's object with these text fields: whole numbers and texts as they are, all others as floats."""
+    values = {}
+    for name, text in {**fields, **more}.items():
+        if name in kind.WHOLE:
+            values[name] = int(text)
+        elif name in kind.FLOAT:
+            values[name] = float(text)
+        elif name in kind.TEXT:
+            values[name] = text
+    return kind(**values)
+
+
 def until(condition, timeout_s=30.0, what=""):
     """The first true answer of a condition; fails when none comes in time."""
     deadline = time.monotonic() + timeout_s

@@ -14,7 +14,7 @@ from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.simulator import Simulator
 from tests.contracts.bridge import house
 from tests.contracts.bridge.fake_manager import MTAccount, MTDeal, MTOrder, MTPosition, MTUser
-from tests.contracts.bridge.house import until
+from tests.contracts.bridge.house import mt, until
 
 PASSWORD = "Mt5#Manager1"
 LOGIN = NewAccount(
@@ -43,19 +43,6 @@ def told(tmp_path, base_settings, redis):
             simulator.control.trade(login, "GBPUSD", "buy", Decimal("0.10"), close=False)
             until(lambda: simulator.store.outbox_size() == 0)
         return [decode(fields) for _, fields in redis.xrange("mt:sim:0")]
-
-
-def mt(kind, fields, **more):
-    """The API's object with these text fields: whole numbers and texts as they are, all others as floats."""
-    values = {}
-    for name, text in {**fields, **more}.items():
-        if name in kind.WHOLE:
-            values[name] = int(text)
-        elif name in kind.FLOAT:
-            values[name] = float(text)
-        elif name in kind.TEXT:
-            values[name] = text
-    return kind(**values)
 
 
 def test_the_same_deals_with_the_same_revisions(told, server, loaded, reader):
