@@ -297,3 +297,57 @@ def test_open_positions_are_reported_at_the_present_price(simulator, exchange, c
     assert position.position.profit == Decimal("5.00")
     assert position.position.update_ms == exchange.now_ms()
     assert account.account.floating == Decimal("5.00")
+
+
+@pytest.mark.parametrize(
+    ("group", "entry", "exit_"),
+    [
+        ("real\\ecn\\usd", "-3.50", "-3.50"),
+        ("real\\raw\\usd", "-6.00", "0.00"),
+        ("real\\raw\\eur", "0.00", "-6.00"),
+        ("real\\std\\usd", "0.00", "0.00"),
+    ],
+)
+def test_commission_is_booked_on_the_deals_that_the_group_says(exchange, new_login, group, entry, exit_):
+    login = new_login(group, money="20000")
+    opened = exchange.open(login, "EURUSD", 0, LOT)
+    closed = exchange.close(opened.position_ticket)
+    assert (opened.commission, closed.commission) == (Decimal(entry), Decimal(exit_))
+
+
+def test_a_cent_account_counts_in_cents(exchange, new_login):
+    """50 points of 0.10 lot are 5 dollars, which are 500 cents; they are written with two decimals."""
+    login = new_login("real\\cent\\usc", leverage="500", money="100000")
+    opened = exchange.open(login, "EURUSD", 0, LOT // 10)
+    exchange.shift("EURUSD", 58)
+    closed = exchange.close(opened.position_ticket)
+    assert (closed.profit, closed.digits_currency, closed.rate_profit) == (Decimal("500.00"), 2, 100)
+    assert exchange.state(login).balance == Decimal("100500.00")
+
+
+def test_a_yen_account_has_no_decimals(exchange, new_login):
+    login = new_login("real\\std\\jpy", money="1000000")
+    opened = exchange.open(login, "USDJPY", 0, LOT // 10)
+    exchange.shift("USDJPY", 110)
+    closed = exchange.close(opened.position_ticket)
+    assert (str(closed.profit), closed.digits_currency) == ("1000", 0)  # 0.100 yen of 10,000 dollars
+    assert refusal(exchange.balance_operation, login, 2, Decimal("0.5"), "") == 3
+    assert exchange.check_balance(login).agrees
+
+
+def test_margin_of_gold_and_indices_goes_by_their_price(exchange, new_login):
+    login = new_login(leverage="100", money="100000")
+    gold = exchange.open(login, "XAUUSD", 0, LOT // 10)
+    assert exchange.state(login).margin == (gold.price * 10 / 100).quantize(Decimal("0.01"))
+    dax = exchange.open(login, "DE40", 1, LOT)
+    more = dax.price / 100 * dax.rate_margin
+    assert exchange.state(login).margin == (gold.price * 10 / 100 + more).quantize(Decimal("0.01"), rounding="ROUND_HALF_UP")
+
+
+def test_old_servers_tell_no_market_prices(exchange, new_login):
+    login = new_login(money="10000")
+    exchange.books.shows_market = False
+    opened = exchange.open(login, "EURUSD", 0, LOT // 10)
+    assert (opened.market_bid, opened.market_ask) == (0, 0)
+    exchange.books.shows_market = True
+    assert exchange.close(opened.position_ticket).market_bid > 0

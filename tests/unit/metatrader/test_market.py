@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from app.metatrader.simulator.market import INSTRUMENTS, MOVING, Market
 
+CROSSES = [name for name, instrument in INSTRUMENTS.items() if instrument.path == "Forex" and name not in MOVING]
+
 
 def run(seed: int, steps: int) -> Market:
     market = Market(seed)
@@ -55,6 +57,64 @@ def test_nobody_can_go_round_in_a_circle_for_free(seed, steps):
     eurusd, gbpusd, eurgbp = (market.quote(name) for name in ("EURUSD", "GBPUSD", "EURGBP"))
     assert eurgbp.bid_price < eurusd.ask_price / gbpusd.bid_price
     assert eurgbp.ask_price > eurusd.bid_price / gbpusd.ask_price
+
+
+def test_what_can_be_traded():
+    pairs = [name for name, instrument in INSTRUMENTS.items() if instrument.path == "Forex"]
+    currencies = ["AUD", "CAD", "CHF", "EUR", "GBP", "JPY", "NZD", "USD"]
+    assert {frozenset((name[:3], name[3:])) for name in pairs} == {
+        frozenset((one, other)) for one in currencies for other in currencies if one != other
+    }
+    assert len(pairs) == 28
+    assert set(INSTRUMENTS) - set(pairs) == {"XAUUSD", "US500", "DE40"}
+
+
+@pytest.mark.parametrize(
+    ("name", "digits", "contract", "tick_value", "margin_currency"),
+    [
+        ("EURUSD", 5, 100_000, "1", "EUR"),
+        ("USDJPY", 3, 100_000, "100", "USD"),
+        ("EURGBP", 5, 100_000, "1", "EUR"),
+        ("XAUUSD", 2, 100, "1", "USD"),
+        ("US500", 2, 10, "0.1", "USD"),
+        ("DE40", 1, 1, "0.1", "EUR"),
+    ],
+)
+def test_what_a_point_of_a_lot_is_worth(name, digits, contract, tick_value, margin_currency):
+    instrument = INSTRUMENTS[name]
+    assert (instrument.digits, instrument.contract_size, instrument.tick_value) == (digits, contract, Decimal(tick_value))
+    assert instrument.margin_currency == margin_currency
+
+
+@given(st.integers(0, 10_000), st.integers(0, 10), st.sampled_from(CROSSES))
+def test_no_cross_is_cheaper_by_way_of_the_dollar(seed, steps, name):
+    """Whoever buys a cross and sells its two halves, or the other way round, pays a spread."""
+    market = run(seed, steps)
+    cross = market.quote(name)
+
+    def dollars(currency):
+        """Bid and ask of one unit in USD."""
+        if f"{currency}USD" in INSTRUMENTS:
+            quote = market.quote(f"{currency}USD")
+            return quote.bid_price, quote.ask_price
+        quote = market.quote(f"USD{currency}")
+        return 1 / quote.ask_price, 1 / quote.bid_price
+
+    (base_bid, base_ask), (quoted_bid, quoted_ask) = dollars(name[:3]), dollars(name[3:])
+    assert cross.bid_price < base_ask / quoted_bid
+    assert cross.ask_price > base_bid / quoted_ask
+
+
+def test_cents_are_a_hundredth():
+    market = Market(7)
+    assert market.rate("USD", "USC", sell=True) == 100
+    assert market.rate("USC", "USD", sell=False) == Decimal("0.01")
+    assert market.rate("EUR", "USC", sell=True) == 100 * market.rate("EUR", "USD", sell=True)
+
+
+def test_a_currency_that_nothing_is_quoted_in():
+    with pytest.raises(KeyError):
+        Market(7).rate("EUR", "SEK", sell=True)
 
 
 @given(st.integers(0, 10_000))
