@@ -1,0 +1,192 @@
+"""Trading desk: how each server's link is, what to do about each red line, and what waits for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+
+from flask import abort, current_app, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_appbuilder import AppBuilder, expose, has_access, permission_name
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
+from sqlalchemy import select
+
+from app.core.clock import now
+from app.core.errors import AppError
+from app.core.tables import JobFailure
+from app.extensions import appbuilder, db
+from app.jobs import failures, servers
+from app.metatrader import commands, dead_letters, watch
+from app.models.metatrader import BalanceOperation, DeadLetter, Server
+from app.surfaces.errors import sentence
+from app.views.guarded import DeskPage, staff_actor
+
+RIGHTS = "Connections"
+#: What one table shows; all of it stands in the list that the table leads to.
+ROWS = 20
+FAILED_LATELY = timedelta(days=7)
+
+#: Where the rows behind a finding are: endpoint, and the place on its page.
+PLACES: dict[str, tuple[str, str | None]] = {
+    "unknown_operations": ("Connections.index", "operations"),
+    "dead_letters": ("Connections.index", "letters"),
+    "breaks": ("BreakPage.index", None),
+    "foreign_operations": ("ForeignOperationPage.index", None),
+    "clock": ("ServerView.list", None),
+}
+
+
+class Connections(DeskPage):
+    """One page: the state of each link, which follows by itself, and the queues below."""
+
+    class_permission_name = RIGHTS
+    route_base = "/connections"
+
+    @expose("/")
+    @has_access
+    @permission_name("list")
+    def index(self) -> ResponseReturnValue:
+        session = db.session()
+        operations = session.scalars(
+            select(BalanceOperation)
+            .where(BalanceOperation.status.in_(("unknown", "sending")))
+            .order_by(BalanceOperation.sent_at)
+            .limit(ROWS + 1)
+        ).all()
+        letters = session.scalars(
+            select(DeadLetter)
+            .where(DeadLetter.replayed_at.is_(None), DeadLetter.dismissed_at.is_(None))
+            .order_by(DeadLetter.id.desc())
+            .limit(ROWS + 1)
+        ).all()
+        jobs = session.scalars(
+            select(JobFailure)
+            .where(JobFailure.retried_at.is_(None), JobFailure.failed_at > now() - FAILED_LATELY)
+            .order_by(JobFailure.id.desc())
+            .limit(ROWS + 1)
+        ).all()
+        return self.render_template(
+            "office/connections.html",
+            operations=operations,
+            letters=letters,
+            jobs=jobs,
+            most=ROWS,
+            looks_needed=commands.LOOKS_BEFORE_RESEND,
+            may={
+                right: appbuilder.sm.has_access(f"can_{right}", RIGHTS)
+                for right in ("pause", "sweep", "resend", "replay", "retry")
+            },
+            **_state(),
+        )
+
+    @expose("/state")
+    @has_access
+    @permission_name("list")
+    def state(self) -> ResponseReturnValue:
+        """The part of the page that fetches itself again."""
+        return self.render_template("office/connections_state.html", **_state())
+
+    @expose("/<int:pk>/<direction>/pause", methods=["POST"])
+    @has_access
+    @permission_name("pause")
+    def pause(self, pk: int, direction: str) -> ResponseReturnValue:
+        reason = request.form.get("reason", "")
+        return _done(
+            lambda: watch.pause(db.session(), pk, _direction(direction), actor=staff_actor(), reason=reason),
+            gettext("Paused. What comes in meanwhile waits."),
+        )
+
+    @expose("/<int:pk>/<direction>/resume", methods=["POST"])
+    @has_access
+    @permission_name("pause")
+    def resume(self, pk: int, direction: str) -> ResponseReturnValue:
+        return _done(
+            lambda: watch.resume(db.session(), pk, _direction(direction), actor=staff_actor()),
+            gettext("Resumed. What waited goes on within seconds."),
+        )
+
+    @expose("/<int:pk>/sweep", methods=["POST"])
+    @has_access
+    @permission_name("sweep")
+    def sweep(self, pk: int) -> ResponseReturnValue:
+        if db.session.get(Server, pk) is None:
+            abort(404)
+        return _done(lambda: servers.enqueue("sweep_server", pk), gettext("The sweep begins within seconds."))
+
+    @expose("/operations/<int:pk>/resend", methods=["POST"])
+    @has_access
+    @permission_name("resend")
+    def resend(self, pk: int) -> ResponseReturnValue:
+        reason = request.form.get("reason", "").strip()[:500]
+        if not reason:
+            flash(gettext("Please say how you know that the server has not done it."), "warning")
+            return redirect(url_for("Connections.index", _anchor="operations"))
+        return _done(
+            lambda: commands.resend_operation(db.session(), pk, staff_actor(), reason),
+            gettext("It is sent once more. Before that its token is looked for again."),
+        )
+
+    @expose("/letters/<int:pk>/replay", methods=["POST"])
+    @has_access
+    @permission_name("replay")
+    def replay(self, pk: int) -> ResponseReturnValue:
+        return _done(lambda: dead_letters.replay(db.session(), pk, staff_actor()), gettext("Booked."))
+
+    @expose("/letters/<int:pk>/dismiss", methods=["POST"])
+    @has_access
+    @permission_name("replay")
+    def dismiss(self, pk: int) -> ResponseReturnValue:
+        note = request.form.get("note", "")[:500]
+        return _done(
+            lambda: dead_letters.dismiss(db.session(), pk, staff_actor(), note),
+            gettext("Dismissed. It stays in the list of dead letters."),
+        )
+
+    @expose("/jobs/<int:pk>/retry", methods=["POST"])
+    @has_access
+    @permission_name("retry")
+    def retry(self, pk: int) -> ResponseReturnValue:
+        return _done(
+            lambda: failures.retry(db.session(), current_app.extensions["redis_client"], pk, staff_actor()),
+            gettext("The job is on its queue again."),
+        )
+
+
+def _state() -> dict[str, object]:
+    links = watch.links(db.session(), current_app.extensions["redis_client"])
+    return {"links": [(link, watch.findings(link)) for link in links], "words": _words, "place_of": _place}
+
+
+def _words(found: watch.Finding) -> list[str]:
+    """What is wrong, and what to do about it, in the reader's language."""
+    return [gettext(message, **found.values) for message in watch.WORDS[found.code]]
+
+
+def _place(code: str) -> str | None:
+    """The page with the rows behind a finding, if there is one."""
+    endpoint, anchor = PLACES.get(code, ("", None))
+    return url_for(endpoint, _anchor=anchor) if endpoint in current_app.view_functions else None
+
+
+def _direction(text: str) -> watch.Direction:
+    if text not in watch.DIRECTIONS:
+        abort(404)
+    return text
+
+
+def _done(action: Callable[[], None], words: str) -> ResponseReturnValue:
+    """Do it, say so or why not, and back to the page."""
+    try:
+        action()
+        flash(words, "success")
+    except AppError as error:
+        problems = getattr(error, "problems", {})
+        flash(" ".join([sentence(error), *map(gettext, problems.values())]), "warning")
+    return redirect(url_for("Connections.index"))
+
+
+def register(builder: AppBuilder) -> None:
+    builder.add_view(
+        Connections, RIGHTS, label=_l("Connections"), icon="server-2", category="Trading desk", category_label=_l("Trading")
+    )
