@@ -208,7 +208,7 @@ class Store:
         """Balance and credit that a login's deals add up to, in minor units."""
         row = self._one(
             "SELECT coalesce(sum((profit + swap + commission + fee) * (action <> ?2)), 0),"
-            " coalesce(sum(profit * (action = ?2)), 0) FROM deal WHERE login = ?1",
+            " coalesce(sum((profit + swap + commission + fee) * (action = ?2)), 0) FROM deal WHERE login = ?1",
             login,
             int(DealAction.CREDIT),
         )

@@ -120,13 +120,15 @@ class Brokerage(RuleBasedStateMachine):
     @rule(index=which, profit=st.one_of(st.none(), amounts), swap=st.one_of(st.none(), amounts), points=st.integers(0, 50))
     def edit_deal(self, index, profit, swap, points):
         deal = self.one_of(self.store.deals(None, *EVER), index)
-        price = deal.price + Decimal(points).scaleb(-deal.digits)
-        self.attempt(self.exchange.edit_deal, deal.ticket, profit=profit, swap=swap, price=price if deal.symbol else None)
+        if deal:
+            price = deal.price + Decimal(points).scaleb(-deal.digits) if deal.symbol else None
+            self.attempt(self.exchange.edit_deal, deal.ticket, profit=profit, swap=swap, price=price)
 
     @rule(index=which)
     def delete_deal(self, index):
         deal = self.one_of(self.store.deals(None, *EVER), index)
-        self.attempt(self.exchange.delete_deal, deal.ticket)
+        if deal:
+            self.attempt(self.exchange.delete_deal, deal.ticket)
 
     @rule(index=which)
     def cancel_deal(self, index):
