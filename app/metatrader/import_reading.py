@@ -96,7 +96,9 @@ class _Judge:
             KnownClient(row.id, row.email, f"{row.first_name} {row.last_name}", row.country) for row in known
         )
         products = select(Product).where(Product.server_id == server_id).order_by(Product.is_open, Product.id.desc())
-        self._products = {product.group: product for product in session.scalars(products)}  # open ones, older ones first
+        # Of several for one group the open ones, and of those the oldest, come last and so win.
+        self._products = {(product.group, product.currency): product for product in session.scalars(products)}
+        self._groups = {group for group, _ in self._products}
         ours = session.execute(
             select(TradingAccount.login, TradingAccount.token).where(TradingAccount.server_id == server_id)
         ).all()
@@ -124,9 +126,8 @@ class _Judge:
             return "technical", None, None, "technical"
         if user.login in self._logins or (user.mark and user.mark in self._tokens):
             return "known", None, None, "known"
-        match, product = self._clients.match(user, self._countries), self._products.get(user.group)
+        match = self._clients.match(user, self._countries)
+        product = self._products.get((user.group, self._currencies.get(user.group, "")))
         if product is None:
-            return "no_product", match.client_id, None, "no_product"
-        if self._currencies.get(user.group) != product.currency:
-            return "no_product", match.client_id, None, "currency"
+            return "no_product", match.client_id, None, "currency" if user.group in self._groups else "no_product"
         return match.outcome, match.client_id, product.id, match.note

@@ -144,6 +144,11 @@ class Product(Model):
 
     server: Mapped[Server] = relationship()
 
+    @property
+    def demo_deposit(self) -> Money:
+        """The play money that a new demo account begins with."""
+        return Money(self.demo_deposit_minor or 0, self.currency)
+
     def __repr__(self) -> str:
         return self.name
 
@@ -463,6 +468,7 @@ class DeadLetter(Model):
     """A stream entry that cannot be booked, with the reason; replayable once mended.
 
     Of a login that nobody owns only the first event stands here: its deals are booked without an owner and wait for one.
+    A login that staff dismissed is not told again.
     """
 
     __tablename__ = "mt_dead_letter"
@@ -474,7 +480,7 @@ class DeadLetter(Model):
             "server_id",
             "login",
             unique=True,
-            postgresql_where=text("login IS NOT NULL AND replayed_at IS NULL AND dismissed_at IS NULL"),
+            postgresql_where=text("login IS NOT NULL AND replayed_at IS NULL"),
         ),
     )
 

@@ -1,24 +1,28 @@
-"""Trading desk: servers and products (editable), accounts, deals, positions, operations, dead letters (read-only)."""
+"""Trading desk: servers (editable), deals, positions, operations, dead letters (read-only)."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
-from zoneinfo import available_timezones
 
 from flask_appbuilder import AppBuilder
-from flask_appbuilder.fieldwidgets import BS3TextAreaFieldWidget, BS3TextFieldWidget
+from flask_appbuilder.fieldwidgets import BS3TextAreaFieldWidget, BS3TextFieldWidget, Select2Widget
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
-from wtforms import Field, StringField, TextAreaField
-from wtforms.validators import DataRequired, InputRequired, Optional, Regexp
+from wtforms import IntegerField, SelectField, StringField, TextAreaField
+from wtforms.fields.choices import SelectChoice
+from wtforms.validators import InputRequired, NumberRange, Regexp
 
-from app.core.errors import N_, AppError, InvalidInput
-from app.core.money import exponent
-from app.models.metatrader import BalanceOperation, DeadLetter, Deal, Position, Product, Server, TradingAccount
+from app.core.errors import N_, InvalidInput
+from app.core.money import MAX_AMOUNT_MINOR
+from app.metatrader.platforms import PLATFORMS
+from app.metatrader.servertime import UnknownZone, server_zone
+from app.models.metatrader import BACKFILLS, EVENT_SOURCES, BalanceOperation, DeadLetter, Deal, Position, Server
 from app.surfaces import formats
 from app.views.columns import (
     action,
-    client_link,
+    data,
     decimals,
     entry,
     exact,
@@ -30,109 +34,118 @@ from app.views.columns import (
 )
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
 
+EVENT_WORDS = {
+    "stream": _l("A bridge publishes them"),
+    "kafka": _l("Kafka streaming of the server"),
+    "webhook": _l("Web requests of the server"),
+    "sql": _l("The server's SQL export"),
+    "poll": _l("We ask in short turns"),
+    "mt4_report": _l("The MT4 report database"),
+}
+BACKFILL_WORDS = {
+    "platform": _l("The server's own interface"),
+    "bridge": _l("The bridge"),
+    "sql": _l("The server's SQL export"),
+    "mt4_report": _l("The MT4 report database"),
+}
+
+
+class OptionsField(TextAreaField):
+    """A JSON object, such as {"sessions": 2}."""
+
+    data: Any
+
+    def _value(self) -> str:
+        return self.data if isinstance(self.data, str) else json.dumps(self.data or {}, indent=2, ensure_ascii=False)
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        self.data = valuelist[0].strip() if valuelist else ""
+        try:
+            options = json.loads(self.data or "{}")
+        except ValueError:
+            options = None
+        if isinstance(options, dict):
+            self.data = options
+        else:
+            raise ValueError(gettext('Please give settings as a JSON object, such as {"sessions": 2}.'))  # noqa: TRY004
+
+
+def _choices(values: Iterable[str], words: Mapping[str, Any]) -> list[SelectChoice]:
+    return [SelectChoice(value, words.get(value, value)) for value in values]
+
 
 class ServerView(BackOfficeView):
     class_permission_name = "Servers"
     datamodel = AuditedInterface(Server)
     list_title, add_title, edit_title, show_title = _l("Trading servers"), _l("New server"), _l("Server"), _l("Server")
     list_columns = ["code", "name", "platform", "url", "time_zone", "is_active"]
-    edit_columns = ["name", "url", "manager_login", "time_zone", "is_active"]
-    add_columns = ["code", "name", "platform", "url", "manager_login", "time_zone", "is_active"]
-    search_columns = ["code", "name", "platform", "is_active"]
-    show_columns = ["code", "name", "platform", "url", "manager_login", "time_zone", "is_active"]
-    description_columns = {"time_zone": _l("The zone of the server's clock, such as EET."), "url": _l("Begins with https://.")}
+    edit_columns = [
+        *("name", "url", "manager_login", "time_zone", "events", "backfill", "shards", "resend_limit_minor", "options"),
+        "is_active",
+    ]
+    add_columns = ["code", "name", "platform", *edit_columns[1:]]
+    search_columns = ["code", "name", "platform", "events", "is_active"]
+    show_columns = add_columns
+    label_columns = {
+        "events": _l("Events come from"),
+        "backfill": _l("Sweeps read from"),
+        "shards": _l("Event streams"),
+        "resend_limit_minor": _l("Limit for sending again"),
+        "options": _l("Settings"),
+    }
+    description_columns = {
+        "time_zone": _l("The zone of the server's clock, such as EET or GMT+2/EU."),
+        "url": _l("Begins with https://."),
+        "shards": _l("1 to 64. Change it only while nothing is published."),
+        "resend_limit_minor": _l("In minor units: above it only a person may send a lost balance operation again."),
+        "options": _l("Of the interface and the source of events, as JSON. No passwords: those stand in the environment."),
+    }
+    formatters_columns = formatters(
+        events=lambda value: EVENT_WORDS.get(value, value),
+        backfill=lambda value: BACKFILL_WORDS.get(value, value),
+        options=data,
+    )
     add_form_extra_fields = {
         "url": StringField(
             _l("Address"),
             description=description_columns["url"],
             validators=[InputRequired(), Regexp(r"^https://", message=_l("The address must begin with https://."))],
             widget=BS3TextFieldWidget(),
-        )
+        ),
+        "platform": SelectField(
+            _l("Platform"), choices=_choices(sorted(PLATFORMS), {}), default="mt5_web", widget=Select2Widget()
+        ),
+        "events": SelectField(
+            label_columns["events"], choices=_choices(EVENT_SOURCES, EVENT_WORDS), default="stream", widget=Select2Widget()
+        ),
+        "backfill": SelectField(
+            label_columns["backfill"], choices=_choices(BACKFILLS, BACKFILL_WORDS), default="platform", widget=Select2Widget()
+        ),
+        "shards": IntegerField(
+            label_columns["shards"],
+            description=description_columns["shards"],
+            default=1,
+            validators=[NumberRange(1, 64)],
+            widget=BS3TextFieldWidget(),
+        ),
+        "resend_limit_minor": IntegerField(
+            label_columns["resend_limit_minor"],
+            description=description_columns["resend_limit_minor"],
+            default=1_000_000,
+            validators=[NumberRange(0, MAX_AMOUNT_MINOR)],
+            widget=BS3TextFieldWidget(),
+        ),
+        "options": OptionsField(
+            label_columns["options"], description=description_columns["options"], widget=BS3TextAreaFieldWidget()
+        ),
     }
     edit_form_extra_fields = add_form_extra_fields
 
     def check(self, item: Any) -> None:
-        if item.time_zone not in available_timezones():
-            raise InvalidInput({"time_zone": N_("This time zone is not known.")})
-
-
-class LeveragesField(Field):
-    """Whole numbers with commas between, such as "30, 100, 200"."""
-
-    widget = BS3TextFieldWidget()
-
-    data: list[int] | str | None
-
-    def _value(self) -> str:
-        return ", ".join(map(str, self.data)) if isinstance(self.data, list) else self.data or ""
-
-    def process_formdata(self, valuelist: list[str]) -> None:
-        text = valuelist[0] if valuelist else ""
         try:
-            self.data = sorted({int(part) for part in text.split(",")})
-        except ValueError:
-            self.data = text
-            raise ValueError(gettext("Please give whole numbers with commas between, such as 30, 100, 200.")) from None
-
-
-class ProductView(BackOfficeView):
-    class_permission_name = "Products"
-    datamodel = AuditedInterface(Product)
-    list_title, add_title, edit_title, show_title = _l("Products"), _l("New product"), _l("Product"), _l("Product")
-    list_columns = ["code", "name", "server", "group", "currency", "is_demo", "is_open"]
-    add_columns = ["code", "name", "description", "server", "group", "currency", "leverages", "is_demo", "is_open"]
-    edit_columns = ["name", "description", "group", "leverages", "is_open"]
-    show_columns = ["code", "name", "description", "server", "group", "currency", "leverages", "is_demo", "is_open"]
-    search_columns = ["code", "name", "server", "currency", "is_demo", "is_open"]
-    formatters_columns = {"leverages": lambda values: ", ".join(map(str, values))}
-    description_columns = {
-        "group": _l("The group on the trading server, such as real\\standard\\usd."),
-        "leverages": _l("Choices for the client, such as 30, 100, 200."),
-        "is_open": _l("Offered to clients now."),
-    }
-    add_form_extra_fields = {
-        "leverages": LeveragesField(_l("Leverages"), description=description_columns["leverages"], validators=[DataRequired()]),
-        "description": TextAreaField(_l("Description"), validators=[Optional()], widget=BS3TextAreaFieldWidget()),
-    }
-    edit_form_extra_fields = add_form_extra_fields
-
-    def check(self, item: Any) -> None:
-        problems = {}
-        try:
-            exponent(item.currency)
-        except AppError:
-            problems["currency"] = N_("This currency is not known.")
-        if not item.leverages or not all(1 <= leverage <= 5000 for leverage in item.leverages):
-            problems["leverages"] = N_("Each leverage must lie between 1 and 5000.")
-        if problems:
-            raise InvalidInput(problems)
-
-
-class TradingAccountView(ReadOnlyView):
-    class_permission_name = "Trading accounts"
-    datamodel = AuditedInterface(TradingAccount)
-    list_title, show_title = _l("Trading accounts"), _l("Trading account")
-    list_columns = ["login", "client", "product", "currency", "leverage", "balance", "equity", "status", "opened_at"]
-    show_columns = [
-        "id",
-        "login",
-        "client",
-        "product",
-        "server",
-        "currency",
-        "leverage",
-        "status",
-        "balance",
-        "credit",
-        "equity",
-        "state_at",
-        "token",
-        "error",
-        "requested_at",
-        "opened_at",
-    ]
-    search_columns = ["login", "client", "product", "server", "status", "currency"]
-    formatters_columns = formatters(client=client_link, balance=decimals, credit=decimals, equity=decimals, requested_at=moment)
+            server_zone(item.time_zone)
+        except UnknownZone:
+            raise InvalidInput({"time_zone": N_("This time zone is not known.")}) from None
 
 
 class DealView(ReadOnlyView):
@@ -257,10 +270,8 @@ class DeadLetterView(ReadOnlyView):
 
 def register(appbuilder: AppBuilder) -> None:
     desk = {"category": "Trading desk", "category_label": _l("Trading")}
-    appbuilder.add_view(TradingAccountView, "Trading accounts", label=_l("Trading accounts"), icon="chart", **desk)
     appbuilder.add_view(DealView, "Deals", label=_l("Deals"), icon="chart-candle", **desk)
     appbuilder.add_view(PositionView, "Positions", label=_l("Open positions"), icon="activity", **desk)
     appbuilder.add_view(OperationView, "Unknown operations", label=_l("Balance operations"), icon="arrows-exchange", **desk)
     appbuilder.add_view(DeadLetterView, "Dead letters", label=_l("Dead letters"), icon="alert-triangle", **desk)
-    appbuilder.add_view(ProductView, "Products", label=_l("Products"), icon="tag", **desk)
     appbuilder.add_view(ServerView, "Servers", label=_l("Servers"), icon="server-2", **desk)

@@ -418,7 +418,7 @@ def upgrade() -> None:
         "mt_dead_letter",
         ["server_id", "login"],
         unique=True,
-        postgresql_where=sa.text("login IS NOT NULL AND replayed_at IS NULL AND dismissed_at IS NULL"),
+        postgresql_where=sa.text("login IS NOT NULL AND replayed_at IS NULL"),
     )
     op.create_foreign_key(op.f("fk_mt_dead_letter_server_id"), "mt_dead_letter", "mt_server", ["server_id"], ["id"])
     op.add_column(
@@ -686,7 +686,7 @@ def downgrade() -> None:
         if before:
             op.create_check_constraint(op.f(f"ck_{table}_{name}"), table, before)
     _file_deals_in_one_table()
-    op.execute("DROP FUNCTION IF EXISTS deal_month(timestamptz)")
+    op.execute("DROP FUNCTION IF EXISTS deal_month(timestamptz), tidy_deal_months()")
     op.alter_column(
         "trading_account",
         "opened_at",
@@ -731,7 +731,7 @@ def downgrade() -> None:
     op.drop_index(
         "uq_mt_dead_letter_login",
         table_name="mt_dead_letter",
-        postgresql_where=sa.text("login IS NOT NULL AND replayed_at IS NULL AND dismissed_at IS NULL"),
+        postgresql_where=sa.text("login IS NOT NULL AND replayed_at IS NULL"),
     )
     op.drop_index(
         "ix_mt_dead_letter_open",
