@@ -20,7 +20,7 @@ from app.jobs import gateways, servers
 from app.ledger import external, proofs
 from app.ledger.errors import ProofsRunning
 from app.messaging import mail
-from app.metatrader import accounts, change_sending, commands, import_reading, importing
+from app.metatrader import accounts, breaks, change_sending, commands, import_reading, importing, sync
 from app.metatrader.errors import CommandsPaused
 from app.models.metatrader import AccountChange, BalanceOperation, TradingAccount
 from app.models.payments import Callback, Deposit, Withdrawal
@@ -169,6 +169,27 @@ def sweep_server(session: Session, event: Event, settings: Settings) -> None:
     servers.enqueue("sweep_server", event.subject_id)
 
 
+def check_server(session: Session, event: Event, settings: Settings) -> None:
+    assert event.subject_id is not None
+    session.rollback()
+    servers.enqueue("check_server", event.subject_id, day=event.payload["day"])
+
+
+def repair_break(session: Session, event: Event, settings: Settings) -> None:
+    kind, _, person = event.actor.partition(":")
+    assert event.subject_id is not None
+    look = gateways.look_of(session, settings, event.payload["server_id"], Actor(kind, person))
+    breaks.repair(look, event.subject_id)
+
+
+def refetch_deals(session: Session, event: Event, settings: Settings) -> None:
+    """What contradicts what we have, and is not surely older, is asked of the server itself."""
+    server_id, actor = event.payload["server_id"], Actor.system("refetch_deals")
+    platform = gateways.platform_of(session, settings, server_id)
+    session.rollback()
+    sync.follow(session, platform, server_id, event.payload["tickets"], actor=actor)
+
+
 HANDLERS: dict[str, Handler] = {
     "attribute_client": Handler(("client.registered",), attribute_client),
     "send_mail": Handler(tuple(mail.HANDLERS), send_mail, is_command=True),
@@ -193,4 +214,7 @@ HANDLERS: dict[str, Handler] = {
     "match_statement": Handler(("statement.imported",), match_statement, queue="bulk"),
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
     "sweep_server": Handler(("server.gap",), sweep_server, queue="bulk", is_command=True),
+    "check_server": Handler(("server.check_requested",), check_server, queue="bulk", is_command=True),
+    "repair_break": Handler(("break.repair_ordered",), repair_break, timeout_s=600, is_command=True, by_server=True),
+    "refetch_deals": Handler(("deal.disputed",), refetch_deals, is_command=True, by_server=True),
 }

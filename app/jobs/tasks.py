@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
-from datetime import timedelta
+from datetime import date, timedelta
 
 from flask import current_app
-from sqlalchemy import select, text
+from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
 from app.commissions import accrual, settlement
@@ -18,13 +18,14 @@ from app.core.uow import unit_of_work
 from app.jobs import gateways, servers
 from app.ledger import ecb, external, holds, proofs, seen_rates
 from app.ledger.errors import HoldAlreadyResolved, ProofsRunning
-from app.metatrader import accounts, change_sending, commands, mirror, rates, sync
+from app.metatrader import accounts, breaks, change_sending, commands, mirror, negative_balance, rates, reconcile, sync
 from app.metatrader import state as noted
 from app.metatrader.errors import PlatformError
 from app.metatrader.servertime import server_zone
 from app.metatrader.sources import refetch
 from app.metatrader.sources.held import Held
 from app.models.metatrader import Server, ServerState, TradingAccount
+from app.models.trading_desk import ServerBreak
 from app.payments import janitor
 from config import Settings
 
@@ -155,6 +156,52 @@ def refetch_server(session: Session, settings: Settings, server_id: int) -> None
         log.warning("hints stay unanswered server=%s error=%s", code, type(error).__name__)
         with unit_of_work(session, Actor.system("refetch_server")):
             noted.note_error(session, server_id, f"{type(error).__name__}: {error}")
+
+
+def check_servers(session: Session, settings: Settings) -> None:
+    """A check of every server whose day is over, soon after its own midnight; a check that failed is tried again."""
+    booked = select(Server.id).where(Server.is_active, Server.events_paused_at.is_(None))
+    server_ids = session.scalars(booked.order_by(Server.id)).all()
+    session.rollback()
+    for server_id in server_ids:
+        day = reconcile.due_day(session, server_id, now())
+        if day is not None:
+            servers.enqueue("check_server", server_id, day=day.isoformat())
+
+
+def check_server(session: Session, settings: Settings, server_id: int, day: str) -> None:
+    """Compare a server's whole day with what we booked of it. That it could not be read stands in the check."""
+    try:
+        look = gateways.look_of(session, settings, server_id, Actor.system("check_server"))
+        reconcile.check_server(look, date.fromisoformat(day))
+    except PlatformError as error:
+        session.rollback()
+        log.warning("check failed server=%s day=%s error=%s", server_id, day, type(error).__name__)
+
+
+def watch_breaks(session: Session, settings: Settings) -> None:
+    breaks.watch(session)
+
+
+def restore_negative_balances(session: Session, settings: Settings) -> None:
+    """A look at every server that has accounts below zero, or had some when somebody looked last."""
+    below = select(TradingAccount.server_id).where(TradingAccount.balance < 0)
+    had = select(ServerBreak.server_id).where(ServerBreak.kind == negative_balance.KIND, ServerBreak.closed_at.is_(None))
+    wanted = select(Server.id).where(Server.is_active, or_(Server.id.in_(below), Server.id.in_(had)))
+    server_ids = session.scalars(wanted.order_by(Server.id)).all()
+    session.rollback()
+    for server_id in server_ids:
+        servers.enqueue("restore_balances", server_id)
+
+
+def restore_balances(session: Session, settings: Settings, server_id: int) -> None:
+    platform = gateways.platform_of(session, settings, server_id)
+    session.rollback()
+    try:
+        negative_balance.restore_balances(session, platform, server_id)
+    except PlatformError as error:
+        session.rollback()
+        log.warning("balances not restored server=%s error=%s", server_id, type(error).__name__)
 
 
 def fetch_rates(session: Session, settings: Settings) -> None:

@@ -11,7 +11,9 @@ from typing import Protocol, TypeVar
 from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
+from app.core.clock import now
 from app.metatrader.platform import AccountState, Deal, Position, TradingPlatform
+from app.metatrader.sources.sql_export import SQLExport
 from app.models.metatrader import Product, TradingAccount
 
 #: How much time one call asks for at first. It grows while answers are small and shrinks when they are large, so that a
@@ -71,6 +73,11 @@ class PlatformBackfill:
 
     def positions(self) -> Iterator[Position]:
         return _once((one.ticket, one) for mask in self._masks for one in self._platform.positions_by_group(mask))
+
+
+def asked_now(source: BackfillSource) -> datetime | None:
+    """The present moment, where the server itself answers: then what it says holds. None for a copy, which may lag behind."""
+    return None if isinstance(source, SQLExport) else now()
 
 
 def our_groups(session: Session, server_id: int) -> list[str]:

@@ -19,7 +19,7 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import balances, findings, sync
-from app.metatrader.backfill import PlatformBackfill, our_groups
+from app.metatrader.backfill import asked_now, our_groups
 from app.metatrader.balances import Look
 from app.metatrader.compare import DayComparison, Differences, ServerDay, What, comparing
 from app.metatrader.errors import NotKnown
@@ -101,6 +101,13 @@ SETTLED_AFTER = timedelta(minutes=20)
 MOST_TRIES = 5
 
 
+def order_check(session: Session, server_id: int, day: date, actor: Actor) -> None:
+    """Have a server's day checked by a job. Emits server.check_requested."""
+    with unit_of_work(session, actor) as unit:
+        unit.audit("mt_check.order", f"mt_server:{server_id}", after={"day": day.isoformat()})
+        unit.emit("server.check_requested", subject_id=server_id, day=day.isoformat())
+
+
 def _begin(session: Session, look: Look, day: date) -> int:
     with unit_of_work(session, look.actor):
         # What was under way when its process died is not any more: we have the lock.
@@ -109,7 +116,7 @@ def _begin(session: Session, look: Look, day: date) -> int:
             .where(ServerCheck.server_id == look.server_id, ServerCheck.status == "running")
             .values(status="failed", finished_at=now(), error="the process ended")
         )
-        source = "platform" if isinstance(look.source, PlatformBackfill) else "sql"
+        source = session.get_one(Server, look.server_id).backfill
         check = ServerCheck(server_id=look.server_id, day=day, source=source)
         session.add(check)
         session.flush()
@@ -163,7 +170,7 @@ def _book_missing(look: Look, day: ServerDay, deals: Differences) -> int:
     if deals.count("missing") <= ONE_BY_ONE:
         return _refetch(look, deals, "missing")
     until = min(day.until, now())
-    asked_at = now() if isinstance(look.source, PlatformBackfill) else None
+    asked_at = asked_now(look.source)
     again = (deal for deal in look.source.deals(day.since, until) if day.holds(deal.server_time_ms))
     booked = sync.book(
         look.session, look.server_id, again, look.zone, not_before=day.since, actor=look.actor, asked_at=asked_at

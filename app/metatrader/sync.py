@@ -20,7 +20,7 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import booking
-from app.metatrader.backfill import BackfillSource, PlatformBackfill, in_parts, our_groups
+from app.metatrader.backfill import BackfillSource, PlatformBackfill, asked_now, in_parts, our_groups
 from app.metatrader.errors import NotKnown
 from app.metatrader.open_positions import Replaced, replace_positions
 from app.metatrader.platform import Deal, TradingPlatform
@@ -159,6 +159,22 @@ def refetch(
     return changed, unseen
 
 
+def follow(session: Session, platform: TradingPlatform, server_id: int, tickets: Iterable[int], *, actor: Actor) -> int:
+    """Make these deals what the server says of them: as they stand there, or void. Returns how many changed."""
+    wanted = list(tickets)
+    changed, unseen = refetch(session, platform, server_id, wanted, actor=actor)
+    if unseen:
+        rows = session.execute(
+            select(BookedDeal.ticket, BookedDeal.login).where(
+                BookedDeal.server_id == server_id, BookedDeal.ticket.in_(unseen), BookedDeal.is_current
+            )
+        ).all()
+        session.rollback()
+        gone = [row.ticket for row in rows if is_gone(platform, row.ticket, row.login)]
+        changed += len(void(session, server_id, gone, actor=actor)) if gone else 0
+    return changed
+
+
 def is_gone(platform: TradingPlatform, ticket: int, login: int) -> bool:
     """Whether the server has this deal no more. Not so for one that it does not show: of an archived login, or of one that
     our manager account may not see.
@@ -200,7 +216,7 @@ def _book_piece(
             seen.add(deal.ticket)
             yield deal
 
-    asked_at = now() if isinstance(source, PlatformBackfill) else None
+    asked_at = asked_now(source)
     swept.new += book(session, server_id, noticed(), zone, not_before=start, actor=ACTOR, asked_at=asked_at)
     return seen
 

@@ -9,13 +9,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 from app.core.clock import now
 from app.core.money import Money
 from app.core.uow import unit_of_work
 from app.ledger import chart, close, queries
-from app.metatrader import booking, mirror
+from app.metatrader import booking, commands, mirror
 from app.metatrader.servertime import server_zone
 from app.metatrader.simulator.exchange import Refused
 from app.models.ledger import Account, Entry, Transaction
@@ -55,7 +55,7 @@ def trade(login: int, ticket: int, profit: str, **changes):
 
 
 def balance(login: int, ticket: int, profit: str, **changes):
-    return trade(login, ticket, profit, action=2, symbol="", comment="by hand", **changes)
+    return trade(login, ticket, profit, **{"action": 2, "symbol": "", "comment": "by hand", **changes})
 
 
 def mirror_all(house: House) -> int:
@@ -218,7 +218,7 @@ def add_accounts(house: House, count: int) -> None:
     product = house.session.scalars(select(Product).where(Product.code == "std")).one()
     with unit_of_work(house.session, SYSTEM):
         house.session.execute(
-            booking.insert(booking.TradingAccount),
+            insert(TradingAccount),
             [
                 {
                     "client_id": house.client_id, "product_id": product.id, "server_id": house.server_id, "login": login,
@@ -439,6 +439,40 @@ def test_what_a_stop_out_left_below_zero_is_written_off(house):
     assert house.mirrored(1) == usd("0.00")
     assert house.ledger(chart.negative_balance_expense("USD")) == usd("80.00")
     assert house.ledger(SUSPENSE) == usd("0.00")
+
+
+@pytest.mark.parametrize(
+    ("purpose", "other"), [("repair", SUSPENSE), ("negative_balance", chart.negative_balance_expense("USD"))]
+)
+def test_operations_of_ours_that_are_no_transfers(house, purpose, other):
+    """Nobody else posts them, so the mirror does not wait for anybody."""
+    login = house.add_account().login
+    with unit_of_work(house.session, SYSTEM) as unit:
+        operation = commands.create_operation(
+            unit, server_id=house.server_id, login=login, amount=usd("25.00"), prefix="N", purpose=purpose
+        )
+        token = operation.token
+    book(house, balance(login, 1, "25.00", comment=token))
+    house.session.rollback()
+    assert house.session.scalars(select(Deal.is_ours)).one()
+    mirror_all(house)
+    assert house.mirrored(login) == usd("25.00")
+    assert abs(house.ledger(other)) == usd("25.00")
+    assert mirror_all(house) == 0
+
+
+def test_what_a_login_did_before_it_was_taken_over_is_in_its_opening_balance(house):
+    login = house.add_account().login
+    with unit_of_work(house.session, SYSTEM):
+        account = house.session.scalars(select(TradingAccount)).one()
+        account.origin, account.opened_at = "imported", ZONE.to_utc(DEAL.server_time_ms).utc
+    book(house, trade(login, 1, "100.00"), trade(login, 2, "7.00", server_time_ms=DEAL.server_time_ms + 1))
+    mirror_all(house)
+    assert house.mirrored(login) == usd("7.00")
+    # What is corrected afterwards was otherwise in the opening balance, and counts.
+    book(house, trade(login, 1, "90.00"))
+    mirror_all(house)
+    assert house.mirrored(login) == usd("-3.00")
 
 
 def test_the_mirror_knows_whose_money_it_is(house):
