@@ -1,4 +1,5 @@
-"""The demo brokerage: one trading server, four products, an introducing broker with a plan and clients, staff for every role.
+"""The demo brokerage: one trading server, six products, trading rules by country, an introducing broker with a plan and
+clients, staff for every role.
 
 Loaded once, in development only. What needs the trading server (accounts, transfers) is ordered here through the same use
 cases as ever, and carried out by the running jobs.
@@ -9,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -22,7 +23,8 @@ from app.core.errors import N_, Forbidden
 from app.core.money import Money
 from app.core.uow import unit_of_work
 from app.ledger import chart, ecb, posting, proposals
-from app.metatrader import accounts
+from app.metatrader import accounts, rules
+from app.metatrader.known_rules import KNOWN_RULES
 from app.models.clients import Client
 from app.models.fx import FXRate
 from app.models.metatrader import Product, Server, TradingAccount
@@ -64,6 +66,24 @@ OWN_CAPITAL, BUFFER = 25_000_000, 5_000_000
 MANUAL_RATES = (("EUR", "USD"), ("EUR", "GBP"))
 
 LINK_CODE = "WELCOME"
+
+#: (code, name, description, group, currency, leverages, further columns)
+PRODUCTS: tuple[tuple[str, str, str, str, str, list[int], dict[str, Any]], ...] = (
+    ("standard-usd", "Standard", "Spreads from 1.2 points, no commission", r"real\std\usd", "USD", [30, 100, 200, 500], {}),
+    ("ecn-usd", "ECN", "Raw spreads, 3.50 USD a lot and side", r"real\ecn\usd", "USD", [30, 100, 200], {}),
+    ("standard-eur", "Standard EUR", "Spreads from 1.2 points, no commission", r"real\std\eur", "EUR", [30, 100], {}),
+    ("swap-free-usd", "Swap-free", "No swaps overnight", r"real\swapfree\usd", "USD", [30, 100], {"is_swap_free": True}),
+    ("netting-usd", "Netting", "One position per symbol", r"real\netting\usd", "USD", [100, 200], {"margin_mode": "netting"}),
+    (
+        "demo-usd",
+        "Demo",
+        "Practice with money that is not real",
+        r"demo\forex\usd",
+        "USD",
+        [100, 500],
+        {"is_demo": True, "demo_deposit_minor": 1_000_000},
+    ),
+)
 
 #: What `run.py up` prints: role, where to sign in (a path), user, password.
 SIGN_INS: list[tuple[str, str, str, str]] = [
@@ -113,6 +133,7 @@ def load(settings: Settings, progress: Callable[[int, int], None] | None = None)
         steps = [
             load_staff,
             lambda: load_house(session, settings),
+            lambda: load_trading_rules(session),
             lambda: load_capital(session, settings.client_bank),
             lambda: load_rates(session),
             lambda: load_partner(session),
@@ -143,28 +164,7 @@ def load_house(session: Session, settings: Settings) -> None:
         )
         session.add(server)
         session.flush()
-        for code, name, words, group, currency, leverages, is_demo in (
-            (
-                "standard-usd",
-                "Standard",
-                "Spreads from 1.2 points, no commission",
-                r"real\std\usd",
-                "USD",
-                [30, 100, 200],
-                False,
-            ),
-            ("ecn-usd", "ECN", "Raw spreads, 3.50 USD a lot and side", r"real\ecn\usd", "USD", [30, 100, 200, 500], False),
-            (
-                "standard-eur",
-                "Standard EUR",
-                "Spreads from 1.2 points, no commission",
-                r"real\std\eur",
-                "EUR",
-                [30, 100],
-                False,
-            ),
-            ("demo-usd", "Demo", "Practice with 10,000 USD that are not real", r"demo\forex\usd", "USD", [100, 500], True),
-        ):
+        for code, name, words, group, currency, leverages, more in PRODUCTS:
             session.add(
                 Product(
                     code=code,
@@ -174,9 +174,15 @@ def load_house(session: Session, settings: Settings) -> None:
                     group=group,
                     currency=currency,
                     leverages=leverages,
-                    is_demo=is_demo,
+                    **more,
                 )
             )
+
+
+def load_trading_rules(session: Session) -> None:
+    """The trading rules by country."""
+    for rule in KNOWN_RULES:
+        rules.save_rule(session, rule, actor=ACTOR, reason="Known at the start of the demo; to be confirmed by counsel")
 
 
 def load_capital(session: Session, bank: str) -> None:
@@ -233,13 +239,20 @@ def load_partner(session: Session) -> None:
 
 def load_clients(session: Session, bank: str) -> None:
     """Approved clients, with money in their wallets as a migration would bring it, and an account each."""
-    product = session.scalars(select(Product).where(Product.code == "standard-usd")).one()
-    product_id = product.id
+    product_id = session.scalars(select(Product.id).where(Product.code == "standard-usd")).one()
     for first, last, mail, country, language, opening_minor in CLIENTS[1:]:
         client_id = add_client(session, first, last, mail, country, language)
         attribution.attribute_client(session, client_id=client_id, link_code=LINK_CODE, at=now(), source="link")
-        accounts.request_account(session, client_id=client_id, product_id=product_id, leverage=100, actor=ACTOR)
+        leverage = offered_leverage(session, product_id, client_id)
+        accounts.request_account(session, client_id=client_id, product_id=product_id, leverage=leverage, actor=ACTOR)
         bring_money(session, bank, client_id, Money(opening_minor, "USD"))
+
+
+def offered_leverage(session: Session, product_id: int, client_id: int) -> int:
+    """1:100, or the highest that the rules of the client's country leave."""
+    product, client = session.get_one(Product, product_id), session.get_one(Client, client_id)
+    offered = rules.offered_leverages(session, product, client, now().date())
+    return max(choice for choice in offered if choice <= 100)
 
 
 def fund_accounts(session: Session, within_s: float = 20) -> None:
