@@ -226,7 +226,7 @@ def _engine(database_url: str) -> Engine:
             f"{driver}://{rest}", pool_size=2, max_overflow=4, pool_pre_ping=True, hide_parameters=True,
             connect_args=arguments[kind],
         )  # fmt: skip
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise SourceError("database_url in MT_SECRETS is not a well-formed address") from None
 
 

@@ -16,12 +16,12 @@ def broker():
 
 
 @pytest.fixture
-def make_world(database, redis, tmp_path, broker, app):
+def make_world(database, redis, tmp_path, broker):
     """Makes the brokerage with a given source."""
     opened = []
 
     def make(source):
-        opened.append(build(source, database, redis, tmp_path / "server", broker, app))
+        opened.append(build(source, database, redis, tmp_path / "server", broker))
         return next(opened[-1])
 
     yield make
@@ -32,6 +32,12 @@ def make_world(database, redis, tmp_path, broker, app):
 @pytest.fixture(params=sorted(OPTIONS))
 def world(request, make_world):
     """Every source in turn."""
+    return make_world(request.param)
+
+
+@pytest.fixture(params=sorted(OPTIONS.keys() - {"webhook"}))
+def read_world(request, make_world):
+    """Every source that a thread of ours reads; a web request has neither a cursor nor time to wait."""
     return make_world(request.param)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import select
 
@@ -53,9 +52,8 @@ def test_what_happens_while_nobody_reads_is_told_afterwards(world):
     assert world.positions() == {}
 
 
-def test_a_crash_between_stream_and_cursor_repeats_and_loses_nothing(world, monkeypatch):
-    if world.source == "webhook":
-        pytest.skip("a web request has no cursor")
+def test_a_crash_between_stream_and_cursor_repeats_and_loses_nothing(read_world, monkeypatch):
+    world = read_world
     with world.reading():
         world.deposit()
         world.settles()
@@ -79,9 +77,8 @@ def test_a_crash_between_stream_and_cursor_repeats_and_loses_nothing(world, monk
     assert world.session.scalars(select(ServerState.gaps)).one() == 0
 
 
-def test_redis_away_for_a_moment_loses_nothing(world, monkeypatch):
-    if world.source == "webhook":
-        pytest.skip("a web request cannot wait; the next test of webhooks says what happens")
+def test_redis_away_for_a_moment_loses_nothing(read_world, monkeypatch):
+    world = read_world
     publish, refused = feeds.publish, []
 
     def away(redis, entries):

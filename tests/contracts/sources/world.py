@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Producer
@@ -16,8 +17,10 @@ from redis import Redis
 from sqlalchemy import create_engine, select, update
 from sqlalchemy.orm import Session
 
+from app import create_app
 from app.core.clock import now
 from app.core.uow import unit_of_work
+from app.extensions import db
 from app.metatrader import ingest
 from app.metatrader.platform import UNITS_PER_LOT
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
@@ -64,8 +67,8 @@ class Broker:
 class Requests:
     """Posts the web requests of what happens to our own endpoint, in the order in which it happens."""
 
-    def __init__(self, app: Flask, code: str = "sim") -> None:
-        self._web = app.test_client()
+    def __init__(self, app: Flask | None, code: str = "sim") -> None:
+        self._web = app.test_client() if app else None
         self._requests = WebRequests(code)
         self.statuses: list[int] = []
 
@@ -74,6 +77,7 @@ class Requests:
     def stop(self) -> None: ...
 
     def offer(self, entry: Any) -> None:
+        assert self._web is not None
         for body in [*self._requests.bodies(entry), *self._requests.flush()]:
             answer = self._web.post("/api/mt/sim/events", data=json.dumps(body), headers={"X-Webhook-Secret": SECRET})
             self.statuses.append(answer.status_code)
@@ -90,8 +94,8 @@ class World:
     simulator: Simulator
     settings: Settings
     server_id: int
+    app: Flask | None = None
     login: int = 0
-    errors: list[BaseException] = field(default_factory=list)
 
     @property
     def sees_deletions(self) -> bool:
@@ -219,32 +223,41 @@ class _StopWhen(threading.Event):
         return super().is_set() or self._condition()
 
 
-def build(source: str, database: Database, redis: Redis, folder: Any, broker: Broker, app: Flask) -> Iterator[World]:
+def build(source: str, database: Database, redis: Redis, folder: Path, broker: Broker) -> Iterator[World]:
     """A world, until the caller is done with it."""
-    outputs: dict[str, list[Any]] = {"kafka": [KafkaOutput(broker.send, prefix="mt5.")], "webhook": [Requests(app)]}
-    export = {"export_url": database.settings.database_owner_url} if source == "sql" else {}
-    simulator = Simulator(state_dir=folder, password=PASSWORD, tick_s=0, outputs=outputs.get(source, []), **export)
     secrets = ServerSecrets(
         PASSWORD,
-        str(simulator.ca_file),
+        str(folder / "ca.pem"),
         database_url=database.settings.database_owner_url,
         kafka=broker.secrets,
         webhook_secret=SECRET,
     )
     settings = replace(database.settings, mt_secrets=(("sim", secrets),))
-    app.extensions["settings"] = settings
-    with database.session() as session:
-        with simulator:
+    with web_application(settings if source == "webhook" else None) as app, database.session() as session:
+        outputs: dict[str, list[Any]] = {"kafka": [KafkaOutput(broker.send, prefix="mt5.")], "webhook": [Requests(app)]}
+        export = {"export_url": database.settings.database_owner_url} if source == "sql" else {}
+        made = Simulator(state_dir=folder, password=PASSWORD, tick_s=0, outputs=outputs.get(source, []), **export)
+        with made as simulator:
             server_id = add_server(session, simulator)
             client_id = add_client(session)
-            made = World(source, database, session, redis, simulator, settings, server_id)
-            made.set(events=source, options={source: OPTIONS[source]})
-            made.login = simulator.control.users.add(USER).login
-            _own(made, client_id)
-            yield made
-        for output in outputs.get(source, []):
-            assert getattr(output, "dropped", 0) == 0
-            assert set(getattr(output, "statuses", [202])) <= {202}
+            world = World(source, database, session, redis, simulator, settings, server_id, app=app)
+            world.set(events=source, options={source: OPTIONS[source]})
+            world.login = simulator.control.users.add(USER).login
+            _own(world, client_id)
+            yield world
+
+
+@contextmanager
+def web_application(settings: Settings | None) -> Iterator[Flask | None]:
+    """The application that takes web requests, where they are what a test is about."""
+    if settings is None:
+        yield None
+        return
+    app = create_app(settings)
+    yield app
+    with app.app_context():
+        db.session.remove()
+        db.engine.dispose()
 
 
 def _own(world: World, client_id: int) -> None:
