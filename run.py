@@ -193,12 +193,12 @@ def bench(name: str, *, small: bool, json_path: Path | None) -> None:
     help="The bridge's settings, a TOML file.",
 )
 @click.option("--module", default="", help="A stand-in for MetaQuotes' package, for tests on any system.")
-@click.option("--requests", is_flag=True, hidden=True, help="Run the second process, which the first one starts.")
-def bridge(config: Path, *, module: str, requests: bool) -> None:
+@click.option("--second-of", default="", hidden=True, help="The first process's boot, when it starts the second.")
+def bridge(config: Path, *, module: str, second_of: str) -> None:
     """The MT5 bridge: runs on a Windows host beside the trading server and sends its events here."""
     from app.metatrader.bridge import program
 
-    program.run(config, module_name=module, requests_only=requests)
+    program.run(config, module_name=module, second_of=second_of)
 
 
 @cli.command()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import signal
 import sqlite3
@@ -35,13 +34,11 @@ HEARTBEAT_S = 5.0
 RESTART_S = 5.0
 LOG_BYTES, LOG_FILES = 10_000_000, 10
 
-#: How the first process tells the second in whose name it writes.
-BOOT_VARIABLE = "LOTWISE_BRIDGE_BOOT"
 
-
-def run(config: Path, *, module_name: str = "", requests_only: bool = False) -> None:
+def run(config: Path, *, module_name: str = "", second_of: str = "") -> None:
     """Run one of the two processes until SIGTERM, SIGINT or Ctrl-Break. Raises StartError.
 
+    `second_of` makes it the second process: the boot in whose name it writes, which the first one gives it.
     `module_name` names a stand-in for MetaQuotes' package, for tests; without it only Windows will do.
     """
     if not module_name and sys.platform != "win32":
@@ -51,16 +48,16 @@ def run(config: Path, *, module_name: str = "", requests_only: bool = False) -> 
         )
     config = config.absolute()  # the package is loaded from another folder
     loaded = settings.load(config)
-    set_up_logging(loaded.folder / "logs", "requests" if requests_only else "bridge")
+    set_up_logging(loaded.folder / "logs", "requests" if second_of else "bridge")
     stop = stopped_by_signal()
     try:
         outbox = Outbox(loaded.folder / "outbox.sqlite3")
     except (sqlite3.Error, OSError) as error:
         raise StartError(f"The outbox in {loaded.folder} cannot be opened: {error}.") from error
     try:
-        module = _module(module_name or manager.MODULE, loaded.folder / ("requests" if requests_only else "pump"))
-        if requests_only:
-            answer_requests(loaded, module, outbox, stop)
+        module = _module(module_name or manager.MODULE, loaded.folder / ("requests" if second_of else "pump"))
+        if second_of:
+            answer_requests(loaded, module, outbox, stop, second_of)
         else:
             with _only_one(loaded.folder):
                 pump(loaded, module, outbox, stop, _Second(config, module_name))
@@ -101,11 +98,8 @@ def pump(loaded: BridgeSettings, module: Any, outbox: Outbox, stop: threading.Ev
         log.info("bridge of %s stopped, %d events wait in the outbox", loaded.code, outbox.size())
 
 
-def answer_requests(loaded: BridgeSettings, module: Any, outbox: Outbox, stop: threading.Event) -> None:
+def answer_requests(loaded: BridgeSettings, module: Any, outbox: Outbox, stop: threading.Event, boot: str) -> None:
     """The second process, until `stop` is set or the first has ended."""
-    boot = os.environ.get(BOOT_VARIABLE, "")
-    if not boot:
-        raise StartError("The second process of a bridge is started by the first.")
     teller = Teller(Origin(loaded.code, "bridge", boot), loaded.zone, loaded.shards)
     answerer = Answerer(loaded, manager.Connection(module), outbox, redis_client(loaded.redis), teller)
 
@@ -127,7 +121,7 @@ class _Second:
     """The second process, started and started again."""
 
     def __init__(self, config: Path, module_name: str) -> None:
-        self._command = [sys.executable, str(ROOT / "run.py"), "bridge", "--config", str(config), "--requests"]
+        self._command = [sys.executable, str(ROOT / "run.py"), "bridge", "--config", str(config)]
         self._command += ["--module", module_name] if module_name else []
         self._process: subprocess.Popen[bytes] | None = None
         self._next_start = 0.0
@@ -143,9 +137,7 @@ class _Second:
             log.error("the second process ended with code %s, it is started again", self._process.returncode)
             self._close()
         self._next_start = time.monotonic() + RESTART_S
-        self._process = subprocess.Popen(
-            self._command, stdin=subprocess.PIPE, cwd=ROOT, env={**os.environ, BOOT_VARIABLE: boot}
-        )
+        self._process = subprocess.Popen([*self._command, "--second-of", boot], stdin=subprocess.PIPE, cwd=ROOT)
 
     def stop(self, patience_s: float = 10.0) -> None:
         """Let it end by itself, which the end of its input tells it; by force when it does not."""
