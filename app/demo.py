@@ -73,7 +73,15 @@ PRODUCTS: tuple[tuple[str, str, str, str, str, list[int], dict[str, Any]], ...] 
     ("ecn-usd", "ECN", "Raw spreads, 3.50 USD a lot and side", r"real\ecn\usd", "USD", [30, 100, 200], {}),
     ("standard-eur", "Standard EUR", "Spreads from 1.2 points, no commission", r"real\std\eur", "EUR", [30, 100], {}),
     ("swap-free-usd", "Swap-free", "No swaps overnight", r"real\swapfree\usd", "USD", [30, 100], {"is_swap_free": True}),
-    ("netting-usd", "Netting", "One position per symbol", r"real\netting\usd", "USD", [100, 200], {"margin_mode": "netting"}),
+    (
+        "netting-usd",
+        "Netting",
+        "Positions as on an exchange",
+        r"real\netting\usd",
+        "USD",
+        [100, 200],
+        {"margin_mode": "netting"},
+    ),
     (
         "demo-usd",
         "Demo",

@@ -33,6 +33,7 @@ from app.views.columns import (
     transaction_link,
 )
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
+from app.views.ledger_request_forms import Needed
 
 EVENT_WORDS = {
     "stream": _l("A bridge publishes them"),
@@ -113,13 +114,25 @@ class ServerView(BackOfficeView):
             widget=BS3TextFieldWidget(),
         ),
         "platform": SelectField(
-            _l("Platform"), choices=_choices(sorted(PLATFORMS), {}), default="mt5_web", widget=Select2Widget()
+            _l("Platform"),
+            choices=_choices(sorted(PLATFORMS), {}),
+            default="mt5_web",
+            validators=[Needed()],
+            widget=Select2Widget(),
         ),
         "events": SelectField(
-            label_columns["events"], choices=_choices(EVENT_SOURCES, EVENT_WORDS), default="stream", widget=Select2Widget()
+            label_columns["events"],
+            choices=_choices(EVENT_SOURCES, EVENT_WORDS),
+            default="stream",
+            validators=[Needed()],
+            widget=Select2Widget(),
         ),
         "backfill": SelectField(
-            label_columns["backfill"], choices=_choices(BACKFILLS, BACKFILL_WORDS), default="platform", widget=Select2Widget()
+            label_columns["backfill"],
+            choices=_choices(BACKFILLS, BACKFILL_WORDS),
+            default="platform",
+            validators=[Needed()],
+            widget=Select2Widget(),
         ),
         "shards": IntegerField(
             label_columns["shards"],

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder
 from flask_appbuilder.actions import action
 from flask_appbuilder.fieldwidgets import BS3TextAreaFieldWidget, BS3TextFieldWidget, Select2Widget
-from flask_babel import gettext
+from flask_babel import gettext, ngettext
 from flask_babel import lazy_gettext as _l
 from wtforms import Field, SelectField, StringField, TextAreaField
 from wtforms.fields.choices import SelectChoice
@@ -25,6 +25,7 @@ from app.models.metatrader import Product
 from app.surfaces.errors import sentence
 from app.views.columns import amount, formatters
 from app.views.guarded import AuditedInterface, BackOfficeView
+from app.views.ledger_request_forms import Needed
 
 MARGIN_MODES = {"hedging": _l("Hedging: a position per order"), "netting": _l("Netting: one position per symbol")}
 
@@ -121,6 +122,7 @@ class ProductView(BackOfficeView):
             description=description_columns["margin_mode"],
             choices=[SelectChoice(mode, words) for mode, words in MARGIN_MODES.items()],
             default="hedging",
+            validators=[Needed()],
             widget=Select2Widget(),
         ),
         "demo_deposit": PracticeMoneyField(
@@ -169,7 +171,7 @@ class ProductView(BackOfficeView):
                 flash(f"{one.product}: {gettext(one.message) % one.data}", "warning")
             fit += len(its) - len({one.product for one in findings})
         if fit:
-            flash(gettext("%(count)s products fit their trading server.", count=fit), "success")
+            flash(ngettext("%(num)d product fits its server.", "%(num)d products fit their servers.", fit), "success")
         return redirect(url_for("ProductView.list"))
 
 
