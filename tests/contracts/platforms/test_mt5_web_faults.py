@@ -158,6 +158,20 @@ def test_a_server_that_came_back(tmp_path, mt5, simulator, login):
         assert tokens(again, login) == [TOKEN]
 
 
+def test_what_broke_one_session_breaks_the_idle_ones(tmp_path, simulator, wanted):
+    """After the server was started anew the second session is not tried at all."""
+    port = int(simulator.url.rpartition(":")[2])
+    with MT5WebPlatform(access(simulator)) as platform:
+        pool = platform._server._pools["read"]
+        with pool.session() as first, pool.session() as second:
+            assert first is not second
+        simulator.stop()
+        with Simulator(state_dir=tmp_path / "server", password=PASSWORD, port=port, tick_s=0):
+            assert platform.groups()
+            assert len(pool._idle) == 1
+            assert not {first, second}.intersection(pool._idle)
+
+
 def test_an_idle_connection_that_the_server_closed(simulator, wanted, monkeypatch):
     monkeypatch.setattr(Handler, "timeout", 0.2)
     with MT5WebPlatform(access(simulator)) as platform:

@@ -77,7 +77,7 @@ class TestBreaker:
         assert (found.state, found.failures, found.last_error.partition(":")[0]) == ("open", 3, "ReadTimeout")
         assert timedelta() <= now() - found.since < timedelta(seconds=10)
         left = simulator.control.faults.listed()[0]["times"]
-        with within(0.2):
+        with within(1.0):
             with pytest.raises(Unreachable):
                 other.groups()
             with pytest.raises(NotSent):
@@ -190,7 +190,7 @@ class TestRate:
         login = platform.create_account(wanted)
         for _ in range(2):
             platform.groups()
-        with within(0.5):
+        with within(0.8):
             platform.balance_operation(login, Decimal(1), "x")
 
     def test_what_would_wait_too_long_is_not_sent(self, connect, wanted, monkeypatch, simulator):
@@ -205,22 +205,22 @@ class TestRate:
 class TestPlaces:
     @pytest.fixture
     def occupied(self, connect, faults):
-        """A thread is in an exchange that takes two seconds, in the only place there is."""
+        """A thread is in an exchange that takes three seconds, in the only place there is."""
         platform = connect(places=1, timeouts=httpx.Timeout(5.0))
         platform.groups()
-        faults("slow", times=1, seconds=2.0)
+        faults("slow", times=1, seconds=3.0)
         thread = threading.Thread(target=platform.symbols)
         thread.start()
         yield thread
         thread.join(timeout=10)
 
     def test_nobody_waits_long_for_a_slow_exchange(self, connect, occupied, monkeypatch, redis):
-        monkeypatch.setattr(traffic, "PLACE_PATIENCE_S", 0.4)
+        monkeypatch.setattr(traffic, "PLACE_PATIENCE_S", 0.5)
         platform, free = connect(places=1), connect()
         eventually(lambda: redis.zcard("platform:sim:places") == 1)
         with within(1.0), pytest.raises(Unreachable):
             platform.groups()
-        with within(0.2):
+        with within(1.0):
             for _ in range(3):
                 with pytest.raises(Unreachable):
                     platform.groups()
@@ -231,7 +231,8 @@ class TestPlaces:
         assert platform.groups()
         assert health(redis, "sim").failures == 0
 
-    def test_a_short_wait_is_taken(self, connect, occupied, redis):
+    def test_a_short_wait_is_taken(self, connect, occupied, redis, monkeypatch):
+        monkeypatch.setattr(traffic, "PLACE_PATIENCE_S", 10.0)
         platform = connect(places=1)
         eventually(lambda: redis.zcard("platform:sim:places") == 1)
         assert platform.groups()
@@ -246,7 +247,21 @@ class TestPlaces:
         time.sleep(0.6)
         assert platform.groups()
 
-    def test_commands_go_before_reads(self, connect, wanted, monkeypatch):
+    def test_a_waiting_command_keeps_reads_out(self, redis):
+        gate = traffic.Traffic("sim", Limits.of({}), redis=redis, places=1)
+
+        def enter(token, lane):
+            return gate._enter("platform:sim:places", token, lane)
+
+        assert enter("one", "read") == 1
+        assert enter("command", "command") == 0
+        redis.zrem("platform:sim:places", "one")
+        assert enter("another", "read") == 0
+        assert enter("command", "command") == 1
+        redis.zrem("platform:sim:places", "command")
+        assert enter("another", "read") == 1
+
+    def test_commands_find_their_way_through_reads(self, connect, wanted, monkeypatch):
         monkeypatch.setattr(traffic, "PLACE_PATIENCE_S", 5.0)
         stop = threading.Event()
         readers = [connect(places=1, timeouts=httpx.Timeout(5.0), **FAST) for _ in range(3)]
