@@ -1,6 +1,6 @@
 """Faults of events that can be switched on, to prove that readers of the stream survive them.
 
-All that is random comes from the seed and the event's number alone: the same events meet the same faults in every run.
+All that is random comes from the seed and the event itself: the same events meet the same faults in every run.
 """
 
 from __future__ import annotations
@@ -72,43 +72,46 @@ class EventFaults:
         if not settings.gap_s:
             return False
         period, place_s = divmod(now.timestamp(), settings.gap_every_s)
-        begins_s = self._draw("gap", int(period)) * (settings.gap_every_s - settings.gap_s)
+        begins_s = self._draw("gap", str(int(period))) * (settings.gap_every_s - settings.gap_s)
         return begins_s <= place_s < begins_s + settings.gap_s
 
-    def delay_s(self, number: int) -> float:
-        """For how long the event of this number is held back."""
+    def delay_s(self, event: str) -> float:
+        """For how long the event of this name is held back."""
         settings = self.settings
-        delay_s = settings.reorder_s * self._draw("reorder", number) if settings.reorder_s else 0.0
-        return delay_s + (settings.late_s if self._hits("late", settings.late, number) else 0.0)
+        delay_s = settings.reorder_s * self._draw("reorder", event) if settings.reorder_s else 0.0
+        return delay_s + (settings.late_s if self._hits("late", settings.late, event) else 0.0)
 
-    def again_after_s(self, number: int) -> float | None:
+    def again_after_s(self, event: str) -> float | None:
         """How long after the first time the event is sent once more; None for most of them."""
         settings = self.settings
-        if not self._hits("duplicates", settings.duplicates, number):
+        if not self._hits("duplicates", settings.duplicates, event):
             return None
-        return settings.reorder_s * self._draw("again", number)
+        return settings.reorder_s * self._draw("again", event)
 
-    def garbage(self, number: int) -> str | None:
+    def garbage(self, event: str) -> str | None:
         """The kind of garbage to be sent beside the event, if any."""
-        if not self._hits("garbage", self.settings.garbage, number):
+        if not self._hits("garbage", self.settings.garbage, event):
             return None
-        return GARBAGE[int(self._draw("kind", number) * len(GARBAGE))]
+        return GARBAGE[int(self._draw("kind", event) * len(GARBAGE))]
 
     def dealer(self, ticket: int) -> tuple[str, float] | None:
         """What a dealer does to a deal, edit or delete, and after how many seconds; None for most of them."""
-        settings, drawn = self.settings, self._draw("dealer", ticket)
+        settings = self.settings
+        if not settings.edits and not settings.deletes:
+            return None
+        drawn = self._draw("dealer", str(ticket))
         if drawn >= settings.edits + settings.deletes:
             return None
-        return "edit" if drawn < settings.edits else "delete", 1 + 19 * self._draw("when", ticket)
+        return "edit" if drawn < settings.edits else "delete", 1 + 19 * self._draw("when", str(ticket))
 
     def listed(self) -> dict[str, float]:
         return asdict(self.settings)
 
-    def _hits(self, what: str, part: float, number: int) -> bool:
-        return part > 0 and self._draw(what, number) < part
+    def _hits(self, what: str, part: float, event: str) -> bool:
+        return part > 0 and self._draw(what, event) < part
 
-    def _draw(self, what: str, number: int) -> float:
-        return random.Random(f"{self._seed}:{what}:{number}").random()  # noqa: S311  # faults, not secrets
+    def _draw(self, what: str, of: str) -> float:
+        return random.Random(f"{self._seed}:{what}:{of}").random()  # noqa: S311  # faults, not secrets
 
 
 def spoil(entry: Mapping[str, str], kind: str) -> dict[str, Any]:

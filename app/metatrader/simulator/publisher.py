@@ -142,8 +142,8 @@ class Publisher:
 
     def _hold(self, number: int, stream: str, entry: Mapping[str, str]) -> None:
         """Plan the sendings of one event: when it happened decides when each is due, not when it was looked at."""
-        faults = self._journal.faults
-        delay_s, again_after_s, garbage = faults.delay_s(number), faults.again_after_s(number), faults.garbage(number)
+        faults, name = self._journal.faults, f"{entry['kind']}:{entry['key']}:{entry['rev']}"
+        delay_s, again_after_s, garbage = faults.delay_s(name), faults.again_after_s(name), faults.garbage(name)
         due = _later(entry, delay_s)
         heapq.heappush(self._held, _Held(due, number, 0, stream, entry))
         if again_after_s is not None:

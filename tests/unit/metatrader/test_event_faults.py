@@ -20,6 +20,7 @@ from app.metatrader.simulator.faults import CHANGES, Fault, Faults, parse_event_
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 NUMBERS = range(1, 4_001)
+NAMES = [f"deal.add:{n}:rev" for n in NUMBERS]
 
 
 def test_the_line_of_the_issue():
@@ -89,14 +90,17 @@ def test_the_seed_decides_and_parts_are_kept():
         one.set(settings)
 
     def met(one):
-        return [(one.delay_s(n), one.again_after_s(n), one.garbage(n), one.dealer(n)) for n in NUMBERS]
+        return [
+            (one.delay_s(name), one.again_after_s(name), one.garbage(name), one.dealer(n))
+            for name, n in zip(NAMES, NUMBERS, strict=True)
+        ]
 
     assert met(faults) == met(same) != met(other)
-    doubled = sum(faults.again_after_s(n) is not None for n in NUMBERS) / len(NUMBERS)
+    doubled = sum(faults.again_after_s(name) is not None for name in NAMES) / len(NUMBERS)
     assert 0.035 < doubled < 0.065
-    assert sum(faults.delay_s(n) >= 60 for n in NUMBERS) / len(NUMBERS) == pytest.approx(0.02, abs=0.01)
-    assert all(0 <= faults.delay_s(n) <= 65 for n in NUMBERS)
-    assert {faults.garbage(n) for n in NUMBERS} <= {None, *GARBAGE}
+    assert sum(faults.delay_s(name) >= 60 for name in NAMES) / len(NUMBERS) == pytest.approx(0.02, abs=0.01)
+    assert all(0 <= faults.delay_s(name) <= 65 for name in NAMES)
+    assert {faults.garbage(name) for name in NAMES} <= {None, *GARBAGE}
     dealt = [plan for n in NUMBERS if (plan := faults.dealer(n))]
     assert {what for what, _ in dealt} == {"edit", "delete"}
     assert all(1 <= after_s <= 20 for _, after_s in dealt)
@@ -105,8 +109,8 @@ def test_the_seed_decides_and_parts_are_kept():
 def test_without_settings_nothing_is_met():
     faults = EventFaults(7)
     assert all(
-        (faults.delay_s(n), faults.again_after_s(n), faults.garbage(n), faults.dealer(n)) == (0.0, None, None, None)
-        for n in range(500)
+        (faults.delay_s(name), faults.again_after_s(name), faults.garbage(name), faults.dealer(n)) == (0.0, None, None, None)
+        for name, n in zip(NAMES, NUMBERS, strict=True)
     )
     assert not any(faults.is_away(NOON + timedelta(seconds=n)) for n in range(500))
 
