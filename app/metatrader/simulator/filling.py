@@ -48,12 +48,13 @@ def fill(
     history = _History(exchange, logins, deals // 2 * 2, days, seed, has_market_prices=has_market_prices)
     done = 0
     rows = history.rows()
-    while batch := list(islice(rows, BATCH)):
-        with exchange.store.transaction():
-            exchange.store.add_deal_rows(batch)
-            history.settle()
-        done += len(batch)
-        tell(done)
+    with exchange.store.filling():
+        while batch := list(islice(rows, BATCH)):
+            with exchange.store.transaction():
+                exchange.store.add_deal_rows(batch)
+                history.settle()
+            done += len(batch)
+            tell(done)
     return done
 
 

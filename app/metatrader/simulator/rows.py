@@ -14,7 +14,11 @@ from app.metatrader.simulator.holdings import Account, OpenPosition
 
 VERSION = 2
 
-_SCHEMA = """
+#: Left out while a history is written: in the order of time each deal would go to another place of it.
+INDEX_BY_LOGIN = "CREATE INDEX IF NOT EXISTS deal_login_server_time ON deal (login, server_time_ms)"
+DROP_INDEX_BY_LOGIN = "DROP INDEX IF EXISTS deal_login_server_time"
+
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS account (
     login INTEGER PRIMARY KEY, group_name TEXT NOT NULL, leverage INTEGER NOT NULL, rights INTEGER NOT NULL,
     balance INTEGER NOT NULL, credit INTEGER NOT NULL, registered_ms INTEGER NOT NULL, active_boot TEXT NOT NULL,
@@ -27,7 +31,7 @@ CREATE TABLE IF NOT EXISTS deal (
     digits_currency INTEGER NOT NULL, profit INTEGER NOT NULL, swap INTEGER NOT NULL, commission INTEGER NOT NULL,
     fee INTEGER NOT NULL, rate_profit TEXT NOT NULL, rate_margin TEXT NOT NULL, server_time_ms INTEGER NOT NULL,
     comment TEXT NOT NULL, modification_flags INTEGER NOT NULL, dealer INTEGER NOT NULL, external_id TEXT NOT NULL);
-CREATE INDEX IF NOT EXISTS deal_login_server_time ON deal (login, server_time_ms);
+{INDEX_BY_LOGIN};
 CREATE INDEX IF NOT EXISTS deal_server_time ON deal (server_time_ms);
 CREATE TABLE IF NOT EXISTS position (
     ticket INTEGER PRIMARY KEY, login INTEGER NOT NULL, symbol TEXT NOT NULL, action INTEGER NOT NULL,

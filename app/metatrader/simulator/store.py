@@ -102,8 +102,6 @@ class Store:
         with self._lock:
             self._db.close()
 
-    # ── numbers ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def number(self, name: str, start: int = 0) -> int:
         """A named number, or `start` when it was never set."""
         with self._lock:
@@ -121,8 +119,6 @@ class Store:
             value = self._numbers.get(name, start - 1) + 1
             self.set_number(name, value)
             return value
-
-    # ── logins ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def account(self, login: int) -> Account | None:
         """A login's record; None for an archived one."""
@@ -169,11 +165,20 @@ class Store:
             self._changed_accounts.add(login)
             self._write_alone()
 
-    # ── deals ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def add_deal(self, deal: Deal) -> None:
         """Write a deal, over an older form of it."""
         self._run(rows.PUT_DEAL, *rows.deal_row(deal))
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """For writing millions of deals, quickly; looking for the deals of one login takes long meanwhile."""
+        with self._lock:
+            self._db.execute(rows.DROP_INDEX_BY_LOGIN)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._db.execute(rows.INDEX_BY_LOGIN)
 
     def add_deal_rows(self, deals: Iterable[tuple[Any, ...]]) -> None:
         """Write many deals at once, as rows."""
@@ -216,8 +221,6 @@ class Store:
 
     def delete_deal(self, ticket: int) -> None:
         self._run("DELETE FROM deal WHERE ticket = ?", ticket)
-
-    # ── positions ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def position(self, ticket: int) -> OpenPosition | None:
         with self._lock:
@@ -262,8 +265,6 @@ class Store:
         with self._lock:
             return [_twin(self._positions[ticket]) for ticket in sorted(self._guarded)]
 
-    # ── orders ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def save_order(self, order: Order) -> None:
         with self._lock:
             self._put(self._orders, order.ticket, _GONE if order.done_ms else order)
@@ -302,8 +303,6 @@ class Store:
             self._put(self._orders, ticket, _GONE)
             self._run("DELETE FROM orders WHERE ticket = ?", ticket)
 
-    # ── the outbox ─────────────────────────────────────────────────────────────────────────────────────────────────────
-
     def put_in_outbox(self, stream: str, fields: Mapping[str, str]) -> None:
         with self._lock:
             self._events.append((stream, json.dumps(fields)))
@@ -321,8 +320,6 @@ class Store:
     def remove_sent(self, up_to_id: int) -> None:
         with self.transaction():
             self._run("DELETE FROM outbox WHERE id <= ?", up_to_id)
-
-    # ── the ground ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _put(self, table: dict[Any, Any], key: Any, value: Any) -> None:
         """Change what is kept in memory, so that a transaction can take it back."""

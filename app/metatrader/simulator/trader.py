@@ -27,7 +27,7 @@ CAUTION = 5
 TRIES = 8
 #: How far away, in spreads, people put stop losses, take profits and waiting orders; how long they let an order wait.
 FAR = 25
-WAIT_MS = 3_600_000
+WAIT_MS = 600_000
 
 
 class Trader:
