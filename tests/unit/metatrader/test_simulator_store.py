@@ -117,14 +117,16 @@ def test_an_archived_login_is_no_login(store):
 
 
 def test_sums_of_deals(store):
-    store.add_deal(replace(DEAL, ticket=1, login=7, action=2, profit=Decimal("10.00"), commission=Decimal(0)))
-    store.add_deal(replace(DEAL, ticket=2, login=7, action=3, profit=Decimal("3.00")))
-    store.add_deal(
-        replace(DEAL, ticket=3, login=7, profit=Decimal("-1.50"), swap=Decimal("-0.25"), commission=Decimal("-0.10"))
-    )
-    store.add_deal(replace(DEAL, ticket=4, login=8, profit=Decimal("1.00")))
-    fees = DEAL.fee * 2
-    assert store.sums(7) == (1000 + int(DEAL.swap * 100) - 185 + int(fees * 100), 300)
+    """Balance: 10.00, then -1.50 with a swap of -0.25, a commission of -0.10 and a fee of -0.05. Credit: 3.00 less 1.00."""
+    for ticket, login, action, *amounts in (
+        (1, 7, 2, "10.00", "0.00", "0.00", "0.00"),
+        (2, 7, 3, "3.00", "-1.00", "0.00", "0.00"),
+        (3, 7, 0, "-1.50", "-0.25", "-0.10", "-0.05"),
+        (4, 8, 0, "1.00", "0.00", "0.00", "0.00"),
+    ):
+        money = dict(zip(("profit", "swap", "commission", "fee"), map(Decimal, amounts), strict=True))
+        store.add_deal(replace(DEAL, ticket=ticket, login=login, action=action, **money))
+    assert store.sums(7) == (810, 200)
     assert store.sums(9) == (0, 0)
 
 
