@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from app.core.clock import now
+from app.metatrader.backfill import PlatformBackfill
 from app.metatrader.errors import NotKnown, PlatformError
 from app.metatrader.platform import Deal, TradingPlatform
 from app.metatrader.sources import Batch, Place, SourceError, Told, idle
@@ -38,6 +39,7 @@ class PollSource:
         if not self._groups:
             raise SourceError("no groups to ask for: make a product on this server, or set the option groups")
         self._platform: TradingPlatform = place.connect()
+        self._server = PlatformBackfill(self._platform, self._groups)
         self._deals: dict[int, tuple[datetime, Deal]] = {}
 
     def read(self, stop: threading.Event) -> Iterator[Batch]:
@@ -56,13 +58,12 @@ class PollSource:
         self._platform.close()
 
     def _round(self, positions: PositionSnapshot, accounts: AccountSnapshot) -> Iterator[Batch]:
-        moment, mask = now(), ",".join(self._groups)
+        moment = now()
         since = self._since(moment)
-        news = self._deal_news(self._platform.deals_by_group(mask, since, moment + AHEAD), since)
-        yield from _batches(news)
+        yield from _batches(self._deal_news(list(self._server.deals(since, moment + AHEAD)), since))
         yield Batch(cursors={"deals": moment.isoformat()}, clock_offset_min=self._platform.server_time().utc_offset_min)
-        yield from _batches(positions.compare(self._platform.positions_by_group(mask), now()))
-        yield from _batches(accounts.compare(self._platform.accounts(mask), now()))
+        yield from _batches(positions.compare(self._server.positions(), now()))
+        yield from _batches(accounts.compare(self._server.accounts(), now()))
 
     def _since(self, moment: datetime) -> datetime:
         told = self._place.cursors.get("deals")

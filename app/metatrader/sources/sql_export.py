@@ -24,6 +24,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.pool import NullPool, Pool, QueuePool
 
 from app.core.clock import now
 from app.metatrader.platform import AccountState, Deal, Order, Position
@@ -48,15 +49,18 @@ _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # the export's times are a wall c
 class SQLExport:
     """The database as it stands: deals of a range, all accounts, all positions; and rows by their Timestamp.
 
-    Connections are made when first needed and may only read. What goes wrong is a SourceError, a PlatformError.
+    A connection is made when it is needed and let go after, unless `keeps_connections`; it may only read. What goes wrong is
+    a SourceError, a PlatformError.
     """
 
-    def __init__(self, database_url: str, zone: ServerZone, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, database_url: str, zone: ServerZone, options: Mapping[str, Any], *, keeps_connections: bool = False
+    ) -> None:
         """Raises SourceError when the address is missing or of a server that we cannot read."""
         self._zone = zone
         self._schema = str(options.get("schema", ""))
         self._groups = [part.strip() for mask in options.get("groups", []) for part in str(mask).split(",") if part.strip()]
-        self._engine = _engine(database_url)
+        self._engine = _engine(database_url, QueuePool if keeps_connections else NullPool)
         self._found: tables.Export | None = None
         self._found_at = 0.0
         self._decimals = tables.Decimals()
@@ -159,7 +163,7 @@ class SQLExportSource:
         self._accounts_every_s = place.number("accounts_every_s", 30, 0.1, 3_600)
         self._first = timedelta(seconds=place.number("first_s", 86_400, 60, 366 * 86_400))
         place.texts("groups")
-        self._export = SQLExport(place.secrets.database_url, place.zone, place.options)
+        self._export = SQLExport(place.secrets.database_url, place.zone, place.options, keeps_connections=True)
         self._told: dict[tuple[str, int], int] = {}
 
     def read(self, stop: threading.Event) -> Iterator[Batch]:
@@ -211,7 +215,7 @@ class SQLExportSource:
         return Told("update" if is_edit else "add", record, tables.moment_of(ticks), rev=str(ticks))
 
 
-def _engine(database_url: str) -> Engine:
+def _engine(database_url: str, pool: type[Pool]) -> Engine:
     arguments: dict[str, dict[str, Any]] = {
         "postgresql": {"connect_timeout": 10, "options": "-c default_transaction_read_only=on -c statement_timeout=600000"},
         "mysql": {"connect_timeout": 10, "read_timeout": 600, "init_command": "SET SESSION TRANSACTION READ ONLY"},
@@ -223,9 +227,12 @@ def _engine(database_url: str) -> Engine:
         raise SourceError("database_url in MT_SECRETS must be the SQL export's address: postgresql://… or mysql://…")
     try:
         return create_engine(
-            f"{driver}://{rest}", pool_size=2, max_overflow=4, pool_pre_ping=True, hide_parameters=True,
+            f"{driver}://{rest}",
+            poolclass=pool,
+            pool_pre_ping=True,
+            hide_parameters=True,
             connect_args=arguments[kind],
-        )  # fmt: skip
+        )
     except (ArgumentError, ValueError):
         raise SourceError("database_url in MT_SECRETS is not a well-formed address") from None
 
