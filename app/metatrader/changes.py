@@ -183,8 +183,8 @@ def disable(session: Session, *, account_id: int, actor: Actor, reason: str) -> 
 
 
 def enable(session: Session, *, account_id: int, actor: Actor, reason: str) -> AccountChange:
-    """Ask that the account can be used again. For staff."""
-    return _switch(session, account_id, "enable", ("disabled",), actor, reason)
+    """Ask that the account can be used again, also where somebody disabled it at the server. For staff."""
+    return _switch(session, account_id, "enable", ("active", "disabled"), actor, reason)
 
 
 def restore(session: Session, *, account_id: int, actor: Actor, reason: str) -> AccountChange:

@@ -60,6 +60,11 @@ def rights_in_words(rights: int | None) -> str:
     return ", ".join([*words, f"({rights:#x})"])
 
 
+def is_usable(rights: int) -> bool:
+    """Whether these rights let somebody sign in and trade."""
+    return bool(rights & UserRight.ENABLED and not rights & UserRight.TRADE_DISABLED)
+
+
 def why(error: AppError) -> str:
     """An error in one sentence, also where it is about a field."""
     problems: dict[str, str] = getattr(error, "problems", {})
@@ -198,6 +203,7 @@ class TradingAccountView(ReadOnlyView):
             other_groups=[
                 (product, obstacles) for product, obstacles in groups if obstacles and product.id != account.product_id
             ],
+            is_usable=account.rights is None or is_usable(account.rights),
             is_closable=changes.is_closable(session, account),
             can_unbind=binding.can_unbind(session, account),
             kinds=KINDS,

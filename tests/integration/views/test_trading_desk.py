@@ -304,6 +304,15 @@ def test_disabled_and_archived_accounts_offer_the_way_back(desk):
     assert [one.kind for account in (disabled, archived) for one in desk.changes(account)] == ["enable", "restore"]
 
 
+def test_what_somebody_disabled_at_the_server_is_said_and_can_be_mended(desk):
+    account_id = desk.account(rights=0x163 & ~1)
+    page = desk.office.browser(OPERATOR).get(show(account_id)).text
+    assert "somebody disabled it there" in page
+    assert "Enable …" in page
+    change(desk, account_id, "enable")
+    assert [one.kind for one in desk.changes(account_id)] == ["enable"]
+
+
 def test_a_change_that_waits_is_withdrawn(desk):
     account_id = desk.account()
     change(desk, account_id, "disable")
