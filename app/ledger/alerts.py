@@ -49,9 +49,11 @@ def close_others(unit: UnitOfWork, code: str, still_open: Collection[str]) -> No
     )
 
 
-def open_alerts(session: Session, *, unacknowledged: bool = False) -> Sequence[Alert]:
-    """The open alerts, the oldest first; on request only those that nobody has acknowledged."""
+def open_alerts(session: Session, *, code: str | None = None, unacknowledged: bool = False) -> Sequence[Alert]:
+    """The open alerts, the oldest first; on request only those of a code, and those that nobody has acknowledged."""
     query = select(Alert).where(Alert.closed_at.is_(None)).order_by(Alert.id)
+    if code is not None:
+        query = query.where(Alert.code == code)
     return session.scalars(query.where(Alert.acknowledged_at.is_(None)) if unacknowledged else query).all()
 
 

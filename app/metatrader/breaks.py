@@ -7,7 +7,7 @@ may be slow. What only the ledger can put right is an adjustment, which another 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -146,7 +146,14 @@ def adjustment_legs(session: Session, one: ServerBreak, account: str = "") -> li
 
 
 def propose_adjustment(
-    session: Session, break_id: int, *, account: str, reason: str, evidence: Evidence | None, actor: Actor
+    session: Session,
+    break_id: int,
+    *,
+    account: str,
+    reason: str,
+    evidence: Evidence | None,
+    actor: Actor,
+    effective_at: datetime | None = None,
 ) -> Proposed:
     """Ask for the ledger to follow the server's balance; another person approves. The break stays open until a check finds
     both sides equal.
@@ -155,10 +162,13 @@ def propose_adjustment(
     """
     with unit_of_work(session, actor) as unit:
         one = _open(session, break_id)
+        legs = adjustment_legs(session, one, account)
+        if one.trading_account is not None:  # nothing of this server may ever have been in suspense
+            chart.open_account(session, chart.suspense(f"mt-{one.server.code}", one.trading_account.currency))
         proposed = requests.propose_adjustment(
             session,
-            legs=adjustment_legs(session, one, account),
-            effective_at=now().replace(microsecond=0),
+            legs=legs,
+            effective_at=effective_at or now().replace(microsecond=0),
             reason=reason,
             evidence=evidence,
             key=f"mt-break:{one.id}:{one.repair['difference']}",

@@ -12,12 +12,14 @@ from app.surfaces import formats
 def init_app(app: Flask) -> None:
     """Bind Flask-AppBuilder and register every desk. Called inside the application context."""
     from app.views import (
+        breaks,
         chart_of_accounts,
         client_money,
         clients,
         connections,
         documents,
         external,
+        foreign_operations,
         fx,
         home,
         ledger,
@@ -51,6 +53,8 @@ def init_app(app: Flask) -> None:
         external,
         proofs,
         connections,
+        breaks,
+        foreign_operations,
         trading_accounts,
         metatrader,
         products,

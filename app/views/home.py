@@ -20,7 +20,12 @@ QUEUES: dict[str, tuple[str, str]] = {
     "Ledger requests": ("Ledger requests", "SELECT count(*) FROM ledger_request WHERE status = 'proposed'"),
     "Exchange rates": ("Exchange rates", "SELECT count(*) FROM fx_rate_proposal WHERE status = 'proposed'"),
     "Bank statements": ("Bank statements", "SELECT count(*) FROM external_line WHERE matched_at IS NULL"),
-    "Proofs": ("Proofs", "SELECT count(*) FROM alert WHERE closed_at IS NULL AND acknowledged_at IS NULL"),
+    "Proofs": (
+        "Proofs",
+        "SELECT count(*) FROM alert WHERE code = 'ledger.proof_failed' AND closed_at IS NULL AND acknowledged_at IS NULL",
+    ),
+    "Breaks": ("Breaks", "SELECT count(*) FROM mt_break WHERE closed_at IS NULL"),
+    "Foreign operations": ("Foreign operations", "SELECT count(*) FROM foreign_operation WHERE reviewed_at IS NULL"),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL"),
     "Failed jobs": ("Failed jobs", "SELECT count(*) FROM job_failure WHERE retried_at IS NULL"),

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from app.core.errors import AppError
 from app.extensions import appbuilder, db
 from app.ledger import alerts, proofs
+from app.ledger.proofs.runs import ALERT
 from app.models.controls import Alert, ProofResult, ProofRun
 from app.models.ledger import Account
 from app.surfaces.errors import sentence
@@ -107,9 +108,12 @@ class ProofPage(DeskPage):
             "is_busy": _is_busy(session) or "asked" in request.args,
             "is_running": proofs.is_running(session),
             "head": proofs.head(session),
-            "alerts": alerts.open_alerts(session),
+            "alerts": alerts.open_alerts(session, code=ALERT),
             "closed": session.scalars(
-                select(Alert).where(Alert.closed_at.is_not(None)).order_by(Alert.closed_at.desc()).limit(PAGE_SIZE)
+                select(Alert)
+                .where(Alert.code == ALERT, Alert.closed_at.is_not(None))
+                .order_by(Alert.closed_at.desc())
+                .limit(PAGE_SIZE)
             ).all(),
             "words": WORDS,
             "state_of": state_of,
