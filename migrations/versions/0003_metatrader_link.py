@@ -43,6 +43,7 @@ INDEXES = (
     "CREATE INDEX ix_deal_unmirrored ON deal (id) WHERE ledger_txn_id IS NULL",
     "CREATE INDEX ix_deal_ledger_txn_id ON deal (ledger_txn_id) WHERE ledger_txn_id IS NOT NULL",
 )
+BY_DAY = "CREATE INDEX ix_deal_filed_at ON deal USING brin (filed_at) WITH (pages_per_range = 32)"
 
 
 def upgrade() -> None:
@@ -634,7 +635,7 @@ def _file_deals_by_month() -> None:
     op.execute(
         "ALTER TABLE deal ADD CONSTRAINT uq_deal_server_id_ticket_revision_filed_at UNIQUE (server_id, ticket, revision, filed_at)"
     )
-    _finish_deals(INDEXES)
+    _finish_deals((*INDEXES, BY_DAY))
 
 
 def _file_deals_in_one_table() -> None:
