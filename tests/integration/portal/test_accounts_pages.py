@@ -95,7 +95,8 @@ def finish(database, **values) -> None:
 
 def test_only_what_the_rules_allow_is_offered_and_the_page_says_why(approved, database, products):
     page = approved.get("/portal/accounts/open").text
-    assert '<option value="500">1:500</option>' in page
+    assert '<option value="500">1:500 (High, Demo)</option>' in page
+    assert '<option value="100" selected>1:100 (Std, Demo)</option>' in page
     with database.session() as session:
         rules.save_rule(session, CAP, actor=STAFF, reason="law")
     page = approved.get("/portal/accounts/open").text
