@@ -81,6 +81,7 @@ class Settings:
     ecb_url: str
     web_threads: int
     workers: int
+    ingest_processes: int
     trusted_proxies: int
     simulator_seed: int
     simulator_deals_per_minute: int
@@ -175,6 +176,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         ecb_url=ecb_url,
         web_threads=_integer(env, "WEB_THREADS", 32, 2, 512),
         workers=_integer(env, "WORKERS", 2, 1, 64),
+        ingest_processes=_integer(env, "INGEST_PROCESSES", 1, 1, 16),
         trusted_proxies=_integer(env, "TRUSTED_PROXIES", 0, 0, 8),
         simulator_seed=_integer(env, "SIMULATOR_SEED", 7, 0, 2**31),
         simulator_deals_per_minute=_integer(env, "SIMULATOR_DEALS_PER_MINUTE", 6, 0, 60_000),

@@ -21,7 +21,14 @@ from typing import Any, Literal
 
 from app import ROOT
 
-NAMES = ("ledger", "ledger.posting", "ledger.books")
+#: By name: the module below this package that measures it.
+NAMES = {
+    "ledger": "ledger",
+    "ledger.posting": "ledger.posting",
+    "ledger.books": "ledger.books",
+    "ingest": "metatrader.ingest",
+    "reconcile": "metatrader.reconcile",
+}
 
 
 @dataclass(frozen=True)
@@ -86,7 +93,7 @@ class Run:
 def measure(name: str, *, small: bool, tell: Callable[[str], None]) -> Run:
     """Run one of NAMES; `tell` is told how far it is."""
     run = Run(name, small, tell=tell)
-    import_module(f"benchmarks.{name}").measure(run)
+    import_module(f"benchmarks.{NAMES[name]}").measure(run)
     return run
 
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL of the benchmark's own: durable like production, thrown away afterwards."""
+"""A PostgreSQL, and a Valkey, of the benchmark's own: durable like production, thrown away afterwards."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ class BenchFailed(Exception):
 
 @dataclass(frozen=True)
 class BenchDatabase:
-    """Addresses of one migrated database, as the application, its owner and the superuser; and PostgreSQL's programs."""
+    """Addresses of one migrated database, as the application, its owner and the superuser; PostgreSQL's programs; and the
+    address of the Valkey beside it, where it was asked for.
+    """
 
     application: str
     owner: str
     superuser: str
     programs: Path
+    redis: str = ""
 
     def psql(self, url: str, script: str) -> None:
         """Run a script as psql does, outside a transaction. Raises BenchFailed with what the server said."""
@@ -44,10 +47,10 @@ class BenchDatabase:
 
 
 @contextmanager
-def database() -> Iterator[BenchDatabase]:
-    """Start a server, migrate its database, and remove both at the end."""
+def database(*, redis: bool = False) -> Iterator[BenchDatabase]:
+    """Start a server, migrate its database, and remove both at the end; with `redis` a Valkey, too."""
     with tempfile.TemporaryDirectory(prefix="lotwise-bench-") as folder:
-        servers = embedded.start(Path(folder), redis=False)
+        servers = embedded.start(Path(folder), redis=redis)
         try:
             home = cast("Home", servers.home)
             home.mark_throw_away()
@@ -58,7 +61,9 @@ def database() -> Iterator[BenchDatabase]:
             migrate.upgrade(cast("Settings", addresses))
             password = home.passwords()["postgres"]
             superuser = f"postgresql://postgres:{password}@/{embedded.DATABASE}?host={quote(str(home.run_dir))}"
-            yield BenchDatabase(servers.database_url, servers.database_owner_url, superuser, home.postgres_bin)
+            yield BenchDatabase(
+                servers.database_url, servers.database_owner_url, superuser, home.postgres_bin, servers.redis_url
+            )
         finally:
             servers.stop()
 

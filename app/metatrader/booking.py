@@ -1,28 +1,59 @@
-"""Booking what a server reports: deals with their revisions, positions, account states. Used by ingest and by the sweeps.
+"""Booking what a server reports about deals, with their revisions. Used by ingest, by sweeps and by repairs.
 
-A deal is keyed (server, ticket). The same content again changes nothing; other content is a new revision; a deletion is
-a revision that is void. One advisory lock per server keeps ingest and a sweep from booking the same deal side by side.
+A deal is keyed (server, ticket). The same content again changes nothing; other content is a new revision; a deletion is a
+revision that is void. One advisory lock per server keeps ingest and a sweep from booking the same deal side by side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
+from app.core.clock import now
 from app.core.ids import TOKEN_LENGTH
 from app.core.uow import UnitOfWork
+from app.metatrader import deal_rows, foreign
+from app.metatrader.booking_states import (
+    AccountReport,
+    LifeReport,
+    OrderReport,
+    Owners,
+    PositionChange,
+    accounts_by_login,
+    book_account,
+    book_accounts,
+    book_lives,
+    book_orders,
+    book_positions,
+)
 from app.metatrader.codes import DealAction
 from app.metatrader.commands import finish_operation
-from app.metatrader.platform import AccountState
+from app.metatrader.deal_rows import Head, Row
 from app.metatrader.platform import Deal as ReportedDeal
-from app.metatrader.platform import Position as ReportedPosition
-from app.models.metatrader import BalanceOperation, Deal, Position, TradingAccount
+from app.models.metatrader import BalanceOperation, DeadLetter, Deal, Order, Position
+
+__all__ = [
+    "AccountReport",
+    "Booked",
+    "DealReport",
+    "LifeReport",
+    "OrderReport",
+    "Owners",
+    "PositionChange",
+    "accounts_by_login",
+    "adopt_login",
+    "book_account",
+    "book_accounts",
+    "book_deals",
+    "book_lives",
+    "book_orders",
+    "book_positions",
+    "lock_server",
+]
 
 #: Class of advisory locks, beside the server's id.
 LOCK_CLASS = 7201
@@ -31,137 +62,150 @@ DEALS_PER_EVENT = 500
 
 @dataclass(frozen=True)
 class DealReport:
-    """A deal as a source told it, with its moment in UTC and the offset of the server's clock then."""
+    """A deal as a source told it, with its moment in UTC and the offset of the server's clock then.
+
+    `seen_at` is when the source had it so: of a message, when it was received; of an answer, when the server was asked.
+    A message that is older than what we have changes nothing, and neither does one whose content we had before, because
+    messages repeat. An answer (`is_answer`) is the server's word: content that is back is back. Without `seen_at` it counts
+    as seen now, and never brings back old content.
+    """
 
     deal: ReportedDeal
     done_at: datetime
     utc_offset_min: int
     is_deleted: bool = False
+    seen_at: datetime | None = None
+    is_answer: bool = False
 
 
 @dataclass
 class Booked:
-    """What a batch changed: ids of new deal rows, and the clients whose pages have news."""
+    """What a batch changed: ids of new deal rows, and the clients whose pages have news. `disputed` are tickets of messages
+    that contradict what we have and are not surely older: their deals have to be asked for.
+    """
 
     deal_ids: list[int] = field(default_factory=list)
     client_ids: set[int] = field(default_factory=set)
+    disputed: set[int] = field(default_factory=set)
 
 
 def lock_server(session: Session, server_id: int) -> None:
     session.execute(select(func.pg_advisory_xact_lock(LOCK_CLASS, server_id)))
 
 
-def accounts_by_login(session: Session, server_id: int, logins: Iterable[int]) -> dict[int, tuple[int, int]]:
-    """By login: (trading account id, client id), for those that are ours."""
-    rows = session.execute(
-        select(TradingAccount.login, TradingAccount.id, TradingAccount.client_id).where(
-            TradingAccount.server_id == server_id, TradingAccount.login.in_(set(logins))
-        )
-    )
-    return {row.login: (row.id, row.client_id) for row in rows if row.login is not None}
+def book_deals(unit: UnitOfWork, server_id: int, reports: list[DealReport], owners: Owners | None = None) -> Booked:
+    """Book a batch in order of arrival; emits deal.booked with the ids of what is new. The server must be locked.
 
-
-def book_deals(unit: UnitOfWork, server_id: int, reports: list[DealReport]) -> Booked:
-    """Book a batch in order of arrival; emits deal.booked with the ids of what is new. The server must be locked."""
+    `owners` are those of the reports' logins, where the caller has them already.
+    """
     booked = Booked()
     if not reports:
         return booked
     session = unit.session
-    known = _known_revisions(session, server_id, {report.deal.ticket for report in reports})
-    owners = accounts_by_login(session, server_id, (report.deal.login for report in reports))
-    operations = _our_operations(session, server_id, reports)
-    rows: list[dict[str, Any]] = []
-    superseded: list[int] = []
-    for report in reports:
-        ticket, fingerprint = report.deal.ticket, _fingerprint(report)
-        history = known.setdefault(ticket, [])
-        seen = {revision.fingerprint for revision in history}
-        if fingerprint in seen or _deleted(fingerprint) in seen:
-            continue
-        if history:
-            superseded.append(ticket)
-        made = _Revision(
-            number=history[-1].number + 1 if history else 1,
-            fingerprint=fingerprint,
-            is_ours=history[-1].is_ours if history else _is_ours(unit, operations, report),
-        )
-        history.append(made)
-        rows.append(_row(server_id, report, made, owners.get(report.deal.login)))
-    if superseded:
-        session.execute(
-            update(Deal)
-            .where(Deal.server_id == server_id, Deal.ticket.in_(superseded), Deal.is_current)
-            .values(is_current=False)
-        )
-    _keep_newest_current(rows)
+    heads = deal_rows.known_heads(session, server_id, {report.deal.ticket for report in reports})
+    if owners is None:
+        owners = accounts_by_login(session, server_id, (report.deal.login for report in reports))
+    rows = _new_rows(unit, server_id, reports, heads, owners, booked)
     if rows:
-        booked.deal_ids = list(session.scalars(insert(Deal).returning(Deal.id, sort_by_parameter_order=True), rows))
+        booked.deal_ids = deal_rows.write(session, server_id, rows, heads)
         _tell(unit, server_id, booked.deal_ids)
-    logins = {row["login"] for row in rows}
-    booked.client_ids = {client_id for login, (_, client_id) in owners.items() if login in logins}
+        foreign.note(
+            unit,
+            server_id,
+            [(row.deal, row.done_at) for row in rows if row.is_current and not row.is_ours and not row.is_deleted],
+        )
+        logins = {row.deal.login for row in rows}
+        booked.client_ids = {client_id for login, (_, client_id) in owners.items() if login in logins}
+    if booked.disputed:
+        unit.emit("deal.disputed", subject_id=server_id, server_id=server_id, tickets=sorted(booked.disputed))
     return booked
 
 
-def book_positions(session: Session, server_id: int, changes: list[tuple[ReportedPosition, bool, datetime]]) -> set[int]:
-    """Keep open positions current: (position, closed?, opened at). Older reports than the stored one are ignored.
+def _new_rows(
+    unit: UnitOfWork, server_id: int, reports: list[DealReport], heads: dict[int, Head], owners: Owners, booked: Booked
+) -> list[Row]:
+    """The revisions that the reports make. Heads of new tickets are added to `heads`, those of revised ones moved on."""
+    moment = now()
+    fingerprints = [_fingerprint(report) for report in reports]
+    contents = _Contents(unit.session, server_id, heads)
+    contents.load(
+        report.deal.ticket
+        for report, fingerprint in zip(reports, fingerprints, strict=True)
+        if report.deal.ticket in heads and heads[report.deal.ticket].fingerprint != fingerprint
+    )
+    operations = _our_operations(unit.session, server_id, reports)
+    rows: list[Row] = []
+    newest: dict[int, Row] = {}
+    for report, fingerprint in zip(reports, fingerprints, strict=True):
+        deal, seen_at = report.deal, min(report.seen_at or moment, moment)
+        head = heads.get(deal.ticket)
+        if head is None:
+            is_ours = _is_ours(unit, operations, report)
+            head = heads[deal.ticket] = Head(1, fingerprint, report.done_at, seen_at, is_ours, is_new=True)
+        else:
+            if fingerprint == head.fingerprint or not contents.is_news(report, fingerprint, head, seen_at, booked):
+                continue
+            head.revision, head.fingerprint, head.seen_at = head.revision + 1, fingerprint, max(seen_at, head.seen_at)
+            if deal.ticket in newest:
+                newest[deal.ticket].is_current = False
+        contents.add(deal.ticket, fingerprint)
+        account_id = owners[deal.login][0] if deal.login in owners else None
+        row = Row(
+            deal, head.revision, fingerprint, report.is_deleted, head.is_ours, report.done_at, report.utc_offset_min,
+            head.filed_at, account_id,
+        )  # fmt: skip
+        newest[deal.ticket] = row
+        rows.append(row)
+    contents.supersede(ticket for ticket in newest if not heads[ticket].is_new)
+    return rows
 
-    Returns the clients concerned.
-    """
-    if not changes:
-        return set()
-    owners = accounts_by_login(session, server_id, (position.login for position, _, _ in changes))
-    newest: dict[int, tuple[ReportedPosition, bool, datetime]] = {}
-    for position, closed, opened_at in changes:
-        if position.ticket not in newest or position.update_ms >= newest[position.ticket][0].update_ms:
-            newest[position.ticket] = (position, closed, opened_at)
-    closed_tickets = [ticket for ticket, (_, closed, _) in newest.items() if closed]
-    if closed_tickets:
-        session.execute(delete(Position).where(Position.server_id == server_id, Position.ticket.in_(closed_tickets)))
-    rows = [
-        {
-            "server_id": server_id,
-            "ticket": position.ticket,
-            "login": position.login,
-            "trading_account_id": owners.get(position.login, (None, None))[0],
-            "symbol": position.symbol,
-            "action": position.action,
-            "volume": position.volume,
-            "price_open": position.price_open,
-            "price_current": position.price_current,
-            "profit": position.profit,
-            "swap": position.swap,
-            "opened_at": opened_at,
-            "update_ms": position.update_ms,
-        }
-        for position, closed, opened_at in newest.values()
-        if not closed
-    ]
-    if rows:
-        statement = upsert(Position)
-        changed = ("action", "volume", "price_open", "price_current", "profit", "swap", "update_ms")
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["server_id", "ticket"],
-                set_={name: statement.excluded[name] for name in changed},
-                where=Position.update_ms <= statement.excluded.update_ms,
-            ),
-            rows,
+
+class _Contents:
+    """The contents that tickets had before, by fingerprint, and what follows from them."""
+
+    def __init__(self, session: Session, server_id: int, heads: Mapping[int, Head]) -> None:
+        self._session, self._server_id, self._heads = session, server_id, heads
+        self._had: dict[int, set[bytes]] = {}
+
+    def load(self, tickets: Iterable[int]) -> None:
+        """Read what known tickets had."""
+        wanted = set(tickets)
+        if not wanted:
+            return
+        rows = self._session.execute(
+            select(Deal.ticket, Deal.fingerprint, Deal.is_ours).where(*self._rows_of(wanted)).order_by(Deal.revision)
         )
-    return {client_id for _, client_id in owners.values()}
+        for row in rows:
+            self._had.setdefault(row.ticket, set()).add(bytes(row.fingerprint))
+            self._heads[row.ticket].is_ours = row.is_ours
 
+    def add(self, ticket: int, fingerprint: bytes) -> None:
+        self._had.setdefault(ticket, set()).add(fingerprint)
 
-def book_account(session: Session, server_id: int, state: AccountState, at: datetime) -> int | None:
-    """Store a login's balance, credit and equity as of a moment; returns the client concerned, None when nothing changed."""
-    return session.execute(
-        update(TradingAccount)
-        .where(
-            TradingAccount.server_id == server_id,
-            TradingAccount.login == state.login,
-            TradingAccount.state_at.is_(None) | (TradingAccount.state_at <= at),
-        )
-        .values(balance=state.balance, credit=state.credit, equity=state.equity, leverage=state.leverage, state_at=at)
-        .returning(TradingAccount.client_id)
-    ).scalar_one_or_none()
+    def is_news(self, report: DealReport, fingerprint: bytes, head: Head, seen_at: datetime, booked: Booked) -> bool:
+        """Whether a report with other content than the head's is a new revision. Doubtful ones are disputed."""
+        if report.is_deleted and _is_deletion(head.fingerprint):
+            return False
+        if report.is_answer:
+            return seen_at >= head.seen_at
+        had = self._had.get(report.deal.ticket, set())
+        is_known = fingerprint in had or _deleted(fingerprint) in had
+        is_older = seen_at < head.seen_at
+        if is_known != is_older:
+            # Old content that was told later, or unknown content that was told earlier: only the server can say.
+            booked.disputed.add(report.deal.ticket)
+        return not is_known and not is_older
+
+    def supersede(self, tickets: Iterable[int]) -> None:
+        """Rows of known tickets that got a newer revision are not current any more."""
+        revised = set(tickets)
+        if revised:
+            self._session.execute(update(Deal).where(*self._rows_of(revised), Deal.is_current).values(is_current=False))
+
+    def _rows_of(self, tickets: set[int]) -> list[ColumnElement[bool]]:
+        filed = [self._heads[ticket].filed_at for ticket in tickets]
+        # The range keeps the search in the months concerned.
+        return [Deal.server_id == self._server_id, Deal.ticket.in_(tickets), Deal.filed_at.between(min(filed), max(filed))]
 
 
 def adopt_login(unit: UnitOfWork, server_id: int, login: int, account_id: int) -> None:
@@ -169,14 +213,24 @@ def adopt_login(unit: UnitOfWork, server_id: int, login: int, account_id: int) -
 
     Tells of the deals once more, because whoever judged them without their owner has to judge again.
     """
-    deal_ids, _ = (
+    deal_ids, *_ = (
         unit.session.scalars(
             update(table)
             .where(table.server_id == server_id, table.login == login, table.trading_account_id.is_(None))
             .values(trading_account_id=account_id)
             .returning(table.id)
         ).all()
-        for table in (Deal, Position)
+        for table in (Deal, Position, Order)
+    )
+    unit.session.execute(
+        update(DeadLetter)
+        .where(
+            DeadLetter.server_id == server_id,
+            DeadLetter.login == login,
+            DeadLetter.replayed_at.is_(None),
+            DeadLetter.dismissed_at.is_(None),
+        )
+        .values(replayed_at=now(), decided_by=str(unit.actor))
     )
     _tell(unit, server_id, sorted(deal_ids))
 
@@ -184,13 +238,6 @@ def adopt_login(unit: UnitOfWork, server_id: int, login: int, account_id: int) -
 def _tell(unit: UnitOfWork, server_id: int, deal_ids: list[int]) -> None:
     for start in range(0, len(deal_ids), DEALS_PER_EVENT):
         unit.emit("deal.booked", subject_id=server_id, deal_ids=deal_ids[start : start + DEALS_PER_EVENT])
-
-
-@dataclass(frozen=True)
-class _Revision:
-    number: int
-    fingerprint: bytes
-    is_ours: bool
 
 
 @dataclass(frozen=True)
@@ -205,24 +252,18 @@ def _fingerprint(report: DealReport) -> bytes:
     return _deleted(fingerprint) if report.is_deleted else fingerprint
 
 
+_DELETION = b"deleted:"
+
+
 def _deleted(fingerprint: bytes) -> bytes:
     """The fingerprint of the deletion of a deal that last stood so. A deal that was deleted does not come back by itself:
-    the same content afterwards is a late repeat.
+    the same content afterwards is a late repeat, unless the server itself says so when it is asked.
     """
-    return b"deleted:" + fingerprint[:24]
+    return _DELETION + fingerprint[:24]
 
 
-def _known_revisions(session: Session, server_id: int, tickets: set[int]) -> dict[int, list[_Revision]]:
-    """By ticket: all its revisions, oldest first."""
-    known: dict[int, list[_Revision]] = {}
-    rows = session.execute(
-        select(Deal.ticket, Deal.revision, Deal.fingerprint, Deal.is_ours)
-        .where(Deal.server_id == server_id, Deal.ticket.in_(tickets))
-        .order_by(Deal.ticket, Deal.revision)
-    )
-    for row in rows:
-        known.setdefault(row.ticket, []).append(_Revision(row.revision, row.fingerprint, row.is_ours))
-    return known
+def _is_deletion(fingerprint: bytes) -> bool:
+    return fingerprint.startswith(_DELETION)
 
 
 def _our_operations(session: Session, server_id: int, reports: list[DealReport]) -> dict[tuple[int, str], _Operation]:
@@ -254,46 +295,3 @@ def _is_ours(unit: UnitOfWork, operations: dict[tuple[int, str], _Operation], re
 
 def _token(deal: ReportedDeal) -> str:
     return deal.comment[:TOKEN_LENGTH]
-
-
-def _keep_newest_current(rows: list[dict[str, Any]]) -> None:
-    """Of several revisions of one ticket in one batch only the last is current."""
-    last = {row["ticket"]: index for index, row in enumerate(rows)}
-    for index, row in enumerate(rows):
-        row["is_current"] = last[row["ticket"]] == index
-
-
-def _row(server_id: int, report: DealReport, made: _Revision, owner: tuple[int, int] | None) -> dict[str, Any]:
-    deal = report.deal
-    return {
-        "server_id": server_id,
-        "ticket": deal.ticket,
-        "revision": made.number,
-        "fingerprint": made.fingerprint,
-        "is_void": report.is_deleted or deal.action in (DealAction.BUY_CANCELED, DealAction.SELL_CANCELED),
-        "login": deal.login,
-        "trading_account_id": owner[0] if owner else None,
-        "action": deal.action,
-        "entry": deal.entry,
-        "reason": deal.reason,
-        "order_ticket": deal.order_ticket,
-        "position_ticket": deal.position_ticket,
-        "symbol": deal.symbol,
-        "volume": deal.volume,
-        "volume_closed": deal.volume_closed,
-        "price": deal.price,
-        "market_bid": deal.market_bid,
-        "market_ask": deal.market_ask,
-        "contract_size": deal.contract_size,
-        "profit": deal.profit,
-        "swap": deal.swap,
-        "commission": deal.commission,
-        "fee": deal.fee,
-        "rate_profit": deal.rate_profit,
-        "digits_currency": deal.digits_currency,
-        "comment": deal.comment,
-        "server_time_ms": deal.server_time_ms,
-        "utc_offset_min": report.utc_offset_min,
-        "done_at": report.done_at,
-        "is_ours": made.is_ours,
-    }

@@ -369,11 +369,27 @@ class SequenceWatch:
         self._past_boots: set[tuple[str, str, str]] = set()
 
     def gap(self, stream: str, event: Event) -> bool:
+        return len(self.skipped(stream, event)) > 0
+
+    def skipped(self, stream: str, event: Event) -> range:
+        """The numbers that this event leaves out. After another boot nobody can tell which: then one stands for them."""
         source = (stream, event.src)
         boot, seq = self._last.get(source, (event.boot, event.seq - 1))
         if (*source, event.boot) in self._past_boots or (event.boot == boot and event.seq <= seq):
-            return False
+            return range(0)
         if event.boot != boot:
             self._past_boots.add((*source, boot))
         self._last[source] = (event.boot, event.seq)
-        return event.seq != seq + 1
+        if event.boot == boot or event.seq == seq + 1:
+            return range(seq + 1, event.seq)
+        return range(event.seq - 1, event.seq)
+
+    def marks(self, stream: str) -> dict[str, str]:
+        """Where each source of a stream stands, as texts to keep over a restart."""
+        return {src: f"{boot} {seq}" for (of, src), (boot, seq) in self._last.items() if of == stream}
+
+    def restore(self, stream: str, marks: Mapping[str, str]) -> None:
+        """Go on from kept marks."""
+        for src, mark in marks.items():
+            boot, _, seq = mark.rpartition(" ")
+            self._last[(stream, src)] = (boot, int(seq))

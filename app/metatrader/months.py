@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.uow import unit_of_work
 
 SQL = Path(__file__).parent / "sql" / "deal_months.sql"
 
@@ -25,7 +29,21 @@ def is_partition(table: str) -> bool:
 
 
 def ensure_months(session: Session, moments: Iterable[datetime]) -> None:
-    """Have a partition for the month of each moment. Months in the far future stay in the default partition."""
-    months = {moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0) for moment in moments}
-    for month in sorted(months):
-        session.execute(text("SELECT deal_month(:month)"), {"month": month})
+    """Have a partition for the month of each moment. Months in the far future stay in the default partition.
+
+    Asked anew in every unit of work, which costs one call a month: a month that is made goes again when its unit fails.
+    """
+    months = {(moment.year, moment.month) for moment in (moment.astimezone(UTC) for moment in moments)}
+    for year, month in sorted(months):
+        session.execute(text("SELECT deal_month(:month)"), {"month": datetime(year, month, 1, tzinfo=UTC)})
+
+
+def tidy_months(session: Session) -> int:
+    """Move what lies in the default partition into months of its own, and make the coming months. Returns how many moved.
+
+    Raises OperationalError when deals are read or booked without a pause; the next night is soon enough.
+    """
+    moment = now()
+    with unit_of_work(session, Actor.system("tidy_months")):
+        ensure_months(session, [moment, moment + timedelta(days=31)])
+        return int(session.execute(text("SELECT tidy_deal_months()")).scalar_one())

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _FIXED = re.compile(r"GMT([+-])(\d{1,2})(?::([0-5]\d))?(?:/(EU|US))?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
+#: So many minutes of a zone are remembered: events come in great numbers, and most of them just now.
+KNOWN_MINUTES = 10_000
 
 
 class UnknownZone(ValueError):
@@ -41,12 +45,10 @@ class FixedRule:
         return self.standard_min + (60 if self._is_summer(utc) else 0)
 
     def _is_summer(self, utc: datetime) -> bool:
-        year = utc.year
-        if self.daylight == "EU":
-            return _at(_last_sunday(year, 3), 1) <= utc < _at(_last_sunday(year, 10), 1)
-        if self.daylight == "US":
-            return _at(_sunday(year, 3, 2), 7) <= utc < _at(_sunday(year, 11, 1), 6)
-        return False
+        if not self.daylight:
+            return False
+        begins, ends = _summer(self.daylight, utc.year)
+        return begins <= utc < ends
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,8 @@ class ServerZone:
 
     name: str
     rule: OffsetRule
+    #: By minute of the wall clock: the offsets by which it is possible. Clocks change at whole minutes.
+    _known: dict[int, list[int]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def offset_min(self, utc: datetime) -> int:
         """Minutes that the server's clock is ahead of UTC at this moment."""
@@ -90,7 +94,7 @@ class ServerZone:
         In the repeated hour the pass closer to `near` (such as the time of receipt) is taken, without it the first.
         A time that the spring change skips is read by the offset before the change.
         """
-        candidates = self._candidates(wall_ms)
+        candidates = self._candidates(wall_ms // 60_000)
         if not candidates:
             return self._read_by(wall_ms, self.offset_min(_moment(wall_ms) - timedelta(days=1)))
         is_ambiguous = len(candidates) > 1
@@ -122,19 +126,26 @@ class ServerZone:
         last = -(-_milliseconds(until) // 1000) + max(offsets) * 60
         return first, last
 
-    def _candidates(self, wall_ms: int) -> list[int]:
-        """The offsets by which this wall time is possible, the earlier moment first."""
+    def _candidates(self, minute: int) -> list[int]:
+        """The offsets by which this minute of the wall clock is possible, the earlier moment first."""
+        known = self._known.get(minute)
+        if known is not None:
+            return known
+        wall_ms = minute * 60_000
         around = _moment(wall_ms)
         tried = {self.offset_min(around - timedelta(days=1)), self.offset_min(around + timedelta(days=1))}
         tried.add(self.offset_min(around))
         fitting = [minutes for minutes in tried if self.offset_min(self._read_by(wall_ms, minutes).utc) == minutes]
-        return sorted(fitting, reverse=True)
+        if len(self._known) >= KNOWN_MINUTES:
+            self._known.clear()
+        return self._known.setdefault(minute, sorted(fitting, reverse=True))
 
     @staticmethod
     def _read_by(wall_ms: int, offset_min: int, *, is_ambiguous: bool = False) -> ServerMoment:
         return ServerMoment(_moment(wall_ms) - offset_min * _MINUTE, offset_min, is_ambiguous)
 
 
+@lru_cache(maxsize=64)
 def server_zone(name: str) -> ServerZone:
     """The clock of a server: `EET`, `Europe/Athens`, `GMT+2`, `GMT+2/EU`, `GMT+2/US`. Raises UnknownZone."""
     fixed = _FIXED.fullmatch(name)
@@ -153,15 +164,23 @@ def server_zone(name: str) -> ServerZone:
 def _milliseconds(moment: datetime) -> int:
     if moment.tzinfo is None:
         raise ValueError("a moment needs a time zone")
-    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
 
 
 def _moment(milliseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
+    return _EPOCH + timedelta(milliseconds=milliseconds)
 
 
 def _at(day: date, hour: int) -> datetime:
     return datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+
+
+@lru_cache(maxsize=256)
+def _summer(daylight: str, year: int) -> tuple[datetime, datetime]:
+    """When summer time begins and ends."""
+    if daylight == "EU":
+        return _at(_last_sunday(year, 3), 1), _at(_last_sunday(year, 10), 1)
+    return _at(_sunday(year, 3, 2), 7), _at(_sunday(year, 11, 1), 6)
 
 
 def _last_sunday(year: int, month: int) -> date:

@@ -5,10 +5,10 @@ All are small upserts that join the caller's unit of work. None takes a moment b
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -19,6 +19,8 @@ from app.models.metatrader import ServerState
 #: The column in which each signal of a source leaves its moment.
 _SIGNALS = {"connected": "connected_at", "disconnected": "disconnected_at"}
 ERROR_LIMIT = 500
+#: How long an ordered sweep may take to begin before it is ordered again.
+ORDERED_FOR = timedelta(seconds=5)
 
 
 def note_control(session: Session, server_id: int, event: ControlEvent) -> None:
@@ -30,9 +32,18 @@ def note_control(session: Session, server_id: int, event: ControlEvent) -> None:
     _note(session, server_id, newest=moments)
 
 
-def note_gap(session: Session, server_id: int, count: int = 1) -> None:
-    """Events of the server were lost on their way; a sweep from before now is due."""
-    _note(session, server_id, newest={"gap_at": now()}, added={"gaps": count})
+def note_gap(session: Session, server_id: int, count: int = 1) -> bool:
+    """Events of the server were lost on their way, or may have been: none, when its source came back. A sweep that begins
+    from now on is due. Returns whether it has to be ordered: not when one was a moment ago, and has not begun yet.
+    """
+    before = session.execute(
+        select(ServerState.gap_at, ServerState.swept_at).where(ServerState.server_id == server_id)
+    ).one_or_none()
+    moment = now()
+    _note(session, server_id, newest={"gap_at": moment}, added={"gaps": count})
+    if before is None or before.gap_at is None:
+        return True
+    return before.gap_at < moment - ORDERED_FOR or (before.swept_at is not None and before.swept_at > before.gap_at)
 
 
 def note_booked(session: Session, server_id: int, event_at: datetime) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,6 +34,11 @@ def stream_name(server: str, login: int, shards: int = 1) -> str:
 def stream_names(server: str, shards: int = 1) -> list[str]:
     """All streams of a server."""
     return [f"mt:{server}:{shard}" for shard in range(shards)]
+
+
+def server_of(stream: str) -> str:
+    """The code of the server whose events a stream carries."""
+    return stream.split(":")[1]
 
 
 def publish(redis: Redis, entries: Sequence[tuple[str, Mapping[str, str]]]) -> None:
@@ -157,13 +162,22 @@ class StreamConsumer:
         )
         return Batch([Entry(stream, id_, fields) for stream, id_, fields in _rows(answer)], [])
 
-    def ack(self, entries: Iterable[Entry]) -> None:
-        """Acknowledge; call it after the commit that holds their effect."""
+    def ack(self, entries: Iterable[Entry], marks: Callable[[str], Mapping[str, str]] | None = None) -> None:
+        """Acknowledge; call it after the commit that holds their effect. `marks` gives what `kept_marks` shall return."""
         by_stream: dict[str, list[str]] = {}
         for entry in entries:
             by_stream.setdefault(entry.stream, []).append(entry.id)
+        pipeline = self._redis.pipeline(transaction=False)
         for stream, ids in by_stream.items():
-            self._redis.xack(stream, self.group, *ids)
+            pipeline.xack(stream, self.group, *ids)
+            kept = marks(stream) if marks else None
+            if kept:
+                pipeline.hset(_marks_key(stream), mapping=dict(kept))
+        pipeline.execute()
+
+    def kept_marks(self, stream: str) -> dict[str, str]:
+        """What was kept with the last acknowledgements; of a Redis that lost its data nothing."""
+        return {_text(src): value.decode() for src, value in self._redis.hgetall(_marks_key(stream)).items()}
 
     def reread(self) -> None:
         """Hand out all unacknowledged entries of this consumer again, such as after a rolled-back commit."""
@@ -266,6 +280,10 @@ def _rows(answer: Any) -> list[tuple[str, str, dict[bytes, bytes]]]:
         listed = chunks[0] if isinstance(answer, dict) and chunks and isinstance(chunks[0], list) else chunks
         rows += [(_text(stream), _text(id_), fields or {}) for id_, fields in listed]
     return rows
+
+
+def _marks_key(stream: str) -> str:
+    return f"{stream}:marks"
 
 
 def _text(value: Any) -> str:

@@ -116,12 +116,12 @@ def test_a_deletion_reverses(house: Brokerage) -> None:
     ib_id = house.ib()
     deal = house.deal(house.brought(ib_id))
     accrue_deals(house.session, [deal])
-    house.session.execute(update(Deal).where(Deal.id == deal).values(is_void=True))
+    gone = house.revise(deal, "1", is_void=True)
 
-    assert accrue_deals(house.session, [deal]) == 1
+    assert accrue_deals(house.session, [gone]) == 1
 
     assert house.amounts(ib_id) == [("accrue", Decimal(7)), ("reverse", Decimal(-7))]
-    assert house.outcome(deal) == (0, "void")
+    assert house.outcome(gone) == (0, "void")
 
 
 def test_what_held_when_the_deal_was_done_counts(house: Brokerage, minute: timedelta) -> None:

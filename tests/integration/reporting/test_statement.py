@@ -129,8 +129,10 @@ def test_a_period_takes_up_where_the_one_before_ended(house):
     assert before.wallets[0].closing == around.wallets[0].opening == usd("0.00")
     assert before.accounts[0].closing == around.accounts[0].opening == usd("0.00")
     assert before.differences == around.differences == ()
-    with unit_of_work(house.session, SYSTEM):
-        house.session.execute(update(Deal).values(done_at=now() - timedelta(days=5)))
+    with house.database.owner_session() as owner:
+        owner.execute(update(Deal).values(done_at=now() - timedelta(days=5)))
+        owner.commit()
+    house.session.rollback()
     earlier = of(today - timedelta(9), today - timedelta(3))
     after = of(today - timedelta(2), today)
     closing = earlier.accounts[0].closing

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 from app.core import live
 from app.core.clock import now
 from app.core.tables import Event
-from app.metatrader import ingest
+from app.metatrader import booking, ingest
 from app.metatrader.events import Origin, Stamp, account_event, deal_event, encode, position_event
 from app.metatrader.servertime import server_zone
 from app.metatrader.stream import StreamConsumer, publish
@@ -143,10 +143,10 @@ def test_nothing_is_acknowledged_before_the_commit(house, monkeypatch):
     seen = []
     real = StreamConsumer.ack
 
-    def ack(self, entries):
+    def ack(self, entries, marks=None):
         with house.database.session() as other:
             seen.append(len(other.scalars(select(Deal)).all()))
-        real(self, entries)
+        real(self, entries, marks)
 
     monkeypatch.setattr(StreamConsumer, "ack", ack)
     put(house, *deal_events(DEAL, replace(DEAL, ticket=2)))
@@ -204,7 +204,9 @@ def test_what_cannot_be_read_is_parked_and_the_rest_is_booked(house):
     house.drain()
     booked = {deal.ticket for deal in deals(house)}
     assert booked == {*range(1, len(MALFORMED) + 1), 99, DEAL.ticket}  # an unknown field more is no reason to refuse
-    reasons = house.session.scalars(select(DeadLetter.reason).order_by(DeadLetter.id)).all()
+    letters = house.session.scalars(select(DeadLetter).where(DeadLetter.login.is_(None)).order_by(DeadLetter.id)).all()
+    assert {letter.server_id for letter in letters} == {house.server_id}
+    reasons = [letter.reason for letter in letters]
     assert len(reasons) == len(MALFORMED)
     assert "unknown version '9'" in reasons
     assert "unknown server 'elsewhere'" in reasons
@@ -231,23 +233,24 @@ def test_what_the_database_refuses_is_parked_alone(house):
     put(house, *deal_events(DEAL), overflowing, *deal_events(replace(DEAL, ticket=8)))
     house.drain()
     assert [deal.ticket for deal in deals(house)] == [8, DEAL.ticket]
-    assert "cannot be booked" in house.session.scalars(select(DeadLetter.reason)).one()
+    assert "cannot be booked" in house.session.scalars(select(DeadLetter.reason).where(DeadLetter.login.is_(None))).one()
     assert pending(house) == 0
 
 
 def test_an_error_of_our_own_parks_its_entry_alone(house, monkeypatch):
-    real = ingest.booking.book_deals
+    real = booking.book_deals
 
-    def stumble(unit, server_id, reports):
+    def stumble(unit, server_id, reports, owners):
         if any(report.deal.ticket == 7 for report in reports):
             raise KeyError("a bug")
-        return real(unit, server_id, reports)
+        return real(unit, server_id, reports, owners)
 
-    monkeypatch.setattr(ingest.booking, "book_deals", stumble)
+    monkeypatch.setattr(booking, "book_deals", stumble)
     put(house, *deal_events(DEAL, replace(DEAL, ticket=7), replace(DEAL, ticket=8)))
     house.drain()
     assert [deal.ticket for deal in deals(house)] == [8, DEAL.ticket]
-    assert house.session.scalars(select(DeadLetter.reason)).one() == "cannot be booked: KeyError"
+    letter = house.session.scalars(select(DeadLetter).where(DeadLetter.login.is_(None))).one()
+    assert (letter.reason, letter.server_id) == ("cannot be booked: KeyError", house.server_id)
 
 
 def test_a_login_that_is_not_ours_is_booked_without_owner(house):
@@ -358,10 +361,10 @@ def test_many_deals_while_a_consumer_stumbles(house, monkeypatch):
     """Acknowledging fails every third time: all deals are there once."""
     real, calls = StreamConsumer.ack, iter(range(1_000_000))
 
-    def ack(self, entries):
+    def ack(self, entries, marks=None):
         if next(calls) % 3 == 0:
             raise RedisConnectionError
-        real(self, entries)
+        real(self, entries, marks)
 
     monkeypatch.setattr(StreamConsumer, "ack", ack)
     monkeypatch.setattr(StreamConsumer, "__init__", _small_batches(StreamConsumer.__init__))

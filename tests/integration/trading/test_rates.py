@@ -124,9 +124,10 @@ def test_a_server_is_not_asked_again_for_what_was_looked_at(house, login, caplog
 
 def test_what_was_voided_or_long_ago_tells_nothing(house, login):
     old, void = trade(house, login[0], "USDJPY"), trade(house, login[0], "GBPUSD")
-    house.session.execute(update(Deal).where(Deal.ticket == old).values(done_at=now() - timedelta(minutes=16)))
-    house.session.execute(update(Deal).where(Deal.ticket == void).values(is_void=True))
-    house.session.commit()
+    with house.database.owner_session() as owner:
+        owner.execute(update(Deal).where(Deal.ticket == old).values(done_at=now() - timedelta(minutes=16)))
+        owner.execute(update(Deal).where(Deal.ticket == void).values(is_void=True))
+        owner.commit()
     assert observe(house) == {}
 
 

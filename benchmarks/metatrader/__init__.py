@@ -1,0 +1,1 @@
+"""The speed of the link to trading servers."""
