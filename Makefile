@@ -41,6 +41,7 @@ lock:  ## Make requirements*.txt anew from requirements*.in
 	$(tools)
 	$(VENV)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --upgrade requirements.in -o requirements.txt
 	$(VENV)/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --upgrade -c requirements.txt requirements-dev.in -o requirements-dev.txt
+	$(VENV)/uv pip compile --python-platform x86_64-pc-windows-msvc --python-version 3.11 --generate-hashes --quiet --upgrade -c requirements.txt requirements-bridge.in -o requirements-bridge.txt
 
 translations:  ## Merge the messages of the code into translations/, and compile
 	$(runtime)
