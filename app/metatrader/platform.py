@@ -146,24 +146,12 @@ class Deal:
 
     def fingerprint(self) -> bytes:
         """SHA-256 of the business fields: the same for the same deal from any source, another after any edit."""
-        parts: tuple[int | str | Decimal, ...] = (
-            self.action,
-            self.entry,
-            self.login,
-            self.order_ticket,
-            self.position_ticket,
-            self.symbol,
-            self.volume,
-            self.price,
-            self.profit,
-            self.swap,
-            self.commission,
-            self.fee,
-            self.server_time_ms,
-            self.comment,
-            self.modification_flags,
+        text = (
+            f"{self.action}\x1f{self.entry}\x1f{self.login}\x1f{self.order_ticket}\x1f{self.position_ticket}\x1f{self.symbol}"
+            f"\x1f{self.volume}\x1f{exact_text(self.price)}\x1f{exact_text(self.profit)}\x1f{exact_text(self.swap)}"
+            f"\x1f{exact_text(self.commission)}\x1f{exact_text(self.fee)}\x1f{self.server_time_ms}\x1f{self.comment}"
+            f"\x1f{self.modification_flags}"
         )
-        text = "\x1f".join(exact_text(part) if isinstance(part, Decimal) else str(part) for part in parts)
         return hashlib.sha256(text.encode("utf-8")).digest()
 
 
@@ -387,7 +375,9 @@ class TradingPlatform(Protocol):
 
 def exact_text(value: Decimal) -> str:
     """One text for one number: no exponent, no trailing zeros, no negative zero."""
-    text = format(value, "f")
+    text = str(value)
+    if "E" in text:
+        text = format(value, "f")
     if "." in text:
         text = text.rstrip("0").rstrip(".")
     return "0" if text in ("-0", "") else text
