@@ -23,7 +23,7 @@ from app.metatrader.errors import CommandsPaused
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.platforms import connect
 from app.metatrader.servertime import server_zone
-from app.metatrader.sources.sql_export import SQLExport
+from app.metatrader.sources.sql_copy import CopyingSQLExport
 from app.models.metatrader import Server
 from app.payments import connectors
 from app.payments.connector import Connector
@@ -83,7 +83,7 @@ def backfill_of(session: Session, settings: Settings, server_id: int, platform: 
     if server.backfill != "sql":
         return PlatformBackfill(platform, groups)
     database_url, options = settings.server_secrets(server.code).database_url, server.options.get("sql", {})
-    return SQLExport(database_url, server_zone(server.time_zone), {"groups": groups, **options})
+    return CopyingSQLExport(database_url, server_zone(server.time_zone), {"groups": groups, **options})
 
 
 def look_of(session: Session, settings: Settings, server_id: int, actor: Actor) -> Look:

@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import psycopg
 from sqlalchemy.orm import Session
 
-from app.metatrader.backfill import in_parts
+from app.core.clock import now
+from app.metatrader.backfill import BackfillSource, in_parts
 from app.metatrader.platform import Deal
 from app.metatrader.servertime import ServerZone
 
@@ -32,38 +33,38 @@ LINES_PER_COPY = 20_000
 #: So many differences of a kind are kept one by one; more than that nobody looks into one by one.
 MOST_KEPT = 10_000
 
-#: Columns of the server's side: those of ours, of the same names.
-_COMPARED = {
+#: Columns of the server's side behind the ticket: those of ours, of the same names.
+COMPARED = {
     "login": "bigint",
     "action": "integer",
     "entry": "integer",
     "order_ticket": "bigint",
     "position_ticket": "bigint",
     "volume": "bigint",
-    "price": "numeric",
-    "profit": "numeric",
-    "swap": "numeric",
-    "commission": "numeric",
-    "fee": "numeric",
+    "price": "numeric(20, 8)",
+    "profit": "numeric(20, 8)",
+    "swap": "numeric(20, 8)",
+    "commission": "numeric(20, 8)",
+    "fee": "numeric(20, 8)",
     "server_time_ms": "bigint",
     "symbol": "text",
     "comment": "text",
 }
-_COPIED = ", ".join(("ticket", *_COMPARED))
+_COPIED = ", ".join(("ticket", *COMPARED))
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
-_CREATE = f"CREATE TEMP TABLE deal_there (ticket bigint, {', '.join(f'{name} {kind}' for name, kind in _COMPARED.items())})"
+_CREATE = f"CREATE TEMP TABLE deal_there (ticket bigint, {', '.join(f'{name} {kind}' for name, kind in COMPARED.items())})"
 _DROP = "DROP TABLE IF EXISTS deal_there"
 _ONCE = "DELETE FROM deal_there a USING deal_there b WHERE a.ticket = b.ticket AND a.ctid < b.ctid"
 #: A deal that is void because it was deleted is one that the server should not have.
 _OURS = f"""
-    SELECT ticket, is_void AND action NOT IN (13, 14) AS is_deleted, {", ".join(_COMPARED)}
+    SELECT ticket, is_void AND action NOT IN (13, 14) AS is_deleted, {", ".join(COMPARED)}
       FROM deal
      WHERE server_id = %(server_id)s AND is_current AND filed_at BETWEEN %(since)s AND %(until)s
        AND server_time_ms BETWEEN %(first_ms)s AND %(last_ms)s AND (%(only)s::bigint IS NULL OR login = %(only)s::bigint)
 """  # noqa: S608  names of our own
-_EQUAL = f"({', '.join(f'here.{name}' for name in _COMPARED)}) = ({', '.join(f'there.{name}' for name in _COMPARED)})"
+_EQUAL = f"({', '.join(f'here.{name}' for name in COMPARED)}) = ({', '.join(f'there.{name}' for name in COMPARED)})"
 #: Reads only: a statement that writes would keep the relay from reading events for as long as it runs.
 _DIFFERENCES = f"""
     COPY (
@@ -93,6 +94,17 @@ _TOTALS = f"""
            count(*), coalesce(sum(profit + swap + commission + fee), 0)
       FROM ({_OURS}) AS ours WHERE login = %(login)s AND NOT is_deleted
 """  # noqa: S608  names of our own
+
+
+Line = bytes | bytearray | memoryview
+
+
+@runtime_checkable
+class DealLines(Protocol):
+    """An ability that a backfill source may have: a day's deals as lines of COPY, of the ticket and the columns COMPARED."""
+
+    def deal_lines(self, day: date) -> Iterator[Line] | None:
+        """The deals of a day of the server's clock; None where only records can be had."""
 
 
 @dataclass(frozen=True)
@@ -168,12 +180,24 @@ class DayComparison:
             "only": None,
         }
 
+    def read(self, source: BackfillSource) -> None:
+        """Copy the server's side in as it is read: in lines, where the source has them, or as records."""
+        lines = source.deal_lines(self._day.day) if isinstance(source, DealLines) else None
+        if lines is not None:
+            self._copy(lines)
+        else:
+            self.load(source.deals(self._day.since, min(self._day.until, now())))
+
     def load(self, deals: Iterable[Deal]) -> None:
-        """Copy the server's side in as it is read; deals of other days are left out, and what comes twice counts once."""
-        day, copied = self._day, 0
-        for part in in_parts((_line(deal) for deal in deals if day.holds(deal.server_time_ms)), LINES_PER_COPY):
+        """Copy records in; deals of other days are left out, and what comes twice counts once."""
+        day = self._day
+        self._copy(_line(deal) for deal in deals if day.holds(deal.server_time_ms))
+
+    def _copy(self, lines: Iterable[Line]) -> None:
+        copied = 0
+        for part in in_parts(lines, LINES_PER_COPY):
             with self._connection.cursor() as cursor, cursor.copy(f"COPY deal_there ({_COPIED}) FROM STDIN") as copy:
-                copy.write("".join(part))
+                copy.write(b"".join(part))
             copied += len(part)
         if self._row("SELECT count(DISTINCT ticket) FROM deal_there")[0] != copied:
             self._connection.execute(_ONCE)
@@ -221,7 +245,7 @@ def comparing(session: Session, server_id: int, day: ServerDay) -> Iterator[DayC
             driver.execute(_DROP)
 
 
-def _line(deal: Deal) -> str:
+def _line(deal: Deal) -> bytes:
     """A deal as a line of COPY."""
     symbol, comment = deal.symbol, deal.comment
     if _SPECIAL.search(comment) or _SPECIAL.search(symbol):
@@ -230,4 +254,4 @@ def _line(deal: Deal) -> str:
         f"{deal.ticket}\t{deal.login}\t{deal.action}\t{deal.entry}\t{deal.order_ticket}\t{deal.position_ticket}"
         f"\t{deal.volume}\t{deal.price!s}\t{deal.profit!s}\t{deal.swap!s}\t{deal.commission!s}\t{deal.fee!s}"
         f"\t{deal.server_time_ms}\t{symbol}\t{comment}\n"
-    )
+    ).encode()

@@ -158,7 +158,7 @@ def _check(look: Look, check_id: int, day: ServerDay) -> Checked:
 def _check_deals(look: Look, day: ServerDay) -> tuple[Differences, int, list[Finding]]:
     """Compare the day's deals, put right what can be, and say what is left."""
     with comparing(look.session, look.server_id, day) as comparison:
-        comparison.load(look.source.deals(day.since, min(day.until, now())))
+        comparison.read(look.source)
         deals = comparison.compare()
         booked = _book_missing(look, day, deals)
         booked += _refetch(look, deals, "differs")

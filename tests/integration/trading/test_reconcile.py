@@ -17,7 +17,9 @@ from app.metatrader.balances import Look
 from app.metatrader.compare import ServerDay
 from app.metatrader.errors import Unreachable
 from app.metatrader.servertime import server_zone
-from app.models.metatrader import Deal, Position
+from app.metatrader.simulator.export import ExportOutput
+from app.metatrader.sources.sql_copy import CopyingSQLExport
+from app.models.metatrader import Deal, Position, Server
 from app.models.trading_desk import ServerBreak, ServerCheck
 from tests.integration.trading.house import SYSTEM, USER, House, wait_until
 
@@ -99,6 +101,40 @@ def test_what_was_lost_edited_and_deleted_is_booked_and_counted(house, login):
     mirror.mirror_deals(house.session)
     assert house.mirrored(login).decimal == house.simulator.exchange.state(login).balance
     house.prove()
+
+
+def export_of(house: House) -> CopyingSQLExport:
+    """The server's SQL export as it stands now."""
+    filled = ExportOutput(house.simulator.exchange, house.settings.database_owner_url)
+    filled.open()
+    filled.close()
+    return CopyingSQLExport(house.settings.database_owner_url, ZONE, {"schema": "mt5"})
+
+
+@pytest.mark.parametrize("in_lines", [True, False])
+def test_the_day_out_of_an_sql_export(house, login, monkeypatch, in_lines):
+    """Deals come as lines of COPY where the database can, as records elsewhere; what is found is the same."""
+    house.simulator.exchange.balance_operation(login, 2, Decimal("0.30"), "a\\b 'c' é \"d\"")
+    trade(house, login, move_points=37)
+    _, gone = trade(house, login, move_points=10)
+    house.drain()
+    house.edit(house.at_server(login)[2].ticket, profit=Decimal("1.10"))
+    house.delete(gone.ticket)
+    trade(house, login)
+    lose_the_stream(house)
+    with unit_of_work(house.session, SYSTEM):
+        house.session.get_one(Server, house.server_id).backfill = "sql"
+    export = export_of(house)
+    if not in_lines:
+        monkeypatch.setattr(CopyingSQLExport, "deal_lines", lambda *_: None)
+    look = Look(house.session, house.platform, export, house.server_id, ZONE, SYSTEM, pause=lambda _: None)
+    first = reconcile.check_server(look, today())
+    assert (first.booked, first.breaks, first.deals_there) == (4, 0, len(house.at_server(login)))
+    assert current(house, gone.ticket).is_void
+    again = reconcile.check_server(look, today())
+    assert (again.booked, again.deals_here) == (0, again.deals_there)
+    house.session.rollback()
+    assert house.session.scalars(select(ServerCheck.source)).all() == ["sql", "sql"]
 
 
 def test_an_edit_that_was_taken_back_is_followed(house, login):
