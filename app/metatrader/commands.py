@@ -34,8 +34,6 @@ LOOK_INTERVAL = timedelta(seconds=60)
 LOOKS_BEFORE_RESEND = 2
 #: Operations of one server that one run of the resolver looks after.
 MOST_AT_ONCE = 50
-#: Above this amount only a person may order a second sending.
-RESEND_LIMIT_MINOR = 1_000_000
 SEARCH_MARGIN = timedelta(minutes=5)
 
 
@@ -169,7 +167,7 @@ def resolve_operation(session: Session, platform: TradingPlatform, operation_id:
             return operation.status
         operation.looks += 1
         operation.looked_at = now()
-        if operation.looks >= LOOKS_BEFORE_RESEND and abs(operation.amount_minor) <= RESEND_LIMIT_MINOR:
+        if operation.looks >= LOOKS_BEFORE_RESEND and abs(operation.amount_minor) <= operation.server.resend_limit_minor:
             operation.status = "new"
             unit.emit("operation.new", subject_id=operation.id, server_id=operation.server_id)
         return operation.status

@@ -27,7 +27,6 @@ from tests.integration.trading.house import House, access
 
 AMOUNT_MINOR = 10_000
 START_MINOR = 50_000
-MOST_STEPS = 24
 
 
 @dataclass
@@ -37,7 +36,7 @@ class Victim:
     process: subprocess.Popen[str]
     house: House
 
-    def move(self, account_id: int, direction: str, die_at: int = 0) -> int:
+    def move(self, account_id: int, direction: str, die_at: int = 0, *, by_line: bool = False) -> int:
         """Move money in a child that dies at a step; returns how many steps it passed when it did not die."""
         task = {
             "database_url": self.house.settings.database_url,
@@ -48,6 +47,7 @@ class Victim:
             "amount_minor": AMOUNT_MINOR,
             "key": f"{direction}:{account_id}",
             "die_at": die_at,
+            "by_line": by_line,
         }
         assert self.process.stdin
         assert self.process.stdout
@@ -81,7 +81,7 @@ def funded_accounts(house: House, count: int) -> list[tuple[int, int]]:
 
 def recover(house: House, clock) -> None:
     """What the client and the planned jobs do after a crash, until nothing is open."""
-    for _ in range(8):
+    for _ in range(60):
         for transfer in house.session.scalars(select(Transfer)).all():
             again = transfers.request_transfer(
                 house.session, client_id=transfer.client_id, trading_account_id=transfer.trading_account_id,
@@ -117,24 +117,29 @@ def judge(house: House, account_id: int, login: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "fault"),
-    [("to_account", None), ("to_wallet", None), ("to_account", "execute_then_drop"), ("to_account", "drop")],
+    ("direction", "fault", "by_line"),
+    [
+        ("to_account", None, False),
+        ("to_wallet", None, False),
+        ("to_account", "execute_then_drop", False),
+        ("to_account", "drop", False),
+        pytest.param("to_account", "execute_then_drop", True, marks=pytest.mark.slow),
+    ],
 )
-def test_killed_between_any_two_steps(house, clock, victim, direction, fault):
-    house.bring_money(house.client_id, 100 * AMOUNT_MINOR)
+def test_killed_between_any_two_steps(house, clock, victim, direction, fault, by_line):
+    house.bring_money(house.client_id, 300 * AMOUNT_MINOR)
 
-    accounts = iter(funded_accounts(house, MOST_STEPS + 1))
-    used = []
-
-    def sacrifice(die_at: int) -> int:
-        used.append(next(accounts))
+    def sacrifice(account_id: int, die_at: int) -> int:
         if fault:
             house.faults(fault, path="trade/balance")
-        return victim.move(used[-1][0], direction, die_at)
+        return victim.move(account_id, direction, die_at, by_line=by_line)
 
-    steps = sacrifice(0)
-    assert steps >= 12  # before and after: commits of request, claim, record, booking; two requests to sign in, one to move
-    assert [sacrifice(die_at) for die_at in range(1, steps + 1)] == [0] * steps
+    used = funded_accounts(house, 1)
+    steps = sacrifice(used[0][0], 0)
+    # Before and after: commits of request, claim, record, booking; two requests to sign in, one to move. Or each line.
+    assert steps >= (50 if by_line else 12)
+    used += funded_accounts(house, steps)
+    assert [sacrifice(used[die_at][0], die_at) for die_at in range(1, steps + 1)] == [0] * steps
     house.faults(path="")
     recover(house, clock)
     house.drain()
@@ -144,7 +149,7 @@ def test_killed_between_any_two_steps(house, clock, victim, direction, fault):
     done = house.session.scalars(select(Transfer)).all()
     wallet = queries.balance(house.session, chart.client_wallet(house.client_id, "USD"))
     sign = -1 if direction == "to_account" else 1
-    assert wallet.posted == Money(100 * AMOUNT_MINOR + sign * AMOUNT_MINOR * len(done), "USD")
+    assert wallet.posted == Money(300 * AMOUNT_MINOR + sign * AMOUNT_MINOR * len(done), "USD")
     assert wallet.held == Money(0, "USD")
-    assert steps - 1 <= len(done) <= steps + 1
+    assert len(done) >= (steps // 3 if by_line else steps - 1)
     house.prove()

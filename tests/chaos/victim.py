@@ -1,7 +1,8 @@
 """A process that moves money and is killed at a chosen step; run by test_money_survives_kills.py.
 
 Reads one JSON task per line, forks a child for each and answers with one JSON line: how the child ended, and how many steps
-it passed. A step is the moment before or after a commit, and before or after a request to the trading server.
+it passed. A step is the moment before or after a commit, and before or after a request to the trading server; with `by_line` it
+is the moment before each line of the modules that send and record.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 import json
 import os
 import sys
+from types import FrameType
 from typing import Any
 
 import httpx
-from sqlalchemy import create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.orm import Session, configure_mappers
 
 from app.core.actor import Actor
@@ -39,10 +41,26 @@ class Steps:
             os._exit(KILLED)
 
 
-def move(task: dict[str, Any]) -> int:
-    """Carry out one transfer from the request to the ledger; returns the steps it took."""
-    steps = Steps(task["die_at"])
-    engine = create_engine(task["database_url"])
+class Lines:
+    """A trace function that takes a step before each line of the modules that send and record, when it is first come to."""
+
+    def __init__(self, steps: Steps) -> None:
+        self.steps = steps
+        self.seen: set[tuple[str, int]] = set()
+        self.files = {commands.__file__, transfers.__file__}
+
+    def __call__(self, frame: FrameType, kind: str, _argument: object) -> Lines | None:
+        place = (frame.f_code.co_filename, frame.f_lineno)
+        if place[0] not in self.files:
+            return None
+        if kind == "line" and place not in self.seen:
+            self.seen.add(place)
+            self.steps()
+        return self
+
+
+def count_crossings(engine: Engine, steps: Steps) -> None:
+    """A step before and after each commit and each request."""
     event.listen(engine, "commit", steps)
     event.listen(Session, "after_commit", steps)
     real_send = httpx.Client.send
@@ -54,6 +72,16 @@ def move(task: dict[str, Any]) -> int:
         return response
 
     httpx.Client.send = send  # type: ignore[method-assign]
+
+
+def move(task: dict[str, Any]) -> int:
+    """Carry out one transfer from the request to the ledger; returns the steps it took."""
+    steps = Steps(task["die_at"])
+    engine = create_engine(task["database_url"])
+    if task["by_line"]:
+        sys.settrace(Lines(steps))
+    else:
+        count_crossings(engine, steps)
     actor = Actor.client(task["client_id"])
     with Session(engine) as session, MT5WebPlatform(ServerAccess(**task["access"])) as platform:
         transfer = transfers.request_transfer(

@@ -36,6 +36,8 @@ from tests.conftest import Database
 
 PASSWORD = "Mt5#Manager1"
 QUICK = httpx.Timeout(connect=2.0, read=5.0, write=2.0, pool=2.0)
+#: The simulator has no limit of its own, and most tests are not about ours.
+UNHURRIED = {"requests_per_second": 1000}
 SYSTEM = Actor.system("test")
 USER = {"Group": r"real\std\usd", "Leverage": "100", "PassMain": "Main1234!", "PassInvestor": "Invest1234!"}
 
@@ -195,7 +197,7 @@ def wait_until(condition: Callable[[], object], within_s: float = 15.0, what: st
 def access(simulator: Simulator) -> ServerAccess:
     return ServerAccess(
         code="sim", platform="mt5_web", url=simulator.url, manager_login=simulator.manager_login, password=PASSWORD,
-        ca_file=str(simulator.ca_file), time_zone="GMT+2/EU",
+        ca_file=str(simulator.ca_file), time_zone="GMT+2/EU", options=UNHURRIED,
     )  # fmt: skip
 
 
@@ -204,7 +206,7 @@ def add_server(session: Session, simulator: Simulator, code: str = "sim") -> int
     with unit_of_work(session, SYSTEM):
         server = Server(
             code=code, name=code, platform="mt5_web", url=simulator.url, manager_login=simulator.manager_login,
-            time_zone="GMT+2/EU",
+            time_zone="GMT+2/EU", options=UNHURRIED,
         )  # fmt: skip
         session.add(server)
         session.flush()
