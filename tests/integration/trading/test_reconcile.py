@@ -4,6 +4,7 @@ stands before people where it is not. Nothing is doubled.
 
 from __future__ import annotations
 
+import random
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -17,6 +18,7 @@ from app.metatrader.balances import Look
 from app.metatrader.compare import ServerDay
 from app.metatrader.errors import Unreachable
 from app.metatrader.servertime import server_zone
+from app.metatrader.simulator.event_faults import EventSettings
 from app.metatrader.simulator.export import ExportOutput
 from app.metatrader.sources.sql_copy import CopyingSQLExport
 from app.models.metatrader import Deal, Position, Server
@@ -343,3 +345,50 @@ def test_a_day_is_the_servers_own():
     assert winter.first_ms == 1_767_571_200_000
     assert winter.since == datetime(2026, 1, 4, 22, tzinfo=UTC) - timedelta(hours=2)
     assert change.until - change.since == timedelta(hours=25 + 4) - timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_after_a_wild_day_everything_stands_as_at_the_server(house, seed):
+    """Events doubled, out of order, spoiled and lost, deals edited and deleted, positions closed unheard: one sweep and one
+    check later nothing is missing, nothing counts twice, and the ledger has what the server has.
+    """
+    chance, faults = random.Random(seed), house.simulator.journal.faults
+    logins = [house.add_account().login for _ in range(3)]
+    for login in logins:
+        house.simulator.exchange.balance_operation(login, 2, Decimal(20_000), "start")
+    faults.set(EventSettings(duplicates=0.3, reorder_s=0.1, garbage=0.1))
+    for step in range(45):
+        if step in (15, 32):
+            faults.lose(datetime.now(UTC), 3_600)
+        if step in (22, 40):
+            faults.lose(datetime.now(UTC), 0)
+        login = chance.choice(logins)
+        closed = [deal.ticket for deal in house.at_server(login) if deal.closes]
+        what = chance.choices(("trade", "open", "close", "edit", "delete"), (4, 3, 2, 2, 1))[0]
+        positions = house.simulator.exchange.positions(login)
+        if what in ("trade", "open"):
+            trade(house, login, close=what == "trade", move_points=chance.randint(-60, 60) if what == "trade" else 0)
+        elif what == "close" and positions:
+            house.simulator.exchange.close(positions[0].ticket)
+        elif what == "edit" and closed:
+            house.edit(chance.choice(closed), profit=Decimal(chance.randint(-9_999, 9_999)).scaleb(-2))
+        elif what == "delete" and closed:
+            house.delete(chance.choice(closed))
+    faults.set(EventSettings())
+    house.drain()
+    mirror.mirror_deals(house.session)
+    swept = sync.sweep(house.session, house.platform, house.server_id, since=datetime.now(UTC) - timedelta(hours=1))
+    assert swept.new > 0  # something was lost
+    assert check(house).breaks == 0
+    assert check(house).booked == 0
+    mirror.mirror_deals(house.session)
+    there = {deal.ticket: (deal.login, deal.result) for login in logins for deal in house.at_server(login)}
+    rows = house.session.scalars(select(Deal).where(Deal.is_current, Deal.is_void.is_(False))).all()
+    assert {row.ticket: (row.login, mirror.result(row)) for row in rows} == there
+    assert len(rows) == len(there)
+    open_there = {one.ticket for login in logins for one in house.simulator.exchange.positions(login)}
+    house.session.rollback()
+    assert set(house.session.scalars(select(Position.ticket))) == open_there
+    for login in logins:
+        assert house.mirrored(login).decimal == house.simulator.exchange.state(login).balance
+    house.prove()
