@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import abort, current_app, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
-from flask_appbuilder import AppBuilder, expose, has_access, permission_name
+from flask_appbuilder import AppBuilder, BaseView, expose, has_access, permission_name
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import func, select
@@ -21,10 +21,10 @@ from app.metatrader.codes import UserRight
 from app.models.metatrader import AccountChange, Position, Product, TradingAccount
 from app.surfaces.errors import sentence
 from app.views.columns import client_link, decimals, formatters, moment, person, transaction_link
-from app.views.guarded import AuditedInterface, ReadOnlyView, staff_actor
+from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
 from app.views.login_binding import BindForm
 
-RIGHTS = "Trading accounts"
+SHOW = "office/trading_account.html"
 POSITIONS_SHOWN = 20
 CHANGES_SHOWN = 50
 
@@ -72,16 +72,51 @@ def why(error: AppError) -> str:
     return (text % error.data if error.data else text) or sentence(error)
 
 
-class TradingAccountView(ReadOnlyView):
-    """All accounts, a page per account with what may be changed on it, and the binding of an existing login."""
+def account_page(view: BaseView, account: TradingAccount, typed: dict[str, Any] | None = None) -> str:
+    """The page of an account; `typed` is what stood in the dialog that was refused."""
+    session, today = db.session(), now().date()
+    positions = select(Position).where(Position.trading_account_id == account.id)
+    products = session.scalars(
+        select(Product)
+        .where(Product.server_id == account.server_id, Product.is_demo == account.product.is_demo)
+        .order_by(Product.name, Product.id)
+    ).all()
+    groups = [(product, [why(error) for error in changes.group_obstacles(session, account, product)]) for product in products]
+    offer = rules.offer_of(session, account.product, account.client, today)
+    recent = select(AccountChange).where(AccountChange.trading_account_id == account.id)
+    page: str = view.render_template(
+        SHOW,
+        account=account,
+        typed=typed or {},
+        positions=session.scalars(positions.order_by(Position.id).limit(POSITIONS_SHOWN)).all(),
+        position_count=session.scalar(select(func.count()).select_from(positions.subquery())),
+        changes=session.scalars(recent.order_by(AccountChange.id.desc()).limit(CHANGES_SHOWN)).all(),
+        under_way=changes.open_change(session, account.id),
+        offer=offer,
+        protects=not account.product.is_demo and rules.protects_negative_balance(session, account.client, today),
+        groups=[product for product, obstacles in groups if not obstacles],
+        other_groups=[(product, obstacles) for product, obstacles in groups if obstacles and product.id != account.product_id],
+        is_usable=account.rights is None or is_usable(account.rights),
+        is_closable=changes.is_closable(session, account),
+        can_unbind=binding.can_unbind(session, account),
+        kinds=KINDS,
+        origins=ORIGINS,
+        rights_in_words=rights_in_words,
+        person=person,
+        client_link=client_link,
+        transaction_link=transaction_link,
+    )
+    return page
 
-    class_permission_name = RIGHTS
+
+class TradingAccountView(ReadOnlyView):
+    """All accounts, and a page per account."""
+
+    class_permission_name = "Trading accounts"
     datamodel = AuditedInterface(TradingAccount)
-    base_permissions = ["can_list", "can_show", "can_change", "can_bind"]
-    include_route_methods = {"list", "show", "change", "withdraw", "unbind", "bind"}
     list_title, show_title = _l("Trading accounts"), _l("Trading account")
     list_template = "office/trading_accounts.html"
-    show_template = "office/trading_account.html"
+    show_template = SHOW
     list_columns = ["login", "client", "product", "server", "leverage", "balance", "equity", "status", "opened_at"]
     search_columns = ["login", "client", "product", "server", "status", "currency", "origin", "group", "leverage"]
     formatters_columns = formatters(client=client_link, balance=decimals, credit=decimals, equity=decimals, requested_at=moment)
@@ -93,9 +128,17 @@ class TradingAccountView(ReadOnlyView):
         account = self.datamodel.get(pk)
         if account is None:
             abort(404)
-        return self._page(account)
+        return account_page(self, account)
 
-    @expose("/change/<int:pk>/<kind>", methods=["POST"])
+
+class AccountDesk(DeskPage):
+    """What may be done to accounts: changes that their server makes, and the binding of logins that exist there."""
+
+    class_permission_name = "Account changes"
+    route_base = "/trading-accounts"
+    default_view = "bind"
+
+    @expose("/<int:pk>/change/<kind>", methods=["POST"])
     @has_access
     @permission_name("change")
     def change(self, pk: int, kind: str) -> ResponseReturnValue:
@@ -109,7 +152,8 @@ class TradingAccountView(ReadOnlyView):
             abort(404)
         except AppError as error:
             flash(why(error), "warning")
-            return self._page(db.session.get_one(TradingAccount, pk), typed={**request.form.to_dict(), "kind": kind}), 422
+            account = db.session.get_one(TradingAccount, pk)
+            return account_page(self, account, typed={**request.form.to_dict(), "kind": kind}), 422
         flash(gettext("The trading server is asked for this now. The result stands below in a few seconds."), "success")
         return redirect(url_for("TradingAccountView.show", pk=pk))
 
@@ -129,7 +173,7 @@ class TradingAccountView(ReadOnlyView):
             flash(why(error), "warning")
         return redirect(url_for("TradingAccountView.show", pk=account_id))
 
-    @expose("/unbind/<int:pk>", methods=["POST"])
+    @expose("/<int:pk>/unbind", methods=["POST"])
     @has_access
     @permission_name("bind")
     def unbind(self, pk: int) -> ResponseReturnValue:
@@ -175,45 +219,6 @@ class TradingAccountView(ReadOnlyView):
                 form.take(error)
         page = self.render_template("office/login_bind.html", form=form, found=found, why=why, rights_in_words=rights_in_words)
         return page, 422 if form.is_refused else 200
-
-    def _page(self, account: TradingAccount, typed: dict[str, Any] | None = None) -> str:
-        session, today = db.session(), now().date()
-        positions = select(Position).where(Position.trading_account_id == account.id)
-        products = session.scalars(
-            select(Product)
-            .where(Product.server_id == account.server_id, Product.is_demo == account.product.is_demo)
-            .order_by(Product.name, Product.id)
-        ).all()
-        groups = [
-            (product, [why(error) for error in changes.group_obstacles(session, account, product)]) for product in products
-        ]
-        offer = rules.offer_of(session, account.product, account.client, today)
-        recent = select(AccountChange).where(AccountChange.trading_account_id == account.id)
-        page: str = self.render_template(
-            self.show_template,
-            account=account,
-            typed=typed or {},
-            positions=session.scalars(positions.order_by(Position.id).limit(POSITIONS_SHOWN)).all(),
-            position_count=session.scalar(select(func.count()).select_from(positions.subquery())),
-            changes=session.scalars(recent.order_by(AccountChange.id.desc()).limit(CHANGES_SHOWN)).all(),
-            under_way=changes.open_change(session, account.id),
-            offer=offer,
-            protects=not account.product.is_demo and rules.protects_negative_balance(session, account.client, today),
-            groups=[product for product, obstacles in groups if not obstacles],
-            other_groups=[
-                (product, obstacles) for product, obstacles in groups if obstacles and product.id != account.product_id
-            ],
-            is_usable=account.rights is None or is_usable(account.rights),
-            is_closable=changes.is_closable(session, account),
-            can_unbind=binding.can_unbind(session, account),
-            kinds=KINDS,
-            origins=ORIGINS,
-            rights_in_words=rights_in_words,
-            person=person,
-            client_link=client_link,
-            transaction_link=transaction_link,
-        )
-        return page
 
 
 def _whole(text: str | None) -> int:
@@ -267,3 +272,4 @@ def register(appbuilder: AppBuilder) -> None:
         category="Trading desk",
         category_label=_l("Trading"),
     )
+    appbuilder.add_view_no_menu(AccountDesk)

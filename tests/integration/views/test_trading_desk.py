@@ -120,7 +120,7 @@ def show(account_id: int) -> str:
 
 
 def change(desk: Desk, account_id: int, kind: str, role: str = OPERATOR, **values):
-    path = f"/tradingaccountview/change/{account_id}/{kind}"
+    path = f"/trading-accounts/{account_id}/change/{kind}"
     return desk.office.browser(role).post(path, {"reason": "asked by telephone", **values}, page=show(account_id))
 
 
@@ -317,7 +317,7 @@ def test_a_change_that_waits_is_withdrawn(desk):
     account_id = desk.account()
     change(desk, account_id, "disable")
     (made,) = desk.changes(account_id)
-    path = f"/tradingaccountview/changes/{made.id}/withdraw"
+    path = f"/trading-accounts/changes/{made.id}/withdraw"
     page = desk.office.browser(OPERATOR).post(path, {"reason": ""}, page=show(account_id))
     assert "Please say why." in page.text
     page = desk.office.browser(OPERATOR).post(path, {"reason": "by mistake"}, page=show(account_id))
@@ -340,7 +340,7 @@ def test_a_login_is_looked_up_and_bound(desk):
     login = desk.simulator.control.users.add(USER).login
     desk.simulator.exchange.balance_operation(login, 2, Decimal(250), "old system")
     takeover.time.sleep(takeover.PAUSE_S)
-    operator, path = desk.office.browser(OPERATOR), "/tradingaccountview/bind"
+    operator, path = desk.office.browser(OPERATOR), "/trading-accounts/bind"
     page = operator.get(f"{path}?server={desk.server_id}&login={login}").text
     assert "250.00 USD" in page
     assert f"Bind login {login}" in page
@@ -362,7 +362,7 @@ def test_a_login_is_looked_up_and_bound(desk):
 
 @pytest.mark.parametrize(("login", "words"), [("999999", "has no login 999999"), ("x", "Please give a whole number.")])
 def test_what_cannot_be_looked_up(desk, login, words):
-    answer = desk.office.browser(OPERATOR).get(f"/tradingaccountview/bind?server={desk.server_id}&login={login}")
+    answer = desk.office.browser(OPERATOR).get(f"/trading-accounts/bind?server={desk.server_id}&login={login}")
     assert answer.status_code == 422
     assert words in answer.text
     assert f'value="{login}"' in answer.text
@@ -370,7 +370,7 @@ def test_what_cannot_be_looked_up(desk, login, words):
 
 def test_a_login_that_was_bound_by_mistake(desk):
     login = desk.simulator.control.users.add(USER).login
-    operator, path = desk.office.browser(OPERATOR), "/tradingaccountview/bind"
+    operator, path = desk.office.browser(OPERATOR), "/trading-accounts/bind"
     given = {
         "server": desk.server_id, "login": login, "client": str(desk.office.client_id), "product": desk.office.product_id,
         "reason": "merger",
@@ -378,9 +378,9 @@ def test_a_login_that_was_bound_by_mistake(desk):
     assert "Take it from the client" in operator.post(path, given, page=path).text
     with desk.office.session() as session:
         account_id = session.scalars(select(TradingAccount.id).where(TradingAccount.login == login)).one()
-    page = operator.post(f"/tradingaccountview/unbind/{account_id}", {"reason": ""}, page=show(account_id))
+    page = operator.post(f"/trading-accounts/{account_id}/unbind", {"reason": ""}, page=show(account_id))
     assert "Please say why." in page.text
-    page = operator.post(f"/tradingaccountview/unbind/{account_id}", {"reason": "typing error"}, page=show(account_id))
+    page = operator.post(f"/trading-accounts/{account_id}/unbind", {"reason": "typing error"}, page=show(account_id))
     assert "belongs to nobody again" in page.text
     assert desk.office.row(TradingAccount, account_id) is None
 
