@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from app.core.clock import now
 from app.core.uow import UnitOfWork
 from app.metatrader import booking, state
 from app.metatrader.booking import DealReport, LifeReport, OrderReport
@@ -35,14 +34,14 @@ class Outcome:
     is_back: bool = False
 
 
-def read(entry: Entry, servers: Mapping[str, Server]) -> AnyEvent:
-    """The event in an entry. Raises MalformedEvent with the reason, also when it is none that its stream may carry."""
+def read(entry: Entry, servers: Mapping[str, Server], moment: datetime) -> AnyEvent:
+    """The event in an entry, read at a moment. Raises MalformedEvent with the reason, also when its stream may not carry it."""
     event = decode(entry.fields)
     if event.server not in servers:
         raise MalformedEvent(f"unknown server {event.server!r}")
     if event.server != server_of(entry.stream):
         raise MalformedEvent(f"server {event.server!r} in the stream of another")
-    if event.received_at > now() + CLOCK_AHEAD:
+    if event.received_at > moment + CLOCK_AHEAD:
         raise MalformedEvent("impossible time: recv_utc lies more than a day ahead")
     return event
 
@@ -50,13 +49,14 @@ def read(entry: Entry, servers: Mapping[str, Server]) -> AnyEvent:
 def book_events(unit: UnitOfWork, server: Server, events: Sequence[AnyEvent]) -> Outcome:
     """Book decoded events of one server in their order, and note that it was heard of."""
     session, zone = unit.session, server_zone(server.time_zone)
+    sorted_out = _SortedOut()
+    for event in events:
+        sorted_out.add(event, zone)
+    # What takes time without the database is done: from here on others wait for us.
     booking.lock_server(session, server.id)
     logins = {login_of(event) for event in events} - {0}
     owners = booking.accounts_by_login(session, server.id, logins) if logins else {}
     outcome = Outcome(unowned=logins - owners.keys())
-    sorted_out = _SortedOut()
-    for event in events:
-        sorted_out.add(event, zone)
     outcome.client_ids |= booking.book_deals(unit, server.id, sorted_out.deals, owners).client_ids
     outcome.client_ids |= booking.book_positions(session, server.id, sorted_out.positions, owners)
     outcome.client_ids |= booking.book_orders(session, server.id, sorted_out.orders, owners)
@@ -86,8 +86,10 @@ class _SortedOut:
         match event:
             case DealEvent():
                 moment = _moment(zone, event.deal.server_time_ms, event)
-                is_deleted = event.change == "delete"
-                self.deals.append(DealReport(event.deal, moment.utc, moment.utc_offset_min, is_deleted, event.received_at))
+                is_deleted = event.kind == "deal.delete"
+                report = DealReport(event.deal, moment.utc, moment.utc_offset_min, is_deleted, event.received_at)
+                report.prepare()
+                self.deals.append(report)
             case PositionEvent():
                 opened = _beginning(zone, event.position.created_ms, event)
                 self.positions.append((event.position, event.change == "delete", opened.utc))

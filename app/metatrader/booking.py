@@ -32,7 +32,7 @@ from app.metatrader.booking_states import (
 )
 from app.metatrader.codes import DealAction
 from app.metatrader.commands import finish_operation
-from app.metatrader.deal_rows import Head, Row
+from app.metatrader.deal_rows import DealReport, Head, Row, deleted, is_deletion
 from app.metatrader.platform import Deal as ReportedDeal
 from app.models.metatrader import BalanceOperation, DeadLetter, Deal, Order, Position
 
@@ -58,24 +58,6 @@ __all__ = [
 #: Class of advisory locks, beside the server's id.
 LOCK_CLASS = 7201
 DEALS_PER_EVENT = 500
-
-
-@dataclass(frozen=True)
-class DealReport:
-    """A deal as a source told it, with its moment in UTC and the offset of the server's clock then.
-
-    `seen_at` is when the source had it so: of a message, when it was received; of an answer, when the server was asked.
-    A message that is older than what we have changes nothing, and neither does one whose content we had before, because
-    messages repeat. An answer (`is_answer`) is the server's word: content that is back is back. Without `seen_at` it counts
-    as seen now, and never brings back old content.
-    """
-
-    deal: ReportedDeal
-    done_at: datetime
-    utc_offset_min: int
-    is_deleted: bool = False
-    seen_at: datetime | None = None
-    is_answer: bool = False
 
 
 @dataclass
@@ -107,14 +89,10 @@ def book_deals(unit: UnitOfWork, server_id: int, reports: list[DealReport], owne
         owners = accounts_by_login(session, server_id, (report.deal.login for report in reports))
     rows = _new_rows(unit, server_id, reports, heads, owners, booked)
     if rows:
-        booked.deal_ids = deal_rows.write(session, server_id, rows, heads)
+        booked.deal_ids = deal_rows.write(session, server_id, rows)
         _tell(unit, server_id, booked.deal_ids)
-        foreign.note(
-            unit,
-            server_id,
-            [(row.deal, row.done_at) for row in rows if row.is_current and not row.is_ours and not row.is_deleted],
-        )
-        logins = {row.deal.login for row in rows}
+        foreign.note(unit, server_id, [(row.report.deal, row.report.done_at) for row in rows if _is_foreign(row)])
+        logins = {row.report.deal.login for row in rows}
         booked.client_ids = {client_id for login, (_, client_id) in owners.items() if login in logins}
     if booked.disputed:
         unit.emit("deal.disputed", subject_id=server_id, server_id=server_id, tickets=sorted(booked.disputed))
@@ -126,35 +104,31 @@ def _new_rows(
 ) -> list[Row]:
     """The revisions that the reports make. Heads of new tickets are added to `heads`, those of revised ones moved on."""
     moment = now()
-    fingerprints = [_fingerprint(report) for report in reports]
     contents = _Contents(unit.session, server_id, heads)
     contents.load(
         report.deal.ticket
-        for report, fingerprint in zip(reports, fingerprints, strict=True)
-        if report.deal.ticket in heads and heads[report.deal.ticket].fingerprint != fingerprint
+        for report in reports
+        if report.deal.ticket in heads and heads[report.deal.ticket].fingerprint != report.fingerprint
     )
     operations = _our_operations(unit.session, server_id, reports)
     rows: list[Row] = []
     newest: dict[int, Row] = {}
-    for report, fingerprint in zip(reports, fingerprints, strict=True):
-        deal, seen_at = report.deal, min(report.seen_at or moment, moment)
-        head = heads.get(deal.ticket)
+    for report in reports:
+        ticket, fingerprint = report.deal.ticket, report.fingerprint
+        seen_at = moment if report.seen_at is None else min(report.seen_at, moment)
+        head = heads.get(ticket)
         if head is None:
             is_ours = _is_ours(unit, operations, report)
-            head = heads[deal.ticket] = Head(1, fingerprint, report.done_at, seen_at, is_ours, is_new=True)
+            head = heads[ticket] = Head(1, fingerprint, report.done_at, seen_at, is_ours, is_new=True)
         else:
-            if fingerprint == head.fingerprint or not contents.is_news(report, fingerprint, head, seen_at, booked):
+            if fingerprint == head.fingerprint or not contents.is_news(report, head, seen_at, booked):
                 continue
             head.revision, head.fingerprint, head.seen_at = head.revision + 1, fingerprint, max(seen_at, head.seen_at)
-            if deal.ticket in newest:
-                newest[deal.ticket].is_current = False
-        contents.add(deal.ticket, fingerprint)
-        account_id = owners[deal.login][0] if deal.login in owners else None
-        row = Row(
-            deal, head.revision, fingerprint, report.is_deleted, head.is_ours, report.done_at, report.utc_offset_min,
-            head.filed_at, account_id,
-        )  # fmt: skip
-        newest[deal.ticket] = row
+            if ticket in newest:
+                newest[ticket].is_current = False
+        contents.add(ticket, fingerprint)
+        owner = owners.get(report.deal.login)
+        row = newest[ticket] = Row(report, head, head.revision, owner[0] if owner else None)
         rows.append(row)
     contents.supersede(ticket for ticket in newest if not heads[ticket].is_new)
     return rows
@@ -182,14 +156,14 @@ class _Contents:
     def add(self, ticket: int, fingerprint: bytes) -> None:
         self._had.setdefault(ticket, set()).add(fingerprint)
 
-    def is_news(self, report: DealReport, fingerprint: bytes, head: Head, seen_at: datetime, booked: Booked) -> bool:
+    def is_news(self, report: DealReport, head: Head, seen_at: datetime, booked: Booked) -> bool:
         """Whether a report with other content than the head's is a new revision. Doubtful ones are disputed."""
-        if report.is_deleted and _is_deletion(head.fingerprint):
+        if report.is_deleted and is_deletion(head.fingerprint):
             return False
         if report.is_answer:
             return seen_at >= head.seen_at
         had = self._had.get(report.deal.ticket, set())
-        is_known = fingerprint in had or _deleted(fingerprint) in had
+        is_known = report.fingerprint in had or deleted(report.fingerprint) in had
         is_older = seen_at < head.seen_at
         if is_known != is_older:
             # Old content that was told later, or unknown content that was told earlier: only the server can say.
@@ -246,24 +220,10 @@ class _Operation:
     deal_ticket: int | None
 
 
-def _fingerprint(report: DealReport) -> bytes:
-    """The content's fingerprint; a deletion has one of its own, so that it is a revision too."""
-    fingerprint = report.deal.fingerprint()
-    return _deleted(fingerprint) if report.is_deleted else fingerprint
-
-
-_DELETION = b"deleted:"
-
-
-def _deleted(fingerprint: bytes) -> bytes:
-    """The fingerprint of the deletion of a deal that last stood so. A deal that was deleted does not come back by itself:
-    the same content afterwards is a late repeat, unless the server itself says so when it is asked.
-    """
-    return _DELETION + fingerprint[:24]
-
-
-def _is_deletion(fingerprint: bytes) -> bool:
-    return fingerprint.startswith(_DELETION)
+def _is_foreign(row: Row) -> bool:
+    """Whether it is a deal that moved money without a trade, and not at our order."""
+    report = row.report
+    return not report.deal.is_trade and row.is_current and not row.head.is_ours and not report.is_deleted
 
 
 def _our_operations(session: Session, server_id: int, reports: list[DealReport]) -> dict[tuple[int, str], _Operation]:

@@ -34,12 +34,13 @@ T = TypeVar("T")
 class _Family:
     """The events about one sort of record: their pattern, and how the texts in it become the record.
 
-    `parts`: by parser, the attributes that it makes and the places of their groups. `newest_ms`: the latest server time in a record.
+    `parts` are the record's attributes, each with its parser and the place of its group. `newest_ms` gives the latest server
+    time in a record.
     """
 
     pattern: re.Pattern[str]
     record: type[Record]
-    parts: tuple[tuple[Callable[[Any], Any], tuple[str, ...], tuple[int, ...]], ...]
+    parts: tuple[tuple[str, Callable[[Any], Any], int], ...]
     check: Callable[[Any], None]
     newest_ms: Callable[[Any], int]
 
@@ -59,10 +60,7 @@ def _family(
     )
     payload = (f'"{key[1].name}":"(?P={key[0]})"', *(kind.shape(attribute) for attribute, kind in others))
     pattern = re.compile(f"{_SEPARATOR.join(head)}{_SEPARATOR}{{{','.join(payload)}}}")
-    by_parser: dict[Callable[[Any], Any], list[str]] = {}
-    for attribute, kind in table.items():
-        by_parser.setdefault(kind.parse, []).append(attribute)
-    parts = tuple((parse, tuple(its), tuple(pattern.groupindex[one] - 1 for one in its)) for parse, its in by_parser.items())
+    parts = tuple((attribute, kind.parse, pattern.groupindex[attribute] - 1) for attribute, kind in table.items())
     return _Family(pattern, record, parts, check, newest_ms)
 
 
@@ -100,9 +98,7 @@ def read(raw: Mapping[bytes, bytes]) -> tuple[dict[str, Any], Record] | None:
             "utc_offset_min": int(utc_offset_min),
             "received_at": datetime.fromisoformat(recv_utc),
         }
-        values: dict[str, Any] = {}
-        for parse, attributes, places in family.parts:
-            values.update(zip(attributes, map(parse, [texts[place] for place in places]), strict=True))
+        values = {attribute: parse(texts[place]) for attribute, parse, place in family.parts}
         record = made(family.record, values)
         family.check(record)
     except (UnicodeDecodeError, ValueError, FieldError):

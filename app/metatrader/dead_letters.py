@@ -86,7 +86,7 @@ def replay(session: Session, letter_id: int, actor: Actor) -> None:
             letter = _open_letter(session, letter_id)
             entry = Entry(letter.stream, letter.entry_id, {k.encode(): v.encode() for k, v in letter.fields.items()})
             servers = {server.code: server for server in session.scalars(select(Server))}
-            event = batches.read(entry, servers)
+            event = batches.read(entry, servers, now())
             outcome = batches.book_events(unit, servers[event.server], [event])
             if letter.login in outcome.unowned:
                 raise MalformedEvent(UNKNOWN_LOGIN)

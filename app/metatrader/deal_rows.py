@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import psycopg
@@ -20,14 +20,17 @@ from app.metatrader.codes import DealAction
 from app.metatrader.platform import Deal as ReportedDeal
 from app.models.metatrader import DealHead
 
+#: What becomes known when a revision is booked, and what its source said.
 DEAL_COLUMNS = (
-    *("id", "server_id", "ticket", "revision", "fingerprint", "is_current", "is_void", "login", "trading_account_id"),
-    *("action", "entry", "reason", "order_ticket", "position_ticket", "symbol", "volume", "volume_closed", "price"),
-    *("market_bid", "market_ask", "contract_size", "profit", "swap", "commission", "fee", "rate_profit"),
-    *("digits_currency", "comment", "server_time_ms", "utc_offset_min", "done_at", "filed_at", "is_ours"),
+    *("id", "server_id", "revision", "is_current", "is_ours", "trading_account_id", "filed_at"),
+    *("fingerprint", "is_void", "done_at", "utc_offset_min", "ticket", "login", "action", "entry", "reason"),
+    *("order_ticket", "position_ticket", "symbol", "volume", "volume_closed", "price", "market_bid", "market_ask"),
+    *("contract_size", "profit", "swap", "commission", "fee", "rate_profit", "digits_currency", "comment", "server_time_ms"),
 )
 _HEAD_COLUMNS = ("server_id", "ticket", "revision", "fingerprint", "filed_at", "seen_at")
 
+#: Begins the fingerprint of a deletion.
+_DELETION = b"deleted:"
 _VOID_ACTIONS = (int(DealAction.BUY_CANCELED), int(DealAction.SELL_CANCELED))
 _SPECIAL = re.compile(r"[\\\t\n\r]")
 _ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
@@ -46,65 +49,105 @@ class Head:
 
 
 @dataclass(slots=True)
-class Row:
-    """One new revision of a deal."""
+class DealReport:
+    """A deal as a source told it, with its moment in UTC and the offset of the server's clock then.
+
+    `seen_at` is when the source had it so: of a message, when it was received; of an answer, when the server was asked.
+    A message that is older than what we have changes nothing, and neither does one whose content we had before, because
+    messages repeat. An answer (`is_answer`) is the server's word: content that is back is back. Without `seen_at` it counts
+    as seen now, and never brings back old content.
+    """
 
     deal: ReportedDeal
-    revision: int
-    fingerprint: bytes
-    is_deleted: bool
-    is_ours: bool
     done_at: datetime
     utc_offset_min: int
-    filed_at: datetime
-    trading_account_id: int | None
-    is_current: bool = True
+    is_deleted: bool = False
+    seen_at: datetime | None = None
+    is_answer: bool = False
 
-    def line(self, id_: int, server_id: int) -> str:
-        """The row as a line of COPY."""
+    #: The content's fingerprint; a deletion has one of its own, so that it is a revision too.
+    fingerprint: bytes = field(init=False, repr=False)
+    _said: str = field(init=False, repr=False, compare=False, default="")
+
+    def __post_init__(self) -> None:
+        fingerprint = self.deal.fingerprint()
+        self.fingerprint = deleted(fingerprint) if self.is_deleted else fingerprint
+
+    @property
+    def said(self) -> str:
+        """The part of the row that the source said, as COPY wants it."""
+        if not self._said:
+            self.prepare()
+        return self._said
+
+    def prepare(self) -> None:
+        """Work out `said` now, before others wait for it."""
+        self._said = self._line()
+
+    def _line(self) -> str:
         deal = self.deal
         is_void = self.is_deleted or deal.action in _VOID_ACTIONS
-        account = r"\N" if self.trading_account_id is None else self.trading_account_id
         return (
-            f"{id_}\t{server_id}\t{deal.ticket}\t{self.revision}\t\\\\x{self.fingerprint.hex()}\t{self.is_current}\t{is_void}"
-            f"\t{deal.login}\t{account}\t{deal.action}\t{deal.entry}\t{deal.reason}\t{deal.order_ticket}"
-            f"\t{deal.position_ticket}\t{_escaped(deal.symbol)}\t{deal.volume}\t{deal.volume_closed}\t{deal.price!s}"
-            f"\t{deal.market_bid!s}\t{deal.market_ask!s}\t{deal.contract_size!s}\t{deal.profit!s}\t{deal.swap!s}"
-            f"\t{deal.commission!s}\t{deal.fee!s}\t{deal.rate_profit!s}\t{deal.digits_currency}\t{_escaped(deal.comment)}"
-            f"\t{deal.server_time_ms}\t{self.utc_offset_min}\t{self.done_at}\t{self.filed_at}\t{self.is_ours}\n"
+            f"\\\\x{self.fingerprint.hex()}\t{is_void}\t{self.done_at.isoformat()}\t{self.utc_offset_min}\t{deal.ticket}\t{deal.login}"
+            f"\t{deal.action}\t{deal.entry}\t{deal.reason}\t{deal.order_ticket}\t{deal.position_ticket}"
+            f"\t{_escaped(deal.symbol)}\t{deal.volume}\t{deal.volume_closed}\t{deal.price!s}\t{deal.market_bid!s}"
+            f"\t{deal.market_ask!s}\t{deal.contract_size!s}\t{deal.profit!s}\t{deal.swap!s}\t{deal.commission!s}"
+            f"\t{deal.fee!s}\t{deal.rate_profit!s}\t{deal.digits_currency}\t{_escaped(deal.comment)}\t{deal.server_time_ms}\n"
         )
 
 
-def write(session: Session, server_id: int, rows: Sequence[Row], heads: dict[int, Head]) -> list[int]:
+@dataclass(slots=True)
+class Row:
+    """One new revision of a deal."""
+
+    report: DealReport
+    head: Head
+    revision: int
+    trading_account_id: int | None
+    is_current: bool = True
+
+    @property
+    def filed(self) -> str:
+        """The moment of the ticket's first revision, as COPY wants it."""
+        return self.head.filed_at.isoformat()
+
+    def line(self, id_: int, server_id: int) -> str:
+        """The row as a line of COPY."""
+        account = r"\N" if self.trading_account_id is None else self.trading_account_id
+        return (
+            f"{id_}\t{server_id}\t{self.revision}\t{self.is_current}\t{self.head.is_ours}\t{account}\t{self.filed}"
+            f"\t{self.report.said}"
+        )
+
+    def head_line(self, server_id: int) -> str:
+        head = self.head
+        return (
+            f"{server_id}\t{self.report.deal.ticket}\t{head.revision}\t\\\\x{head.fingerprint.hex()}\t{self.filed}"
+            f"\t{head.seen_at.isoformat()}\n"
+        )
+
+
+def write(session: Session, server_id: int, rows: Sequence[Row]) -> list[int]:
     """Write new revisions and the heads of their tickets; returns the ids of the rows, in their order."""
-    months.ensure_months(session, {row.filed_at for row in rows})
+    months.ensure_months(session, {row.head.filed_at for row in rows})
     ids = list(
         session.scalars(
             text("SELECT nextval(pg_get_serial_sequence('deal', 'id')) FROM generate_series(1, :n)"), {"n": len(rows)}
         )
     )
     copy(session, "deal", DEAL_COLUMNS, (row.line(id_, server_id) for id_, row in zip(ids, rows, strict=True)))
-    changed = {row.deal.ticket: heads[row.deal.ticket] for row in rows}
-    copy(
-        session,
-        "deal_head",
-        _HEAD_COLUMNS,
-        (
-            f"{server_id}\t{ticket}\t{head.revision}\t\\\\x{head.fingerprint.hex()}\t{head.filed_at}\t{head.seen_at}\n"
-            for ticket, head in changed.items()
-            if head.is_new
-        ),
-    )
+    newest = [row for row in rows if row.is_current]
+    copy(session, "deal_head", _HEAD_COLUMNS, (row.head_line(server_id) for row in newest if row.head.is_new))
     revised = [
         {
             "server_id": server_id,
-            "ticket": ticket,
-            "revision": head.revision,
-            "fingerprint": head.fingerprint,
-            "seen_at": head.seen_at,
+            "ticket": row.report.deal.ticket,
+            "revision": row.head.revision,
+            "fingerprint": row.head.fingerprint,
+            "seen_at": row.head.seen_at,
         }
-        for ticket, head in changed.items()
-        if not head.is_new
+        for row in newest
+        if not row.head.is_new
     ]
     if revised:
         session.execute(update(DealHead), revised)
@@ -136,6 +179,17 @@ def copy(session: Session, table: str, columns: Sequence[str], lines: Iterable[s
             copy.write(data)
     except psycopg.Error as error:
         raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
+
+
+def deleted(fingerprint: bytes) -> bytes:
+    """The fingerprint of the deletion of a deal that last stood so. A deal that was deleted does not come back by itself:
+    the same content afterwards is a late repeat, unless the server itself says so when it is asked.
+    """
+    return _DELETION + fingerprint[:24]
+
+
+def is_deletion(fingerprint: bytes) -> bool:
+    return fingerprint.startswith(_DELETION)
 
 
 def _escaped(words: str) -> str:

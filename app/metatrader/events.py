@@ -224,7 +224,8 @@ def decode(fields: Mapping[bytes, bytes]) -> AnyEvent:
         return decode_strictly(fields)
     head, record = quickly
     event, attribute = _EVENTS[type(record)]
-    return canonical.made(event, {**head, attribute: record})
+    head[attribute] = record
+    return canonical.made(event, head)
 
 
 def decode_strictly(fields: Mapping[bytes, bytes]) -> AnyEvent:

@@ -29,6 +29,7 @@ from sqlalchemy.orm import Session
 
 from app.core import heartbeat, live
 from app.core.actor import Actor
+from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import batches, dead_letters, state
 from app.metatrader.events import AnyEvent, MalformedEvent
@@ -200,9 +201,10 @@ def book_entries(
     """Book a batch; when it fails as a whole, entry by entry, so that only the guilty one is parked. Returns the clients."""
     told: list[Told] = []
     refused: list[tuple[Entry, str]] = []
+    moment = now()
     for entry in entries:
         try:
-            event = batches.read(entry, servers)
+            event = batches.read(entry, servers, moment)
         except MalformedEvent as error:
             refused.append((entry, error.reason))
         else:

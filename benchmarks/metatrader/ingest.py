@@ -83,11 +83,10 @@ class _Bench:
                 for entry in batch.entries:
                     event = decode(entry.fields)
                     assert isinstance(event, DealEvent)
-                    deal, moment = event.deal, zone.to_utc(event.deal.server_time_ms)
-                    row = deal_rows.Row(
-                        deal, 1, deal.fingerprint(), False, False, moment.utc, moment.utc_offset_min, moment.utc,
-                        owners[deal.login],
-                    )  # fmt: skip
+                    moment = zone.to_utc(event.deal.server_time_ms)
+                    report = deal_rows.DealReport(event.deal, moment.utc, moment.utc_offset_min)
+                    head = deal_rows.Head(1, report.fingerprint, report.done_at, report.done_at, is_new=True)
+                    row = deal_rows.Row(report, head, 1, owners[event.deal.login])
                     lines.append(row.line(next(ids), server_id))
                 parts.append("".join(lines))
             session.rollback()

@@ -73,7 +73,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "deal_head",
-        sa.Column("server_id", sa.BigInteger(), nullable=False),
+        sa.Column("server_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("ticket", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("revision", sa.Integer(), nullable=False, comment="the newest"),
         sa.Column("fingerprint", sa.LargeBinary(), nullable=False, comment="of the newest revision"),
@@ -84,7 +84,6 @@ def upgrade() -> None:
             nullable=False,
             comment="when its source had the newest revision; what is older changes nothing",
         ),
-        sa.ForeignKeyConstraint(["server_id"], ["mt_server.id"], name=op.f("fk_deal_head_server_id")),
         sa.PrimaryKeyConstraint("server_id", "ticket", name=op.f("pk_deal_head")),
     )
     op.create_table(
