@@ -204,6 +204,8 @@ def _finish(unit: UnitOfWork, change: AccountChange) -> None:
             account.status = "disabled"
         case "archive":
             account.status = "archived"
+        case "restore":  # as it was
+            account.status = "disabled" if _was_disabled(session, account.id) else "active"
         case _:
             account.status = "active"
     change.status, change.error, change.finished_at = "done", "", now()
@@ -215,6 +217,16 @@ def _finish(unit: UnitOfWork, change: AccountChange) -> None:
         account_id=account.id,
         login=account.login,
     )
+
+
+def _was_disabled(session: Session, account_id: int) -> bool:
+    """Whether the last switch of this account that was made turned it off."""
+    switches = select(AccountChange.kind).where(
+        AccountChange.trading_account_id == account_id,
+        AccountChange.kind.in_(("disable", "enable")),
+        AccountChange.status == "done",
+    )
+    return session.scalar(switches.order_by(AccountChange.id.desc()).limit(1)) == "disable"
 
 
 def _move(session: Session, account: TradingAccount, change: AccountChange) -> None:

@@ -405,6 +405,16 @@ def test_archive_and_restore(house, account):
     assert (found(house, account.id).status, at_server(house, account).login) == ("active", account.login)
 
 
+def test_a_disabled_account_comes_back_disabled(house, account):
+    for ask in (changes.disable, changes.archive, changes.restore):
+        assert send(house, ask(house.session, account_id=account.id, **WHY)) == "done"
+    assert (found(house, account.id).status, at_server(house, account).is_enabled) == ("disabled", False)
+    assert send(house, changes.enable(house.session, account_id=account.id, **WHY)) == "done"
+    for ask in (changes.archive, changes.restore):
+        assert send(house, ask(house.session, account_id=account.id, **WHY)) == "done"
+    assert found(house, account.id).status == "active"
+
+
 def test_an_archiving_whose_answer_was_lost(house, account):
     house.faults("execute_then_drop", path="user/archive/add")
     change = changes.archive(house.session, account_id=account.id, **WHY).id
