@@ -22,6 +22,7 @@ from app.metatrader.simulator.records import complete
 log = logging.getLogger("lotwise.simulator")
 
 REQUEST_TIMEOUT_S = 5.0
+FLUSH_S = 5.0
 SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105  # a header's name
 
 #: Kafka: where a record of each type goes, under the prefix.
@@ -138,10 +139,14 @@ class WebRequests:
 class KafkaOutput(Queued):
     """Records as Kafka streaming writes them, to a sink. All records of one type share a key, so their order is kept."""
 
-    def __init__(self, sink: Sink, prefix: str = "mt5.") -> None:
+    def __init__(self, sink: Sink, prefix: str = "mt5.", *, flush: Callable[[], None] = lambda: None) -> None:
         super().__init__("kafka")
         self._sink = sink
         self._prefix = prefix
+        self._flush = flush
+
+    def close(self) -> None:
+        self._flush()
 
     def carry_out(self, entries: Sequence[Mapping[str, str]]) -> None:
         for entry in entries:
@@ -162,17 +167,21 @@ class FileSink:
             file.write(line)
 
 
-def kafka_sink(settings: Mapping[str, str]) -> Sink:
-    """A sink that is a Kafka producer with these settings of librdkafka, such as bootstrap.servers."""
-    from confluent_kafka import Producer
+class KafkaSink:
+    """A Kafka producer with these settings of librdkafka, such as bootstrap.servers."""
 
-    producer = Producer(dict(settings))
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        from confluent_kafka import Producer
 
-    def send(topic: str, key: bytes, value: bytes) -> None:
-        producer.produce(topic, value=value, key=key)
-        producer.poll(0)
+        self._producer = Producer(dict(settings))
 
-    return send
+    def __call__(self, topic: str, key: bytes, value: bytes) -> None:
+        self._producer.produce(topic, value=value, key=key)
+        self._producer.poll(0)
+
+    def flush(self) -> None:
+        """Send what waits, for some seconds at most."""
+        self._producer.flush(FLUSH_S)
 
 
 class WebRequestOutput(Queued):

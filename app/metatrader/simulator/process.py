@@ -16,7 +16,7 @@ from app.metatrader.simulator.faults import FaultPlan, parse_event_faults
 from app.metatrader.simulator.filling import fill
 from app.metatrader.simulator.load import Meter
 from app.metatrader.simulator.machine import SERVER_CODE, TIME_ZONE, Simulator
-from app.metatrader.simulator.outputs import FileSink, KafkaOutput, WebRequestOutput, kafka_sink
+from app.metatrader.simulator.outputs import FileSink, KafkaOutput, KafkaSink, WebRequestOutput
 from app.metatrader.simulator.publisher import Output
 from config import StartError
 
@@ -118,7 +118,8 @@ def _outputs(secrets: ServerSecrets, options: Options) -> list[Output]:
     if options.kafka_prefix:
         if not secrets.kafka:
             raise StartError(f"--kafka-prefix: MT_SECRETS has no kafka for the server {options.code}.")
-        outputs.append(KafkaOutput(kafka_sink(dict(secrets.kafka)), options.kafka_prefix))
+        sink = KafkaSink(dict(secrets.kafka))
+        outputs.append(KafkaOutput(sink, options.kafka_prefix, flush=sink.flush))
     if options.kafka_folder:
         outputs.append(KafkaOutput(FileSink(Path(options.kafka_folder)), options.kafka_prefix or "mt5."))
     if options.web_requests_url:

@@ -9,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from confluent_kafka import Consumer, Producer
 
 from app.metatrader.fields import read_deal, read_order, read_position
 from app.metatrader.simulator import Simulator
-from app.metatrader.simulator.outputs import FileSink, KafkaOutput, WebRequestOutput
+from app.metatrader.simulator.outputs import FileSink, KafkaOutput, KafkaSink, WebRequestOutput
 from tests.integration.metatrader_link.conftest import PASSWORD, USER
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "sources"
@@ -122,6 +123,33 @@ def test_kafka_records_of_a_day(tmp_path):
     states = [line["value"]["records"][0] for line in accounts if line["key"] == "account"]
     assert {state["Login"] for state in states} == {str(login)}
     assert "Group" not in states[0]
+
+
+def test_kafka_itself_gets_the_same_messages(tmp_path):
+    """On librdkafka's own broker, which speaks the protocol on a port of this machine."""
+    cluster = Producer({"bootstrap.servers": "unused:1", "test.mock.num.brokers": 1, "log_level": 3})
+    brokers = cluster.list_topics(timeout=10).brokers.values()
+    address = ",".join(f"{broker.host}:{broker.port}" for broker in brokers)
+    sink = KafkaSink({"bootstrap.servers": address})
+    output = KafkaOutput(sink, prefix="broker.", flush=sink.flush)
+    with Simulator(state_dir=tmp_path, password=PASSWORD, tick_s=0, outputs=[output]) as simulator:
+        a_day(simulator)
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "test", "auto.offset.reset": "earliest"})
+    consumer.subscribe(["broker.trading"])
+    got = []
+
+    def arrived():
+        message = consumer.poll(0.5)
+        if message and not message.error():
+            got.append((message.key(), json.loads(message.value())))
+        return any(value["action"] == "delete" and value["type"] == "deal" for _, value in got)
+
+    try:
+        until(arrived, 30)
+    finally:
+        consumer.close()
+    assert [value["action"] for _, value in got if value["type"] == "deal"] == ["add"] * 4 + ["update", "delete"]
+    assert all(key.decode() == value["type"] for key, value in got)
 
 
 def test_the_sample_records_are_readable():
