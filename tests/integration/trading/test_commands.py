@@ -10,10 +10,11 @@ from sqlalchemy import select
 
 from app.core.actor import Actor
 from app.core.tables import AuditEntry, Event
+from app.core.uow import unit_of_work
 from app.jobs import tasks
 from app.metatrader import commands
 from app.metatrader.errors import NotKnown, UnknownOutcome
-from app.models.metatrader import Deal
+from app.models.metatrader import Deal, Server
 from tests.integration.trading.house import House, in_threads, wait_until
 
 BALANCE = "trade/balance"
@@ -165,7 +166,9 @@ def test_nothing_is_sent_again_while_looking_fails(house, login, clock):
 def test_a_large_amount_waits_for_a_person(house, login, clock):
     officer = Actor.staff(1, "10.0.0.1")
     house.faults("drop", path=BALANCE)
-    operation_id = house.order(login, commands.RESEND_LIMIT_MINOR + 1)
+    with unit_of_work(house.session, officer):
+        house.session.get_one(Server, house.server_id).resend_limit_minor = 500_000
+    operation_id = house.order(login, 500_001)
     house.send(operation_id)
     house.resolve(operation_id)
     with pytest.raises(commands.NotResendable):
@@ -177,7 +180,7 @@ def test_a_large_amount_waits_for_a_person(house, login, clock):
     with pytest.raises(commands.NotResendable):
         commands.resend_operation(house.session, operation_id, officer, "again")
     assert house.send(operation_id) == "done"
-    assert house.with_token(operation_id) == [Decimal("10000.01")]
+    assert house.with_token(operation_id) == [Decimal("5000.01")]
     (entry,) = house.session.scalars(select(AuditEntry)).all()
     assert (entry.actor, entry.address, entry.action) == ("staff:1", "10.0.0.1", "operation.resend")
     assert (entry.target, entry.reason) == (f"balance_operation:{operation_id}", "not in the server's journal")
