@@ -11,7 +11,7 @@ from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import ColumnElement, Select, func, select
-from wtforms import SelectChoice, SelectField, StringField
+from wtforms import SelectChoice, SelectField, StringField, TextAreaField
 
 from app.core.errors import AppError, NotFound
 from app.extensions import appbuilder, db
@@ -63,6 +63,12 @@ class ReviewForm(EvidencedForm):
     """What the operation was. With an account, also the request that moves its money there."""
 
     class_ = SelectField(_l("What it was"), validators=[Needed()])
+    reason = TextAreaField(
+        _l("How you know"),
+        description=_l("Such as whose mail says so. Auditors read it, and whoever decides about the money."),
+        validators=[Needed()],
+        render_kw={"rows": 3, "maxlength": foreign_review.LONGEST_NOTE},
+    )
     account = StringField(
         _l("Account that its money belongs to"),
         description=_l("Empty: the money stays in suspense, such as when a second operation takes it out again."),
