@@ -57,6 +57,7 @@ PLAN = (
     Planned("prove_ledger", "bulk", 24 * 3600, tasks.prove_ledger, timeout_s=4 * 3600, at_s=2 * 3600),
     Planned("match_statements", "bulk", 3600, tasks.match_statements),
     Planned("clean_up", "bulk", 3600, tasks.clean_up),
+    Planned("tidy_months", "bulk", 24 * 3600, tasks.tidy_months, timeout_s=3600, at_s=3 * 3600),
 )
 
 _BY_NAME = {planned.name: planned for planned in PLAN}

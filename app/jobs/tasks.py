@@ -18,7 +18,7 @@ from app.core.uow import unit_of_work
 from app.jobs import gateways, servers
 from app.ledger import ecb, external, holds, proofs, seen_rates
 from app.ledger.errors import HoldAlreadyResolved, ProofsRunning
-from app.metatrader import accounts, breaks, change_sending, commands, mirror, negative_balance, rates, reconcile, sync
+from app.metatrader import accounts, breaks, change_sending, commands, mirror, months, negative_balance, rates, reconcile, sync
 from app.metatrader import state as noted
 from app.metatrader.errors import PlatformError
 from app.metatrader.servertime import server_zone
@@ -250,6 +250,10 @@ def expire_holds(session: Session, settings: Settings) -> None:
 def match_statements(session: Session, settings: Settings) -> None:
     """Find the entries that were booked after the bank's statement was imported."""
     external.match_open(session)
+
+
+def tidy_months(session: Session, settings: Settings) -> None:
+    months.tidy_months(session)
 
 
 def seal_audit(session: Session, settings: Settings) -> None:

@@ -5,6 +5,7 @@ The rest of the code does not notice them. The SQL stands in sql/deal_months.sql
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,8 @@ from sqlalchemy.orm import Session
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
+
+log = logging.getLogger("lotwise.metatrader")
 
 SQL = Path(__file__).parent / "sql" / "deal_months.sql"
 
@@ -41,9 +44,12 @@ def ensure_months(session: Session, moments: Iterable[datetime]) -> None:
 def tidy_months(session: Session) -> int:
     """Move what lies in the default partition into months of its own, and make the coming months. Returns how many moved.
 
-    Raises OperationalError when deals are read or booked without a pause; the next night is soon enough.
+    When deals are read or booked without a pause nothing is moved: the next night is soon enough.
     """
     moment = now()
     with unit_of_work(session, Actor.system("tidy_months")):
         ensure_months(session, [moment, moment + timedelta(days=31)])
-        return int(session.execute(text("SELECT tidy_deal_months()")).scalar_one())
+        moved = session.execute(text("SELECT tidy_deal_months()")).scalar_one()
+    if moved is None:
+        log.warning("deals of some months stay in the default partition: it is in use without a pause")
+    return moved or 0

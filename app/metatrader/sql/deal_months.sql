@@ -30,8 +30,9 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END $$;
 
--- Move the rows of months that can have a partition out of the default partition. Returns how many months it moved. Nobody
--- can book into the default partition meanwhile; reading goes on until the very end.
+-- Move the rows of months that can have a partition out of the default partition. Returns how many months it moved, NULL when
+-- deals are read or booked without a pause. Nobody can book into the default partition meanwhile; reading goes on until the
+-- very end.
 CREATE OR REPLACE FUNCTION tidy_deal_months() RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' SET lock_timeout = '5s' AS $$
 DECLARE
@@ -56,6 +57,8 @@ BEGIN
         v_months := v_months + 1;
     END LOOP;
     RETURN v_months;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN NULL;
 END $$;
 
 REVOKE ALL ON FUNCTION deal_month(timestamptz), tidy_deal_months() FROM PUBLIC;
