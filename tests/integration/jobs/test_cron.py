@@ -112,7 +112,9 @@ def test_every_planned_job_runs_on_an_empty_house(app, database):
 def test_what_is_old_is_forgotten(app, database):
     with database.session() as session:
         session.execute(
-            text("INSERT INTO cron_slot (job, slot) SELECT 'mirror_deals', now() - day FROM (VALUES (interval '0'), ('8 days')) AS ago(day)")
+            text(
+                "INSERT INTO cron_slot (job, slot) VALUES ('mirror_deals', now() - interval '8 days'), ('mirror_deals', now())"
+            )
         )
         session.commit()
         with app.app_context():

@@ -9,10 +9,11 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import select, text
 
+from app.core.clock import now
 from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.jobs import gateways, handlers, queues, servers, tasks
-from app.metatrader import sync
+from app.metatrader import booking, sync
 from app.metatrader.backfill import PlatformBackfill
 from app.metatrader.simulator import Simulator
 from app.models.metatrader import Deal, Position, Product, Server, ServerState
@@ -71,10 +72,13 @@ def test_a_lost_edit_is_found(house, login):
 def test_a_pull_that_is_late_brings_nothing_deleted_back(house, login):
     house.drain()
     (deal,) = house.at_server(login)
+    done_at, offset, asked_at = (*house.session.execute(select(Deal.done_at, Deal.utc_offset_min)).one(), now())
     house.delete(deal.ticket)
     house.drain()
-    house.simulator.store.add_deal(deal)  # what a pull saw that began before the deletion
-    assert sweep(house) == 0
+    late = booking.DealReport(deal, done_at, offset, seen_at=asked_at, is_answer=True)
+    with unit_of_work(house.session, SYSTEM) as unit:
+        booking.lock_server(house.session, house.server_id)
+        assert booking.book_deals(unit, house.server_id, [late]).deal_ids == []
     assert house.session.scalars(select(Deal.is_void).where(Deal.is_current)).one()
 
 
