@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import select
 
 from app.core.uow import unit_of_work
+from app.jobs import queues, servers, tasks
 from app.ledger import chart
 from app.metatrader import mirror, negative_balance
 from app.models.metatrader import BalanceOperation, Deal, TradingAccount, TradingRule
@@ -189,3 +190,17 @@ def test_old_stop_outs_are_no_excuse(house, login):
     fall(house, login, "-5", ago=timedelta(days=8))
     assert look_after(house).left == 1
     assert found(house)[0][2] == "no_stop_out"
+
+
+def test_only_servers_with_something_below_zero_are_looked_at(house, login, app, redis):
+    app.extensions["settings"] = house.settings
+    waiting = queues.queue(redis, servers.QUEUE)
+    with app.app_context():
+        tasks.restore_negative_balances(house.session, house.settings)
+        assert waiting.job_ids == []
+        protect(house)
+        fall(house, login, "-13.37")
+        tasks.restore_negative_balances(house.session, house.settings)
+        assert waiting.job_ids == [f"restore_balances-{house.server_id}"]
+        servers.run_task("restore_balances", house.server_id)
+    assert [one.amount_minor for one in operations(house)] == [1_337]

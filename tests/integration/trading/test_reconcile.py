@@ -11,7 +11,9 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import select
 
+from app.core.tables import Event
 from app.core.uow import unit_of_work
+from app.jobs import handlers, queues, servers, tasks
 from app.metatrader import mirror, open_positions, reconcile, sync
 from app.metatrader.backfill import PlatformBackfill, our_groups
 from app.metatrader.balances import Look
@@ -392,3 +394,24 @@ def test_after_a_wild_day_everything_stands_as_at_the_server(house, seed):
     for login in logins:
         assert house.mirrored(login).decimal == house.simulator.exchange.state(login).balance
     house.prove()
+
+
+def test_checks_by_the_clock_and_on_demand_are_one_job(house, login, app, redis, monkeypatch):
+    monkeypatch.setattr(reconcile, "due_day", lambda *_: today())
+    app.extensions["settings"] = house.settings
+    with app.app_context():
+        tasks.check_servers(house.session, house.settings)
+        reconcile.order_check(house.session, house.server_id, today(), SYSTEM)
+        order = house.session.scalars(select(Event).where(Event.type == "server.check_requested")).one()
+        house.session.expunge(order)
+        handlers.check_server(house.session, order, house.settings)
+        job_id = f"check_server-{house.server_id}-{today().isoformat()}"
+        assert queues.queue(redis, servers.QUEUE).job_ids == [job_id]
+        servers.run_task("check_server", house.server_id, day=today().isoformat())
+    assert house.session.scalars(select(ServerCheck.status)).all() == ["done"]
+
+
+def test_a_server_that_is_sick_fails_its_check_and_no_job(house, login):
+    house.faults("retcode", path="deal/get_batch", code=8)
+    tasks.check_server(house.session, house.settings, house.server_id, today().isoformat())
+    assert house.session.scalars(select(ServerCheck.status)).all() == ["failed"]

@@ -265,6 +265,10 @@ def test_each_server_has_a_job_of_its_own_and_only_one(house, app, redis):
         assert sorted(waiting.job_ids) == sorted(f"sweep_server-{one}" for one in (house.server_id, down))
         handlers.sweep_server(house.session, Event(type="server.gap", subject_id=house.server_id), house.settings)
         assert len(waiting.job_ids) == 2
+        app.extensions["settings"] = house.settings
+        house.simulator.exchange.balance_operation(house.add_account().login, 2, Decimal(5), "x")
+        servers.run_task("sweep_server", house.server_id)
+        assert len(tickets(house)) == 1
 
 
 def test_a_server_that_moved_gets_a_new_adapter(house):
