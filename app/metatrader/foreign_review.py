@@ -198,6 +198,9 @@ def _open(session: Session, operation_id: int) -> ForeignOperation:
         raise NotFound()
     if one.reviewed_at is not None:
         raise AlreadyReviewed()
+    if one.trading_account_id is None:  # the login may have found its owner since
+        of_login = select(TradingAccount.id).where(TradingAccount.server_id == one.server_id, TradingAccount.login == one.login)
+        one.trading_account_id = session.scalar(of_login)
     return one
 
 
