@@ -11,12 +11,12 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from app.metatrader.events import AnyEvent, ControlEvent, encode
+from app.metatrader.events import AccountEvent, AnyEvent, ControlEvent, DealEvent, OrderEvent, PositionEvent, encode
 
 log = logging.getLogger("lotwise.stream")
 
@@ -72,15 +72,19 @@ def publish_events(redis: Redis, events: Iterable[AnyEvent], shards: int = 1) ->
 
 def login_of(event: AnyEvent) -> int:
     """The login that an event is about; 0 for control events."""
-    for attribute in ("deal", "position", "order", "account"):
-        record = getattr(event, attribute, None)
-        if record is not None:
-            return int(record.login)
+    match event:
+        case DealEvent():
+            return event.deal.login
+        case PositionEvent():
+            return event.position.login
+        case OrderEvent():
+            return event.order.login
+        case AccountEvent():
+            return event.account.login
     return 0
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One raw stream entry. `deliveries` counts how often it was handed out, this time included."""
 
     stream: str

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
-from threading import Event
+from threading import BrokenBarrierError, Event
 
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, configure_mappers
 
 from app.metatrader import deal_rows, ingest
 from app.metatrader.events import DealEvent, decode
@@ -74,7 +74,7 @@ class _Bench:
         zone, parts = server_zone(flow.ZONE), list[str]()
         with Session(self._engine) as session:
             server_id = session.scalar(text("SELECT id FROM mt_server"))
-            owners: dict[int, int] = dict(session.execute(text("SELECT login, id FROM trading_account")).tuples().all())
+            owners: dict[int, int] = dict(session.execute(text("SELECT login, id FROM trading_account")).all())
             consumer = StreamConsumer(self._redis, stream_names(flow.SERVER, flow.SHARDS), name="copy", batch=ingest.BATCH // 2)
             consumer.ensure_group()
             ids = iter(range(1, entries + 1))
@@ -133,11 +133,10 @@ class _Bench:
         try:
             barrier.wait(TIMEOUT_S)
             began = time.perf_counter()
-            for process in running:
-                process.join(TIMEOUT_S)
+            barrier.wait(TIMEOUT_S)
             took = time.perf_counter() - began
-            if any(process.exitcode for process in running):
-                raise BenchFailed("a process stopped with an error; its messages stand above")
+        except BrokenBarrierError:
+            raise BenchFailed("a process stopped with an error; its messages stand above") from None
         finally:
             for process in running:
                 process.kill()
@@ -161,13 +160,19 @@ class _Drained(Event):
 
 def _begin(work: Callable[..., None], url: str, redis_url: str, share: ingest.Share, barrier: Barrier) -> None:
     """Prepare everything, wait for the others, work."""
+    configure_mappers()
     engine, redis = create_engine(url, pool_pre_ping=True, hide_parameters=True), Redis.from_url(redis_url)
     with Session(engine) as session:
         server_id = session.scalars(text("SELECT id FROM mt_server")).one()
         session.rollback()
         streams = [name for shard, name in enumerate(stream_names(flow.SERVER, flow.SHARDS)) if share.owns(server_id, shard)]
         barrier.wait(TIMEOUT_S)
-        work(session, redis, share, streams)
+        try:
+            work(session, redis, share, streams)
+        except BaseException:
+            barrier.abort()
+            raise
+        barrier.wait(TIMEOUT_S)
 
 
 def _consume(session: Session, redis: Redis, share: ingest.Share, streams: list[str]) -> None:

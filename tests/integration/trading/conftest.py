@@ -1,3 +1,4 @@
+from tests.integration.trading.desk import desk
 from tests.integration.trading.house import clock, house
 
-__all__ = ["clock", "house"]
+__all__ = ["clock", "desk", "house"]
