@@ -70,16 +70,34 @@ class Share:
         return (server_id + shard) % self.of == self.index
 
 
+class Stop(threading.Event):
+    """Set by SIGTERM or SIGINT, and once one of the processes that belong together has ended."""
+
+    def __init__(self, others: Sequence[BaseProcess] = (), parent: int | None = None) -> None:
+        super().__init__()
+        self._others, self._parent = others, parent
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: self.set())
+
+    def is_set(self) -> bool:
+        return (
+            super().is_set()
+            or any(not process.is_alive() for process in self._others)
+            or self._parent not in (None, os.getppid())
+        )
+
+
 def run(settings: Settings) -> None:
     """Consume until SIGTERM or SIGINT, in INGEST_PROCESSES processes; the first one also runs our own sources of events.
 
-    When one of the others dies, all end, and whoever keeps this part running starts them again.
+    When one of them dies, all end, and whoever keeps this part running starts them again.
     """
-    others = [_fork(settings, Share(index, settings.ingest_processes)) for index in range(1, settings.ingest_processes)]
-    stop = _stop_on_signals()
+    shares = [Share(index, settings.ingest_processes) for index in range(settings.ingest_processes)]
+    others = [_fork(settings, share) for share in shares[1:]]
+    stop = Stop(others)
     own_sources = sources.run_all(settings, stop)
     try:
-        _work(settings, Share(0, settings.ingest_processes), stop, others)
+        _work(settings, shares[0], stop)
     finally:
         stop.set()
         for process in others:
@@ -98,27 +116,17 @@ def _fork(settings: Settings, share: Share) -> BaseProcess:
 
 
 def _be_other(settings: Settings, share: Share, parent: int) -> None:
-    stop = _stop_on_signals()
-    _work(settings, share, stop, parent=parent)
+    _work(settings, share, Stop(parent=parent))
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
-def _work(
-    settings: Settings, share: Share, stop: threading.Event, others: Sequence[BaseProcess] = (), parent: int | None = None
-) -> None:
-    """Consume this share. Lost connections are waited for; ends when the parent or one of the others has."""
+def _work(settings: Settings, share: Share, stop: threading.Event) -> None:
+    """Consume this share until told to stop. Lost connections are waited for."""
     # A batch is many thousand objects, all freed when it is booked: nothing for the collector to look at again and again.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
     engine = create_engine(settings.database_url, pool_pre_ping=True, hide_parameters=True)
     redis = Redis.from_url(settings.redis_url, socket_timeout=30)
-    while not stop.is_set() and all(process.is_alive() for process in others) and parent in (None, os.getppid()):
+    while not stop.is_set():
         try:
             with Session(engine) as session:
                 consume(session, redis, stop, share)
@@ -149,8 +157,8 @@ def consume(session: Session, redis: Redis, stop: threading.Event, share: Share 
             for stream in streams:
                 trim(redis, stream)
         reload_at = time.monotonic() + RELOAD_EVERY_S
-        while not stop.is_set() and time.monotonic() < reload_at:
-            batch = consumer.read(block_ms=1_000)
+        while not stop.is_set() and (left_s := reload_at - time.monotonic()) > 0:
+            batch = consumer.read(block_ms=int(min(left_s, 1.0) * 1_000))
             heartbeat.beat(redis, share.name)
             _book_batch(session, redis, servers, consumer, batch, gaps)
 
