@@ -57,6 +57,9 @@ def downgrade(settings: Settings, revision: str) -> None:
     """
     with _owner(settings) as connection:
         definitions.uninstall(connection)
+        if connection.scalar(text("SELECT to_regnamespace('ledger')")) is not None:
+            # Otherwise the next upgrade takes the database for one that has everything.
+            connection.execute(text("COMMENT ON SCHEMA ledger IS NULL"))
     command.downgrade(configuration(settings.database_owner_url), revision)
 
 
