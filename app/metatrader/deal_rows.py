@@ -68,6 +68,7 @@ class DealReport:
     #: The content's fingerprint; a deletion has one of its own, so that it is a revision too.
     fingerprint: bytes = field(init=False, repr=False)
     _said: str = field(init=False, repr=False, compare=False, default="")
+    _done: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
         fingerprint = self.deal.fingerprint()
@@ -82,13 +83,19 @@ class DealReport:
 
     def prepare(self) -> None:
         """Work out `said` now, before others wait for it."""
+        self._done = self.done_at.isoformat()
         self._said = self._line()
+
+    @property
+    def done(self) -> str:
+        """The moment in UTC, as COPY wants it."""
+        return self._done or self.done_at.isoformat()
 
     def _line(self) -> str:
         deal = self.deal
         is_void = self.is_deleted or deal.action in _VOID_ACTIONS
         return (
-            f"\\\\x{self.fingerprint.hex()}\t{is_void}\t{self.done_at.isoformat()}\t{self.utc_offset_min}\t{deal.ticket}\t{deal.login}"
+            f"\\\\x{self.fingerprint.hex()}\t{is_void}\t{self.done}\t{self.utc_offset_min}\t{deal.ticket}\t{deal.login}"
             f"\t{deal.action}\t{deal.entry}\t{deal.reason}\t{deal.order_ticket}\t{deal.position_ticket}"
             f"\t{_escaped(deal.symbol)}\t{deal.volume}\t{deal.volume_closed}\t{deal.price!s}\t{deal.market_bid!s}"
             f"\t{deal.market_ask!s}\t{deal.contract_size!s}\t{deal.profit!s}\t{deal.swap!s}\t{deal.commission!s}"
@@ -109,7 +116,8 @@ class Row:
     @property
     def filed(self) -> str:
         """The moment of the ticket's first revision, as COPY wants it."""
-        return self.head.filed_at.isoformat()
+        filed_at = self.head.filed_at
+        return self.report.done if filed_at is self.report.done_at else filed_at.isoformat()
 
     def line(self, id_: int, server_id: int) -> str:
         """The row as a line of COPY."""

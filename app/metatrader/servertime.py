@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 _FIXED = re.compile(r"GMT([+-])(\d{1,2})(?::([0-5]\d))?(?:/(EU|US))?")
@@ -62,8 +62,7 @@ class DatabaseRule:
         return int((offset or timedelta()).total_seconds()) // 60
 
 
-@dataclass(frozen=True)
-class ServerMoment:
+class ServerMoment(NamedTuple):
     """A server time in UTC with the offset used. `is_ambiguous`: the wall clock showed this time twice."""
 
     utc: datetime
@@ -142,7 +141,7 @@ class ServerZone:
 
     @staticmethod
     def _read_by(wall_ms: int, offset_min: int, *, is_ambiguous: bool = False) -> ServerMoment:
-        return ServerMoment(_moment(wall_ms) - offset_min * _MINUTE, offset_min, is_ambiguous)
+        return ServerMoment(_moment(wall_ms - offset_min * 60_000), offset_min, is_ambiguous)
 
 
 @lru_cache(maxsize=64)
