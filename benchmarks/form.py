@@ -27,6 +27,7 @@ NAMES = {
     "ledger.posting": "ledger.posting",
     "ledger.books": "ledger.books",
     "ingest": "metatrader.ingest",
+    "ingest.mirror": "metatrader.mirror",
     "reconcile": "metatrader.reconcile",
 }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count, islice
 from random import Random
+from threading import Event
 
 from redis import Redis
 from sqlalchemy import Engine
@@ -124,6 +125,26 @@ def publish(redis: Redis, events: Iterable[AnyEvent]) -> tuple[int, int]:
         total += len(part)
         deals += sum(isinstance(event, DealEvent) for event in part)
     return total, deals
+
+
+def some(events: Iterator[AnyEvent], number: int) -> Iterable[AnyEvent]:
+    """The next ones of a flow that goes on."""
+    return islice(events, number)
+
+
+class Drained(Event):
+    """Counts as set once these streams have nothing that is not acknowledged."""
+
+    def __init__(self, redis: Redis, streams: Sequence[str] = tuple(stream_names(SERVER, SHARDS))) -> None:
+        super().__init__()
+        self._redis, self._streams = redis, streams
+
+    def is_set(self) -> bool:
+        for stream in self._streams:
+            groups = self._redis.xinfo_groups(stream) if self._redis.exists(stream) else []
+            if not groups or groups[0]["pending"] or groups[0]["lag"]:
+                return False
+        return True
 
 
 def empty(database: BenchDatabase, redis: Redis, engine: Engine) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
-from threading import BrokenBarrierError, Event
+from threading import BrokenBarrierError
 
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
@@ -18,7 +18,7 @@ from app.metatrader.events import DealEvent, decode
 from app.metatrader.servertime import server_zone
 from app.metatrader.stream import StreamConsumer, stream_names
 from benchmarks.form import Limit, Result, Run
-from benchmarks.metatrader import flow
+from benchmarks.metatrader import flow, mirror
 from benchmarks.servers import BenchDatabase, BenchFailed, database
 
 ROUNDS = 3
@@ -29,7 +29,7 @@ GOAL_OF_READING = 0.3
 
 
 def measure(run: Run) -> None:
-    """Deals alone, and deals with their positions, with one and two processes."""
+    """Deals alone, and deals with their positions, with one and two processes; then the mirror."""
     accounts, trades = (500, 4_000) if run.small else (10_000, 40_000)
     with database(redis=True) as place:
         flow.build_house(place, accounts)
@@ -57,6 +57,7 @@ def measure(run: Run) -> None:
         run.add(Result(f"deals, {number}", deals, "deals/s", None, Limit("COPY", copied)))
         both = found[f"deals and positions, {number}"]
         run.add(Result(f"deals and positions, {number}", both, "events/s"))
+    mirror.measure(run)
 
 
 class _Bench:
@@ -143,21 +144,6 @@ class _Bench:
         return self._events / took
 
 
-class _Drained(Event):
-    """Set once the consumer's own streams have nothing that is not acknowledged."""
-
-    def __init__(self, redis: Redis, streams: list[str]) -> None:
-        super().__init__()
-        self._redis, self._streams = redis, streams
-
-    def is_set(self) -> bool:
-        for stream in self._streams:
-            (group,) = self._redis.xinfo_groups(stream)
-            if group["pending"] or group["lag"]:
-                return False
-        return True
-
-
 def _begin(work: Callable[..., None], url: str, redis_url: str, share: ingest.Share, barrier: Barrier) -> None:
     """Prepare everything, wait for the others, work."""
     configure_mappers()
@@ -176,7 +162,7 @@ def _begin(work: Callable[..., None], url: str, redis_url: str, share: ingest.Sh
 
 
 def _consume(session: Session, redis: Redis, share: ingest.Share, streams: list[str]) -> None:
-    ingest.consume(session, redis, _Drained(redis, streams), share)
+    ingest.consume(session, redis, flow.Drained(redis, streams), share)
 
 
 def _read(session: Session, redis: Redis, share: ingest.Share, streams: list[str]) -> None:
