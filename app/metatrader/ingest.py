@@ -48,7 +48,7 @@ log = logging.getLogger("lotwise.ingest")
 RELOAD_EVERY_S = 2.0
 TRIM_EVERY_S = 10.0
 #: Entries per stream and read. Larger batches cost less each and hold the server's lock longer.
-BATCH = 2_000
+BATCH = 5_000
 MOST_SHARDS = 64
 
 ACTOR = Actor.system("ingest")
@@ -121,9 +121,7 @@ def _be_other(settings: Settings, share: Share, parent: int) -> None:
 
 def _work(settings: Settings, share: Share, stop: threading.Event) -> None:
     """Consume this share until told to stop. Lost connections are waited for."""
-    # A batch is many thousand objects, all freed when it is booked: nothing for the collector to look at again and again.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
+    calm_collector()
     engine = create_engine(settings.database_url, pool_pre_ping=True, hide_parameters=True)
     redis = Redis.from_url(settings.redis_url, socket_timeout=30)
     while not stop.is_set():
@@ -133,6 +131,12 @@ def _work(settings: Settings, share: Share, stop: threading.Event) -> None:
         except (OperationalError, RedisError) as error:
             log.warning("ingest waits for its servers error=%s", type(error).__name__)
             stop.wait(1)
+
+
+def calm_collector() -> None:
+    """A batch is many thousand objects, all freed when it is booked: nothing for the collector to look at again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def consume(session: Session, redis: Redis, stop: threading.Event, share: Share = Share()) -> None:

@@ -76,7 +76,7 @@ class _Bench:
         with Session(self._engine) as session:
             server_id = session.scalar(text("SELECT id FROM mt_server"))
             owners: dict[int, int] = dict(session.execute(text("SELECT login, id FROM trading_account")).all())
-            consumer = StreamConsumer(self._redis, stream_names(flow.SERVER, flow.SHARDS), name="copy", batch=ingest.BATCH // 2)
+            consumer = StreamConsumer(self._redis, stream_names(flow.SERVER, flow.SHARDS), name="copy", batch=2_500)
             consumer.ensure_group()
             ids = iter(range(1, entries + 1))
             while batch := consumer.read(1):
@@ -147,6 +147,7 @@ class _Bench:
 def _begin(work: Callable[..., None], url: str, redis_url: str, share: ingest.Share, barrier: Barrier) -> None:
     """Prepare everything, wait for the others, work."""
     configure_mappers()
+    ingest.calm_collector()
     engine, redis = create_engine(url, pool_pre_ping=True, hide_parameters=True), Redis.from_url(redis_url)
     with Session(engine) as session:
         server_id = session.scalars(text("SELECT id FROM mt_server")).one()
