@@ -87,9 +87,7 @@ class _SortedOut:
             case DealEvent():
                 moment = _moment(zone, event.deal.server_time_ms, event)
                 is_deleted = event.kind == "deal.delete"
-                report = DealReport(event.deal, moment.utc, moment.utc_offset_min, is_deleted, event.received_at)
-                report.prepare()
-                self.deals.append(report)
+                self.deals.append(DealReport(event.deal, moment.utc, moment.utc_offset_min, is_deleted, event.received_at))
             case PositionEvent():
                 opened = _beginning(zone, event.position.created_ms, event)
                 self.positions.append((event.position, event.change == "delete", opened.utc))

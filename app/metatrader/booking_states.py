@@ -122,7 +122,7 @@ def accounts_by_login(session: Session, server_id: int, logins: Iterable[int]) -
         ),
         {"server_id": server_id, "logins": list(set(logins))},
     )
-    return {row.login: (row.id, row.client_id) for row in rows}
+    return {login: (id_, client_id) for login, id_, client_id in rows}
 
 
 def book_positions(session: Session, server_id: int, changes: list[PositionChange], owners: Owners | None = None) -> set[int]:

@@ -6,9 +6,10 @@ A deal's rows lie in the month of its first revision; its head (table deal_head)
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 
 import psycopg
 from sqlalchemy import text, update
@@ -29,6 +30,9 @@ DEAL_COLUMNS = (
 )
 _HEAD_COLUMNS = ("server_id", "ticket", "revision", "fingerprint", "filed_at", "seen_at")
 
+_NEXT_IDS = text("SELECT array_agg(nextval(pg_get_serial_sequence('deal', 'id'))) FROM generate_series(1, :n)")
+#: So many lines go to the database at once: it works on them while the next are written.
+_LINES_AT_ONCE = 100
 #: Begins the fingerprint of a deletion.
 _DELETION = b"deleted:"
 _VOID_ACTIONS = (int(DealAction.BUY_CANCELED), int(DealAction.SELL_CANCELED))
@@ -67,35 +71,17 @@ class DealReport:
 
     #: The content's fingerprint; a deletion has one of its own, so that it is a revision too.
     fingerprint: bytes = field(init=False, repr=False)
-    _said: str = field(init=False, repr=False, compare=False, default="")
-    _done: str = field(init=False, repr=False, compare=False, default="")
 
     def __post_init__(self) -> None:
         fingerprint = self.deal.fingerprint()
         self.fingerprint = deleted(fingerprint) if self.is_deleted else fingerprint
 
-    @property
-    def said(self) -> str:
-        """The part of the row that the source said, as COPY wants it."""
-        if not self._said:
-            self.prepare()
-        return self._said
-
-    def prepare(self) -> None:
-        """Work out `said` now, before others wait for it."""
-        self._done = self.done_at.isoformat()
-        self._said = self._line()
-
-    @property
-    def done(self) -> str:
-        """The moment in UTC, as COPY wants it."""
-        return self._done or self.done_at.isoformat()
-
-    def _line(self) -> str:
+    def said(self, done: str) -> str:
+        """The part of the row that the source said, as COPY wants it; `done` is its moment as text."""
         deal = self.deal
         is_void = self.is_deleted or deal.action in _VOID_ACTIONS
         return (
-            f"\\\\x{self.fingerprint.hex()}\t{is_void}\t{self.done}\t{self.utc_offset_min}\t{deal.ticket}\t{deal.login}"
+            f"\\\\x{self.fingerprint.hex()}\t{is_void}\t{done}\t{self.utc_offset_min}\t{deal.ticket}\t{deal.login}"
             f"\t{deal.action}\t{deal.entry}\t{deal.reason}\t{deal.order_ticket}\t{deal.position_ticket}"
             f"\t{_escaped(deal.symbol)}\t{deal.volume}\t{deal.volume_closed}\t{deal.price!s}\t{deal.market_bid!s}"
             f"\t{deal.market_ask!s}\t{deal.contract_size!s}\t{deal.profit!s}\t{deal.swap!s}\t{deal.commission!s}"
@@ -113,24 +99,20 @@ class Row:
     trading_account_id: int | None
     is_current: bool = True
 
-    @property
-    def filed(self) -> str:
-        """The moment of the ticket's first revision, as COPY wants it."""
-        filed_at = self.head.filed_at
-        return self.report.done if filed_at is self.report.done_at else filed_at.isoformat()
-
     def line(self, id_: int, server_id: int) -> str:
         """The row as a line of COPY."""
+        report, head = self.report, self.head
         account = r"\N" if self.trading_account_id is None else self.trading_account_id
+        done = report.done_at.isoformat()
+        filed = done if head.filed_at is report.done_at else head.filed_at.isoformat()
         return (
-            f"{id_}\t{server_id}\t{self.revision}\t{self.is_current}\t{self.head.is_ours}\t{account}\t{self.filed}"
-            f"\t{self.report.said}"
+            f"{id_}\t{server_id}\t{self.revision}\t{self.is_current}\t{head.is_ours}\t{account}\t{filed}\t{report.said(done)}"
         )
 
     def head_line(self, server_id: int) -> str:
         head = self.head
         return (
-            f"{server_id}\t{self.report.deal.ticket}\t{head.revision}\t\\\\x{head.fingerprint.hex()}\t{self.filed}"
+            f"{server_id}\t{self.report.deal.ticket}\t{head.revision}\t\\\\x{head.fingerprint.hex()}\t{head.filed_at.isoformat()}"
             f"\t{head.seen_at.isoformat()}\n"
         )
 
@@ -138,11 +120,7 @@ class Row:
 def write(session: Session, server_id: int, rows: Sequence[Row]) -> list[int]:
     """Write new revisions and the heads of their tickets; returns the ids of the rows, in their order."""
     months.ensure_months(session, {row.head.filed_at for row in rows})
-    ids = list(
-        session.scalars(
-            text("SELECT nextval(pg_get_serial_sequence('deal', 'id')) FROM generate_series(1, :n)"), {"n": len(rows)}
-        )
-    )
+    ids: list[int] = session.execute(_NEXT_IDS, {"n": len(rows)}).scalar_one()
     copy(session, "deal", DEAL_COLUMNS, (row.line(id_, server_id) for id_, row in zip(ids, rows, strict=True)))
     newest = [row for row in rows if row.is_current]
     copy(session, "deal_head", _HEAD_COLUMNS, (row.head_line(server_id) for row in newest if row.head.is_new))
@@ -174,17 +152,19 @@ def known_heads(session: Session, server_id: int, tickets: Iterable[int]) -> dic
     return {row.ticket: Head(row.revision, bytes(row.fingerprint), row.filed_at, row.seen_at) for row in found}
 
 
-def copy(session: Session, table: str, columns: Sequence[str], lines: Iterable[str]) -> None:
+def copy(session: Session, table: str, columns: Sequence[str], lines: Iterator[str]) -> None:
     """Append lines to a table in the session's transaction. Errors are SQLAlchemy's, as those of its own statements."""
-    data = "".join(lines)
-    if not data:
+    part = "".join(islice(lines, _LINES_AT_ONCE))
+    if not part:
         return
     statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
     connection = session.connection().connection.driver_connection
     assert isinstance(connection, psycopg.Connection)
     try:
-        with connection.cursor() as cursor, cursor.copy(statement) as copy:
-            copy.write(data)
+        with connection.cursor() as cursor, cursor.copy(statement) as copying:
+            while part:
+                copying.write(part)
+                part = "".join(islice(lines, _LINES_AT_ONCE))
     except psycopg.Error as error:
         raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
 

@@ -50,6 +50,8 @@ TRIM_EVERY_S = 10.0
 #: Entries per stream and read. Larger batches cost less each and hold the server's lock longer.
 BATCH = 5_000
 MOST_SHARDS = 64
+FEW_CLIENTS = 20
+NEWS = json.dumps({"type": "trading.changed"})
 
 ACTOR = Actor.system("ingest")
 
@@ -201,11 +203,18 @@ def _book_batch(
     client_ids = book_entries(session, servers, batch.entries, gaps)
     if batch.entries:
         consumer.ack(batch.entries, gaps.marks)
-    if client_ids:
-        pipeline = redis.pipeline(transaction=False)
-        for client_id in client_ids:
-            pipeline.publish(live.channel(client_id), json.dumps({"type": "trading.changed"}))
-        pipeline.execute()
+    _tell_pages(redis, client_ids)
+
+
+def _tell_pages(redis: Redis, client_ids: set[int]) -> None:
+    """Tell the open pages of these clients that they have news. Of many clients few have a page open."""
+    channels = {live.channel(client_id) for client_id in client_ids}
+    if len(channels) > FEW_CLIENTS:
+        channels &= {str(channel, "utf-8") for channel in redis.pubsub_channels(live.channel("*")) if isinstance(channel, bytes)}
+    pipeline = redis.pipeline(transaction=False)
+    for channel in channels:
+        pipeline.publish(channel, NEWS)
+    pipeline.execute()
 
 
 Told = tuple[Entry, AnyEvent]

@@ -93,7 +93,7 @@ class _Bench:
             session.rollback()
             began = time.perf_counter()
             for part in parts:
-                deal_rows.copy(session, "deal", deal_rows.DEAL_COLUMNS, [part])
+                deal_rows.copy(session, "deal", deal_rows.DEAL_COLUMNS, iter([part]))
                 session.commit()
             took = time.perf_counter() - began
         return entries / took
