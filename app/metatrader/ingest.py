@@ -210,7 +210,8 @@ def _tell_pages(redis: Redis, client_ids: set[int]) -> None:
     """Tell the open pages of these clients that they have news. Of many clients few have a page open."""
     channels = {live.channel(client_id) for client_id in client_ids}
     if len(channels) > FEW_CLIENTS:
-        channels &= {str(channel, "utf-8") for channel in redis.pubsub_channels(live.channel("*")) if isinstance(channel, bytes)}
+        listened = redis.pubsub_channels(live.channel("*"))
+        channels &= {str(channel, "utf-8") for channel in listened if isinstance(channel, bytes)}
     pipeline = redis.pipeline(transaction=False)
     for channel in channels:
         pipeline.publish(channel, NEWS)
