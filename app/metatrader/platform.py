@@ -353,8 +353,14 @@ class TradingPlatform(Protocol):
     def positions_by_group(self, group_mask: str) -> list[Position]:
         """Open positions of all logins in the groups, by ticket."""
 
+    def order(self, ticket: int) -> Order:
+        """One order as it stands now, open or done. NotKnown when there is none, or no longer."""
+
     def orders(self, login: int) -> list[Order]:
         """Open orders of one login, by ticket."""
+
+    def orders_by_group(self, group_mask: str) -> list[Order]:
+        """Open orders of all logins in the groups, by ticket."""
 
     def groups(self, mask: str = "*") -> Sequence[Group]:
         r"""Account groups, such as `real\*,!real\test*`."""

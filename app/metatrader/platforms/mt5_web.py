@@ -212,9 +212,20 @@ class MT5WebPlatform:
     def positions_by_group(self, group_mask: str) -> list[Position]:
         return _positions(self._of_group("position/get_batch", group_mask))
 
+    def order(self, ticket: int) -> Order:
+        """The server keeps orders that are done apart; one that is done meanwhile is found there."""
+        query = {"ticket": str(ticket)}
+        try:
+            row = one(self._server.read("order/get", query))
+        except NotKnown:
+            row = one(self._server.read("history/get", query))
+        return parsed(lambda: read_order(row))
+
     def orders(self, login: int) -> list[Order]:
-        rows = many(self._server.read("order/get_batch", {"login": str(login)}))
-        return parsed(lambda: sorted((read_order(row) for row in rows), key=lambda order: order.ticket))
+        return _orders(many(self._server.read("order/get_batch", {"login": str(login)})))
+
+    def orders_by_group(self, group_mask: str) -> list[Order]:
+        return _orders(self._of_group("order/get_batch", group_mask))
 
     def groups(self, mask: str = "*") -> list[Group]:
         rows = many(self._server.read("group/get", {"mask": mask}))
@@ -310,6 +321,10 @@ class MT5WebPlatform:
 
 def _positions(rows: Iterable[Mapping[str, Any]]) -> list[Position]:
     return parsed(lambda: sorted((read_position(row) for row in rows), key=lambda position: position.ticket))
+
+
+def _orders(rows: Iterable[Mapping[str, Any]]) -> list[Order]:
+    return parsed(lambda: sorted((read_order(row) for row in rows), key=lambda order: order.ticket))
 
 
 def _deals(rows: Iterable[Mapping[str, Any]]) -> list[Deal]:

@@ -10,6 +10,7 @@ from decimal import Decimal
 import pytest
 
 from app.core.clock import now
+from app.metatrader.codes import OrderType
 from app.metatrader.errors import BusinessError, NotKnown
 from app.metatrader.platforms import mt5_web
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
@@ -121,6 +122,11 @@ def test_large_groups_come_login_by_login_list(mt5, simulator, wanted, limit, mo
     assert [state.login for state in states] == logins
     assert states[4].margin > 0
     assert [position.login for position in mt5.positions_by_group("real\\*")] == [logins[4]]
+    mt5.balance_operation(logins[0], Decimal(500), "x")
+    for login in (logins[4], logins[0]):
+        simulator.exchange.place_order(login, "EURUSD", OrderType.BUY_LIMIT, 1_000_000, Decimal("0.90000"))
+    limit("order/get_batch", 1)
+    assert [order.login for order in mt5.orders_by_group("real\\*")] == [logins[4], logins[0]]
 
 
 def test_a_login_that_vanishes_between_two_calls(mt5, simulator, wanted, limit, monkeypatch):

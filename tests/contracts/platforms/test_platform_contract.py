@@ -245,6 +245,30 @@ def test_positions_of_a_group(platform, simulator, wanted):
     assert platform.positions_by_group("demo\\*") == []
 
 
+def test_orders_of_a_group_and_what_became_of_one(platform, simulator, wanted):
+    logins = [platform.create_account(replace(wanted, mark=f"A-{number}")) for number in range(2)]
+    other = platform.create_account(replace(wanted, group="real\\std\\eur"))
+    placed = []
+    for login in (logins[1], other, logins[0], logins[1]):
+        platform.balance_operation(login, Decimal(2000), "x")
+        order = simulator.exchange.place_order(login, "EURUSD", OrderType.BUY_LIMIT, 1_000_000, Decimal("0.90000"))
+        placed.append(order.ticket)
+    orders = platform.orders_by_group("real\\std\\usd")
+    assert [(order.login, order.ticket) for order in orders] == [
+        (logins[1], placed[0]), (logins[0], placed[2]), (logins[1], placed[3]),
+    ]  # fmt: skip
+    assert len(platform.orders_by_group("real\\*")) == 4
+    assert platform.orders_by_group("demo\\*") == []
+
+    assert platform.order(placed[0]) == orders[0]
+    simulator.exchange.cancel_order(placed[0])
+    done = platform.order(placed[0])
+    assert (done.ticket, done.state, done.done_ms > 0) == (placed[0], OrderState.CANCELED, True)
+    assert len(platform.orders_by_group("real\\*")) == 3
+    with pytest.raises(NotKnown):
+        platform.order(placed[-1] + 1)
+
+
 def test_one_deal(platform, simulator, wanted):
     login = platform.create_account(wanted)
     ticket = platform.balance_operation(login, Decimal(10), "before")
@@ -279,6 +303,7 @@ def test_unknown_logins(platform):
         lambda: platform.restore_account(5),
         lambda: platform.orders(5),
         lambda: platform.deal(5),
+        lambda: platform.order(5),
         lambda: platform.check_balance(5),
         lambda: platform.get_account(5),
         lambda: platform.positions(5),
