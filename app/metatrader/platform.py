@@ -302,6 +302,9 @@ class TradingPlatform(Protocol):
     def accounts(self, group_mask: str) -> list[AccountState]:
         r"""All logins of the groups, such as `real\*`. With `mark` this finds a login whose creation was not confirmed."""
 
+    def user(self, login: int) -> User:
+        """The record of one login: whose it is, as the server has it. NotKnown when there is none."""
+
     def users(self, group_mask: str) -> list[User]:
         """The records of all logins of the groups, technical ones too. Archived logins are not among them."""
 

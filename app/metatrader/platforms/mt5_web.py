@@ -135,6 +135,10 @@ class MT5WebPlatform:
         money = {row.get("Login"): row for row in self._of_group("user/account/get_batch", group_mask)}
         return parsed(lambda: [account_of(user, money.get(user.get("Login"))) for user in users])
 
+    def user(self, login: int) -> User:
+        row = one(self._server.read("user/get", {"login": str(login)}))
+        return parsed(lambda: user_of(row))
+
     def users(self, group_mask: str) -> list[User]:
         rows = self._of_group("user/get_batch", group_mask)
         return parsed(lambda: [user_of(row) for row in rows])

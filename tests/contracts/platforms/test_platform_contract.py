@@ -172,6 +172,7 @@ def test_records_of_users(platform, wanted):
     assert abs(ours.registered_ms - platform.server_time().wall_ms) < 60_000
     assert (theirs.login, theirs.is_technical) == (second, True)
     assert platform.users("demo\\*") == []
+    assert (platform.user(first), platform.user(second)) == (ours, theirs)
 
 
 def test_the_archive(platform, wanted):
@@ -306,6 +307,7 @@ def test_unknown_logins(platform):
         lambda: platform.order(5),
         lambda: platform.check_balance(5),
         lambda: platform.get_account(5),
+        lambda: platform.user(5),
         lambda: platform.positions(5),
         lambda: platform.deals(5, now() - HOUR, now()),
         lambda: platform.balance_operation(5, Decimal(1), "x"),
