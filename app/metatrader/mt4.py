@@ -1,0 +1,455 @@
+"""MetaTrader 4's own records, and what they are in ours. Pure; docs/metatrader-bridge.md has the same as tables.
+
+MT4 has no deals and no positions: one row is the whole life of an order, from its opening (or from being put in as a pending
+order) to its close. So a row gives a position while it is open, and deals by the steps that it has made. What a server, a
+bridge or a report database tells of the same row is the same deal, because all of them come through here.
+
+Units: volumes 1/100 lot, times whole seconds of the server's clock written as if it were UTC, money in the group's currency.
+Balance and credit move when a trade closes, never when it opens, so profit, swap, commission and taxes are the closing deal's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import IntEnum
+from typing import Any
+
+from app.metatrader.codes import DEFAULT_RIGHTS, DealAction, DealEntry, DealReason, OrderState, OrderType, UserRight
+from app.metatrader.fields import Kind, Number, Whole, Words
+from app.metatrader.platform import UNITS_PER_LOT, AccountState, Deal, Group, Order, Position, Symbol, User
+
+#: MT4's volume is counted in these; ours in 1/100000000 lot.
+UNITS_PER_HUNDREDTH = UNITS_PER_LOT // 100
+
+#: Characters that MT4's fixed fields keep, without the closing zero.
+GROUP_LIMIT, PASSWORD_LIMIT, MARK_LIMIT, COMMENT_LIMIT = 15, 15, 31, 31
+
+_INT32 = 2**31 - 1
+_MONEY_PLACES = 2
+_ZERO = Decimal(0)
+
+
+class Cmd(IntEnum):
+    """What a row is. A pending order that comes true becomes BUY or SELL in the same row."""
+
+    BUY = 0
+    SELL = 1
+    BUY_LIMIT = 2
+    SELL_LIMIT = 3
+    BUY_STOP = 4
+    SELL_STOP = 5
+    BALANCE = 6
+    CREDIT = 7
+
+
+class State(IntEnum):
+    """Where a row stands. The report database has no such column: there a close time says that it is over."""
+
+    OPEN_NORMAL = 0
+    OPEN_REMAND = 1
+    OPEN_RESTORED = 2
+    CLOSED_NORMAL = 3
+    CLOSED_PART = 4
+    CLOSED_BY = 5
+    DELETED = 6
+
+
+_ACTIONS = {Cmd.BALANCE: DealAction.BALANCE, Cmd.CREDIT: DealAction.CREDIT}
+_ORDER_TYPES = {
+    Cmd.BUY_LIMIT: OrderType.BUY_LIMIT,
+    Cmd.SELL_LIMIT: OrderType.SELL_LIMIT,
+    Cmd.BUY_STOP: OrderType.BUY_STOP,
+    Cmd.SELL_STOP: OrderType.SELL_STOP,
+}
+#: MT4's reasons by number: client, expert, dealer, signal, gateway, mobile, web, API.
+_REASONS = (
+    DealReason.CLIENT,
+    DealReason.EXPERT,
+    DealReason.DEALER,
+    DealReason.SIGNAL,
+    DealReason.GATEWAY,
+    DealReason.MOBILE,
+    DealReason.WEB,
+    DealReason.EXTERNAL_SERVICE,
+)
+#: What the server writes into the comment of a trade that it closed by itself.
+_CLOSED_BY_SERVER = (("so:", DealReason.STOP_OUT), ("[sl]", DealReason.STOP_LOSS), ("[tp]", DealReason.TAKE_PROFIT))
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One row, with MT4's names. `close_time` is 0 while it is open; `conv_rate_open` and `conv_rate_close` lead from the
+    profit's currency to the account's; `timestamp` (seconds) moves with every change of the row.
+    """
+
+    order: int
+    login: int
+    cmd: int
+    symbol: str
+    digits: int
+    volume: int
+    open_time: int
+    close_time: int
+    state: int
+    open_price: Decimal
+    close_price: Decimal
+    sl: Decimal
+    tp: Decimal
+    expiration: int
+    reason: int
+    conv_rate_open: Decimal
+    conv_rate_close: Decimal
+    margin_rate: Decimal
+    commission: Decimal
+    storage: Decimal
+    profit: Decimal
+    taxes: Decimal
+    comment: str
+    timestamp: int
+
+    @property
+    def is_trade(self) -> bool:
+        return self.cmd in (Cmd.BUY, Cmd.SELL)
+
+    @property
+    def is_money(self) -> bool:
+        """Whether this is a balance or credit operation, with its amount in `profit`."""
+        return self.cmd in _ACTIONS
+
+    @property
+    def is_pending(self) -> bool:
+        return self.cmd in _ORDER_TYPES
+
+    @property
+    def is_over(self) -> bool:
+        return bool(self.close_time) or self.is_money
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether a dealer took the row away: nothing of it counts any more."""
+        return self.state == State.DELETED and not self.is_pending
+
+
+@dataclass(frozen=True)
+class Login:
+    """One user record, with what the server reckons of its open trades."""
+
+    login: int
+    group: str
+    enable: int
+    enable_change_password: int
+    enable_read_only: int
+    name: str
+    email: str
+    country: str
+    comment: str
+    id: str
+    leverage: int
+    balance: Decimal
+    credit: Decimal
+    equity: Decimal
+    margin: Decimal
+    margin_free: Decimal
+    margin_level: Decimal
+    regdate: int
+    timestamp: int
+
+
+TRADE: dict[str, Kind] = {
+    "order": Whole("order", low=1, high=_INT32),
+    "login": Whole("login", low=1, high=_INT32),
+    "cmd": Whole("cmd", high=max(Cmd)),
+    "symbol": Words("symbol", 16),
+    "digits": Whole("digits", high=8),
+    "volume": Whole("volume", high=_INT32),
+    "open_time": Whole("open_time", high=_INT32),
+    "close_time": Whole("close_time", high=_INT32),
+    "state": Whole("state", high=max(State)),
+    "open_price": Number("open_price"),
+    "close_price": Number("close_price"),
+    "sl": Number("sl", missing=_ZERO),
+    "tp": Number("tp", missing=_ZERO),
+    "expiration": Whole("expiration", high=_INT32, missing=0),
+    "reason": Whole("reason", high=255, missing=0),
+    "conv_rate_open": Number("conv_rate_open", missing=_ZERO),
+    "conv_rate_close": Number("conv_rate_close", missing=_ZERO),
+    "margin_rate": Number("margin_rate", missing=_ZERO),
+    "commission": Number("commission"),
+    "storage": Number("storage"),
+    "profit": Number("profit"),
+    "taxes": Number("taxes", missing=_ZERO),
+    "comment": Words("comment", 32),
+    "timestamp": Whole("timestamp", high=_INT32, missing=0),
+}
+LOGIN: dict[str, Kind] = {
+    "login": Whole("login", low=1, high=_INT32),
+    "group": Words("group", 16, missing=None),
+    "enable": Whole("enable", high=1),
+    "enable_change_password": Whole("enable_change_password", high=1, missing=1),
+    "enable_read_only": Whole("enable_read_only", high=1, missing=0),
+    "name": Words("name", 128),
+    "email": Words("email", 48),
+    "country": Words("country", 32),
+    "comment": Words("comment", 64),
+    "id": Words("id", 32),
+    "leverage": Whole("leverage", high=5000),
+    "balance": Number("balance"),
+    "credit": Number("credit", missing=_ZERO),
+    "equity": Number("equity"),
+    "margin": Number("margin"),
+    "margin_free": Number("margin_free"),
+    "margin_level": Number("margin_level"),
+    "regdate": Whole("regdate", high=_INT32, missing=0),
+    "timestamp": Whole("timestamp", high=_INT32, missing=0),
+}
+GROUP: dict[str, Kind] = {
+    "name": Words("group", 16, missing=None),
+    "currency": Words("currency", 12, missing=None),
+    "stop_out": Number("margin_stopout"),
+}
+SYMBOL: dict[str, Kind] = {
+    "name": Words("symbol", 12, missing=None),
+    "digits": Whole("digits", high=8),
+    "currency_base": Words("currency", 12),
+    "currency_profit": Words("currency_profit", 12),
+    "contract_size": Number("contract_size"),
+    "lot_min": Whole("lot_min", high=_INT32),
+    "lot_max": Whole("lot_max", high=_INT32),
+    "lot_step": Whole("lot_step", high=_INT32),
+}
+
+
+def read_trade(raw: Mapping[str, Any]) -> Trade:
+    """A row out of text fields. Raises FieldError when it cannot be meant."""
+    return Trade(**_read(TRADE, raw))
+
+
+def write_trade(trade: Trade) -> dict[str, str]:
+    """The row as text fields."""
+    return _write(TRADE, vars(trade))
+
+
+def read_login(raw: Mapping[str, Any]) -> Login:
+    """A user record out of text fields. Raises FieldError."""
+    return Login(**_read(LOGIN, raw))
+
+
+def write_login(login: Login) -> dict[str, str]:
+    """The user record as text fields."""
+    return _write(LOGIN, vars(login))
+
+
+def read_group(raw: Mapping[str, Any]) -> Group:
+    """A group; MT4 holds one position per order in all of them. Raises FieldError."""
+    values = _read(GROUP, raw)
+    return Group(values["name"], values["currency"], _MONEY_PLACES, 2, values["stop_out"])
+
+
+def read_symbol(raw: Mapping[str, Any]) -> Symbol:
+    """A symbol; its lots are counted in hundredths. Raises FieldError."""
+    values = _read(SYMBOL, raw)
+    lots = {f"volume_{end}": values.pop(f"lot_{end}") * UNITS_PER_HUNDREDTH for end in ("min", "max", "step")}
+    return Symbol(**values, **lots)
+
+
+# ── what a row is in our records ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def opening_ticket(order: int) -> int:
+    """The ticket of the deal that opened an order's position, and of a balance or credit operation."""
+    return 2 * order
+
+
+def closing_ticket(order: int) -> int:
+    """The ticket of the deal that closed an order's position."""
+    return 2 * order + 1
+
+
+def order_of_ticket(ticket: int) -> int:
+    """The order whose deal this is."""
+    return ticket // 2
+
+
+def deals_of(trade: Trade, contract_size: Decimal) -> Iterator[Deal]:
+    """The deals that a row has made so far, the opening one first; none of a pending order.
+
+    A part of a trade that is closed keeps the order, and the rest goes on under a new one, both from the old opening on: so
+    the first order's opening deal shrinks (a revision), and the new one's stands beside it.
+    """
+    if trade.is_pending:
+        return
+    yield _deal(trade, contract_size, closing=False)
+    if trade.is_trade and trade.close_time:
+        yield _deal(trade, contract_size, closing=True)
+
+
+def _deal(trade: Trade, contract_size: Decimal, *, closing: bool) -> Deal:
+    """Comments of trades change over their lives, so the opening deal has none."""
+    is_money = trade.is_money
+    carries = is_money or closing
+    return Deal(
+        ticket=closing_ticket(trade.order) if closing else opening_ticket(trade.order),
+        login=trade.login,
+        action=_action(trade, closing=closing),
+        entry=DealEntry.OUT if closing else DealEntry.IN,
+        reason=_closing_reason(trade) if closing else _reason(trade.reason),
+        order_ticket=0 if is_money else trade.order,
+        position_ticket=0 if is_money else trade.order,
+        symbol="" if is_money else trade.symbol,
+        volume=0 if is_money else trade.volume * UNITS_PER_HUNDREDTH,
+        volume_closed=trade.volume * UNITS_PER_HUNDREDTH if closing else 0,
+        price=_ZERO if is_money else (trade.close_price if closing else trade.open_price),
+        price_position=trade.open_price if closing else _ZERO,
+        market_bid=_ZERO,
+        market_ask=_ZERO,
+        contract_size=_ZERO if is_money else contract_size,
+        digits=trade.digits,
+        digits_currency=_MONEY_PLACES,
+        profit=trade.profit if carries else _ZERO,
+        swap=trade.storage if closing else _ZERO,
+        commission=trade.commission if closing else _ZERO,
+        fee=trade.taxes if closing else _ZERO,
+        rate_profit=trade.conv_rate_close if closing else trade.conv_rate_open,
+        rate_margin=trade.margin_rate,
+        server_time_ms=1000 * (trade.close_time if closing else trade.open_time),
+        comment=trade.comment if carries else "",
+        external_id=str(trade.order) if is_money else "",
+    )
+
+
+def position_of(trade: Trade, contract_size: Decimal) -> Position | None:
+    """The open position that a row is; None for anything else."""
+    if not trade.is_trade or trade.is_over or trade.is_deleted:
+        return None
+    return Position(
+        ticket=trade.order,
+        login=trade.login,
+        symbol=trade.symbol,
+        action=trade.cmd,
+        reason=_reason(trade.reason),
+        volume=trade.volume * UNITS_PER_HUNDREDTH,
+        price_open=trade.open_price,
+        price_current=trade.close_price,
+        profit=trade.profit,
+        swap=trade.storage,
+        contract_size=contract_size,
+        digits=trade.digits,
+        digits_currency=_MONEY_PLACES,
+        rate_profit=trade.conv_rate_close or trade.conv_rate_open,
+        rate_margin=trade.margin_rate,
+        created_ms=1000 * trade.open_time,
+        update_ms=1000 * max(trade.timestamp, trade.open_time),
+        comment=trade.comment,
+        price_stop_loss=trade.sl,
+        price_take_profit=trade.tp,
+    )
+
+
+def pending_of(trade: Trade, contract_size: Decimal) -> Order | None:
+    """The pending order that a row is or was; None once it is a trade, and for money."""
+    if not trade.is_pending:
+        return None
+    volume = trade.volume * UNITS_PER_HUNDREDTH
+    return Order(
+        ticket=trade.order,
+        login=trade.login,
+        symbol=trade.symbol,
+        type=_ORDER_TYPES[Cmd(trade.cmd)],
+        state=OrderState.CANCELED if trade.close_time else OrderState.PLACED,
+        reason=_reason(trade.reason),
+        volume_initial=volume,
+        volume_current=volume,
+        price_order=trade.open_price,
+        price_trigger=_ZERO,
+        price_stop_loss=trade.sl,
+        price_take_profit=trade.tp,
+        position_ticket=0,
+        position_by_ticket=0,
+        set_up_ms=1000 * trade.open_time,
+        done_ms=1000 * trade.close_time,
+        expiration_ms=1000 * trade.expiration,
+        comment=trade.comment,
+        digits=trade.digits,
+        external_id="",
+        contract_size=contract_size,
+    )
+
+
+def account_of(login: Login) -> AccountState:
+    """A user record's settings and money."""
+    return AccountState(
+        login=login.login,
+        group=login.group,
+        leverage=login.leverage,
+        rights=rights_of(login),
+        balance=login.balance,
+        credit=login.credit,
+        equity=login.equity,
+        margin=login.margin,
+        margin_free=login.margin_free,
+        margin_level=login.margin_level,
+        floating=login.equity - login.balance - login.credit,
+        digits_currency=_MONEY_PLACES,
+        mark=login.id,
+    )
+
+
+def user_of(login: Login) -> User:
+    """Whose record it is."""
+    return User(
+        login=login.login,
+        group=login.group,
+        name=login.name,
+        email=login.email,
+        country=login.country,
+        leverage=login.leverage,
+        rights=rights_of(login),
+        comment=login.comment,
+        mark=login.id,
+        balance=login.balance,
+        credit=login.credit,
+        registered_ms=1000 * login.regdate,
+    )
+
+
+def rights_of(login: Login) -> int:
+    """MT4's three switches as rights; what it has no switch for reads as a new login has it."""
+    rights = DEFAULT_RIGHTS & ~(UserRight.ENABLED | UserRight.PASSWORD)
+    rights |= UserRight.ENABLED if login.enable else 0
+    rights |= UserRight.PASSWORD if login.enable_change_password else 0
+    rights |= UserRight.TRADE_DISABLED if login.enable_read_only else 0
+    return rights
+
+
+def switches_of(rights: int) -> dict[str, str]:
+    """Rights as the switches of a user record, as text fields."""
+    return {
+        "enable": str(int(bool(rights & UserRight.ENABLED))),
+        "enable_change_password": str(int(bool(rights & UserRight.PASSWORD))),
+        "enable_read_only": str(int(bool(rights & UserRight.TRADE_DISABLED))),
+    }
+
+
+def _action(trade: Trade, *, closing: bool) -> int:
+    if trade.is_money:
+        return _ACTIONS[Cmd(trade.cmd)]
+    return DealAction.BUY if (trade.cmd == Cmd.BUY) is not closing else DealAction.SELL
+
+
+def _reason(number: int) -> DealReason:
+    return _REASONS[number] if number < len(_REASONS) else DealReason.CLIENT
+
+
+def _closing_reason(trade: Trade) -> DealReason:
+    text = trade.comment
+    return next((reason for sign, reason in _CLOSED_BY_SERVER if sign in text), _reason(trade.reason))
+
+
+def _read(kinds: Mapping[str, Kind], raw: Mapping[str, Any]) -> dict[str, Any]:
+    return {attribute: kind.read(raw) for attribute, kind in kinds.items()}
+
+
+def _write(kinds: Mapping[str, Kind], values: Mapping[str, Any]) -> dict[str, str]:
+    return {name: text for attribute, kind in kinds.items() for name, text in kind.write(values[attribute]).items()}
