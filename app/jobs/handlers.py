@@ -180,6 +180,7 @@ def repair_break(session: Session, event: Event, settings: Settings) -> None:
     assert event.subject_id is not None
     look = gateways.look_of(session, settings, event.payload["server_id"], Actor(kind, person))
     breaks.repair(look, event.subject_id)
+    breaks.watch(session)  # with the last one that was too old its alert goes, too
 
 
 def refetch_deals(session: Session, event: Event, settings: Settings) -> None:

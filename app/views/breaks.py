@@ -15,11 +15,12 @@ from sqlalchemy import ColumnElement, Select, func, select
 from wtforms import StringField
 
 from app.core.clock import now
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError, InvalidInput, NotFound
 from app.extensions import appbuilder, db
-from app.ledger import chart
+from app.ledger import alerts, chart
 from app.metatrader import breaks, reconcile
 from app.metatrader.servertime import server_zone
+from app.models.controls import Alert
 from app.models.metatrader import Server
 from app.models.trading_desk import ServerBreak, ServerCheck
 from app.surfaces.errors import sentence
@@ -30,11 +31,14 @@ from app.views.csv_files import Cell, csv_file
 from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ledger_request_forms import EvidencedForm, Needed
+from app.views.refusal import NOTHING_REFUSED, Refused, refused, why
 
 RIGHTS = "Breaks"
 PAGE_SIZE = 25
 CHECKS_SHOWN = 5
 TABS = ("open", "closed")
+#: What of a list's address its forms send along, so that the same list comes back.
+LIST = ("tab", "kind", "cause", "state", "server", "login", "from", "to", "after")
 
 
 class AdjustForm(EvidencedForm):
@@ -68,7 +72,10 @@ class BreakPage(DeskPage):
     @has_access
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
-        session, filters = db.session(), Filters()
+        return self._index()
+
+    def _index(self, refusal: Refused = NOTHING_REFUSED) -> ResponseReturnValue:
+        session, filters = db.session(), Filters("BreakPage.index")
         tab = filters.choice("tab", TABS) or "open"
         filters.given.pop("tab", None)  # it is a part of the page's address, not a filter
         query = select(ServerBreak).where(*_conditions(filters, tab))
@@ -96,15 +103,25 @@ class BreakPage(DeskPage):
             is_under_way=_is_under_way,
             today=datetime.now(UTC).date(),
             may=_rights(),
+            late=late_servers(),
+            kept=_kept(),
+            refusal=refusal,
         )
-        return page, 422 if filters.problems else 200
+        return page, 422 if filters.problems or refusal.problem else 200
+
+    @expose("/alerts/<int:pk>/acknowledge", methods=["POST"])
+    @has_access
+    @permission_name("explain")
+    def acknowledge(self, pk: int) -> ResponseReturnValue:
+        words = gettext("Acknowledged. The alert goes by itself when nothing of this server has waited too long any more.")
+        return self._done("", lambda: alerts.acknowledge(db.session(), _key(pk), staff_actor()), words)
 
     @expose("/<int:pk>/repair", methods=["POST"])
     @has_access
     @permission_name("repair")
     def repair(self, pk: int) -> ResponseReturnValue:
         words = gettext("Ordered. The server is asked within seconds; what came of it stands here.")
-        return _done(lambda: breaks.order_repair(db.session(), _key(pk), staff_actor()), words)
+        return self._done("", lambda: breaks.order_repair(db.session(), _key(pk), staff_actor()), words)
 
     @expose("/<int:pk>/explain", methods=["POST"])
     @has_access
@@ -112,7 +129,12 @@ class BreakPage(DeskPage):
     def explain(self, pk: int) -> ResponseReturnValue:
         note = request.form.get("note", "")
         words = gettext("Explained. It is opened again when the difference changes.")
-        return _done(lambda: breaks.explain(db.session(), _key(pk), note, staff_actor()), words)
+
+        def explain_it() -> None:
+            breaks.explain(db.session(), _key(pk), note, staff_actor())
+            breaks.watch(db.session())  # with the last one that was too old its alert goes, too
+
+        return self._done(f"explain-{pk}", explain_it, words)
 
     @expose("/<int:pk>/adjust", methods=["GET", "POST"])
     @has_access
@@ -154,10 +176,23 @@ class BreakPage(DeskPage):
             abort(404)
         wall = datetime.fromtimestamp(server_zone(server.time_zone).wall_ms(now()) / 1000, UTC).date()
         if day is None or not date(2000, 1, 1) <= day <= wall:
-            flash(gettext("Please give a day of the server's clock that has begun, such as %(day)s.", day=wall), "warning")
-            return redirect(url_for("BreakPage.index"))
+            words = gettext("Please give a day of the server's clock that has begun, such as %(day)s.", day=wall)
+            return self._index(refused("check", words))
         words = gettext("%(server)s, %(day)s: the check begins within seconds.", server=server.name, day=day)
-        return _done(lambda: reconcile.order_check(db.session(), server.id, day, staff_actor()), words)
+        return self._done("check", lambda: reconcile.order_check(db.session(), server.id, day, staff_actor()), words)
+
+    def _done(self, dialog: str, act: Callable[[], object], words: str) -> ResponseReturnValue:
+        """Back to the list with what was done; a refused dialog comes back open."""
+        try:
+            act()
+            flash(words, "success")
+        except NotFound:
+            raise
+        except InvalidInput as error:
+            return self._index(refused(dialog, error))
+        except AppError as error:
+            flash(why(error), "warning")
+        return redirect(url_for("BreakPage.index", **_kept()))
 
     def _propose(self, form: AdjustForm, pk: int) -> ResponseReturnValue | None:
         """Store the evidence, then the request. None when it is refused: the form then says why."""
@@ -195,6 +230,20 @@ def show(form: EvidencedForm, error: AppError) -> None:
         return
     for name, errors in faults.items():
         form.place("account" if name.startswith("legs") else name, [sentence(one) for one in errors])
+
+
+def late_servers(*, unacknowledged: bool = False) -> list[tuple[Server, Alert]]:
+    """The servers with differences that have been open for too long, each with its alert."""
+    told = {one.subject: one for one in alerts.open_alerts(db.session(), code=breaks.ALERT, unacknowledged=unacknowledged)}
+    if not told:
+        return []
+    servers = db.session.scalars(select(Server).where(Server.code.in_(told)).order_by(Server.name, Server.id))
+    return [(server, told[server.code]) for server in servers]
+
+
+def _kept() -> dict[str, Any]:
+    """The list that is shown, or that a form was sent from."""
+    return {name: request.args[name] for name in LIST if name in request.args}
 
 
 def _conditions(filters: Filters, tab: str) -> list[ColumnElement[bool]]:
@@ -263,19 +312,6 @@ def _rows(query: Select[Any]) -> Iterator[list[Cell]]:
             str(CAUSES.get(one.cause, one.cause)), str(STATES[one.state]), one.found_at, one.seen_at, one.closed_at,
             person(one.closed_by) if one.closed_by else None, one.note,
         ]  # fmt: skip
-
-
-def _done(act: Callable[[], object], words: str) -> ResponseReturnValue:
-    """Back to the list, with what was done or why not."""
-    try:
-        act()
-        flash(words, "success")
-    except NotFound:
-        raise
-    except AppError as error:
-        problems = getattr(error, "problems", {})
-        flash(" ".join(map(gettext, problems.values())) if problems else sentence(error), "warning")
-    return redirect(url_for("BreakPage.index"))
 
 
 def _key(pk: int) -> int:

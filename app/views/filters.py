@@ -22,7 +22,9 @@ FIRST_DAY, LAST_DAY = date(2000, 1, 1), date(2100, 12, 31)
 class Filters:
     """The filters of one request. Each method reads one; what it cannot read counts as empty and stands in `problems`."""
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: str = "", **place: Any) -> None:
+        """`endpoint` with the values of its address: the page of the list, where another one shows it again."""
+        self._endpoint, self._place = endpoint, place
         self.problems: dict[str, str] = {}
         #: What was typed, for the form and for links to the same list.
         self.given: dict[str, str] = {}
@@ -32,10 +34,19 @@ class Filters:
         """Whether the table is asked for as a file."""
         return request.args.get("export") == "csv"
 
+    @property
+    def page(self) -> str:
+        """The address of this page without filters."""
+        return url_for(self._endpoint or request.endpoint or "", **self._where)
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return self._place if self._endpoint else dict(request.view_args or {})
+
     def address(self, **changes: object) -> str:
         """The address of this page with the same filters and these changes; None leaves one out."""
-        values: dict[str, Any] = {**(request.view_args or {}), **self.given, **changes}
-        return url_for(request.endpoint or "", **values)  # None is left out by url_for itself
+        values: dict[str, Any] = {**self._where, **self.given, **changes}
+        return url_for(self._endpoint or request.endpoint or "", **values)  # None is left out by url_for itself
 
     def text(self, name: str, longest: int = LONGEST_TEXT) -> str:
         """A text without control characters."""

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.extensions import appbuilder, db
+from app.views import breaks
 
 #: Queues with a counter: menu name → (view that owns the permission, sentence, query).
 QUEUES: dict[str, tuple[str, str]] = {
@@ -48,7 +49,9 @@ def navigation() -> dict[str, Any]:
     try:
         if current_user and current_user.is_authenticated:
             g.setdefault("user", current_user)  # Flask-AppBuilder sets it late, after the check of the CSRF token
-            return {"queue_counts": queue_counts(), "appbuilder": appbuilder}
+            counts = queue_counts()
+            late = breaks.late_servers(unacknowledged=True) if "Breaks" in counts else []
+            return {"queue_counts": counts, "late_servers": late, "appbuilder": appbuilder}
     except SQLAlchemyError:
         db.session.rollback()
     return {"queue_counts": {}}

@@ -14,6 +14,13 @@ document.addEventListener("click", (event) => {
   }
 });
 
+// A dialog whose form was refused comes open with the page, and without script stays beside it; here it stands over it, like before.
+for (const dialog of document.querySelectorAll("dialog[data-refused]")) {
+  dialog.close();
+  dialog.showModal();
+  dialog.querySelector("input:not([type=hidden]), textarea, select")?.focus();
+}
+
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape") return;
   for (const menu of document.querySelectorAll("details[data-menu][open]")) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -15,9 +16,9 @@ from app.core.clock import now
 from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.ledger import requests
-from app.metatrader import booking, mirror, sync
+from app.metatrader import booking, breaks, mirror, sync
 from app.metatrader.servertime import server_zone
-from app.models.controls import LedgerRequest
+from app.models.controls import Alert, LedgerRequest
 from app.models.metatrader import Deal, DealHead, Server, TradingAccount
 from app.models.trading_desk import ForeignOperation, ServerBreak, ServerCheck
 from tests.integration.views.conftest import LIBRARY_WARNINGS
@@ -38,7 +39,7 @@ def account(office):
         session.expunge_all()
     yield found
     with office.session() as session:
-        for model in (ForeignOperation, ServerBreak, ServerCheck):
+        for model in (Alert, ForeignOperation, ServerBreak, ServerCheck):
             session.execute(delete(model))
         session.commit()
 
@@ -272,3 +273,56 @@ def test_a_void_deal_holds_nothing(office, account):
         mirror.mirror_deals(session)
     assert "Nothing of it lies in suspense." in office.browser(OPERATOR).get(f"{FOREIGN}{number}").text
     assert Decimal(office.row(ForeignOperation, number).amount) == 10
+
+
+def test_an_alert_leads_to_its_servers_queue_and_goes_with_what_raised_it(office, account):
+    break_id = a_balance_break(office, account)
+    with office.session() as session:
+        breaks.watch(session)
+        alert_id = session.scalars(select(Alert.id)).one()
+    queue = f"{BREAKS}?server={account.server_id}"
+    operator = office.browser(OPERATOR)
+    told = "differences have been open for too long"
+    assert told in operator.get("/").text
+    assert f'href="{queue}"' in operator.get("/").text, "from every page to the queue of this server"
+    assert told not in office.browser(NOTHING).get("/").text
+    page = operator.get(queue).text
+    assert "Balance differs" in page
+    assert "Nobody has said to look after it yet." in page
+    assert "I look after it" not in office.browser(LOOKS_ONLY).get(queue).text
+
+    acknowledged = operator.post(f"{BREAKS}alerts/{alert_id}/acknowledge", page=queue)
+    assert "looks after it since" in acknowledged.text
+    assert told not in operator.get("/").text, "everybody else is left alone"
+    assert told in operator.get(BREAKS).text, "it is open, whoever looks after it"
+    operator.post(f"{BREAKS}{break_id}/explain", {"note": "the dealer knows"}, page=BREAKS)
+    assert told not in operator.get(BREAKS).text
+    assert office.row(Alert, alert_id).closed_at is not None
+    over = operator.post(f"{BREAKS}alerts/{alert_id}/acknowledge", page="/")
+    assert "this alert has closed" in over.text.lower()
+    assert operator.post(f"{BREAKS}alerts/999999/acknowledge", page="/").status_code == 404
+
+
+def test_a_refused_dialog_comes_back_open_with_what_was_typed_over_the_same_list(office, account):
+    break_id = a_balance_break(office, account)
+    long = "x" * 1001
+    finance = office.browser(FINANCE)
+    address = f"{BREAKS}{break_id}/explain?kind=balance&server={account.server_id}"
+    answer = finance.http.post(address, data={"note": long, "csrf_token": finance.token(BREAKS)})
+    assert answer.status_code == 422
+    dialog = re.search(rf'<dialog class="dialog" id="explain-{break_id}"[^>]*>.*?</dialog>', answer.text, re.DOTALL).group()
+    assert " open data-refused" in dialog.partition(">")[0]
+    assert "Please explain it" in dialog
+    assert f">{long}</textarea>" in dialog
+    assert answer.text.count(" open data-refused") == 1
+    assert f"/explain?kind=balance&amp;server={account.server_id}" in answer.text, "and leads to the same list again"
+    assert f'<form class="filter-bar" method="get" action="{BREAKS}">' in answer.text
+    done = finance.http.post(address, data={"note": "fine", "csrf_token": finance.token(BREAKS)})
+    assert done.headers["Location"] == f"{BREAKS}?kind=balance&server={account.server_id}"
+
+    operator = office.browser(OPERATOR)
+    future = (now() + timedelta(days=3)).date().isoformat()
+    wrong = operator.post(f"{BREAKS}check", {"server": account.server_id, "day": future}, page=BREAKS)
+    assert wrong.status_code == 422
+    assert f'value="{future}"' in wrong.text
+    assert "a day of the server&#39;s clock that has begun" in wrong.text
