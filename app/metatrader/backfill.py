@@ -6,13 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from heapq import merge
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
 from app.core.clock import now
-from app.metatrader.platform import AccountState, Deal, Position, TradingPlatform
+from app.metatrader.platform import AccountState, Deal, Order, Position, TradingPlatform
 from app.metatrader.sources.sql_export import SQLExport
 from app.models.metatrader import Product, TradingAccount
 
@@ -39,6 +39,34 @@ class BackfillSource(Protocol):
 
     def positions(self) -> Iterator[Position]:
         """All open positions."""
+
+    def orders(self) -> Iterator[Order]:
+        """All open orders."""
+
+
+class Witness(Protocol):
+    """Who can be asked for single things of a server: its API, or its bridge. What a list did not show is asked for alone
+    before it is believed gone. NotKnown where the server has no such thing.
+    """
+
+    def get_account(self, login: int) -> AccountState: ...
+
+    def deal(self, ticket: int) -> Deal: ...
+
+    def deals(self, login: int, since: datetime, until: datetime) -> list[Deal]: ...
+
+    def positions(self, login: int) -> list[Position]: ...
+
+    def order(self, ticket: int) -> Order:
+        """Open or done."""
+
+
+@runtime_checkable
+class HasWitness(Protocol):
+    """An ability that a source may have: what it can be asked for alone needs no other way to the server."""
+
+    @property
+    def witness(self) -> Witness: ...
 
 
 class PlatformBackfill:
@@ -73,6 +101,14 @@ class PlatformBackfill:
 
     def positions(self) -> Iterator[Position]:
         return _once((one.ticket, one) for mask in self._masks for one in self._platform.positions_by_group(mask))
+
+    def orders(self) -> Iterator[Order]:
+        return _once((one.ticket, one) for mask in self._masks for one in self._platform.orders_by_group(mask))
+
+
+def witness_of(source: BackfillSource, platform: TradingPlatform) -> Witness:
+    """Whom to ask for single things: the source itself where it can tell, the server's API otherwise."""
+    return source.witness if isinstance(source, HasWitness) else platform
 
 
 def asked_now(source: BackfillSource) -> datetime | None:

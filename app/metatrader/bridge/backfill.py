@@ -188,6 +188,11 @@ class Answerer:
         """One call per row, each of which may fail for itself."""
         groups, logins = request.groups, request.logins
         match request.what:
+            case "deals" if request.tickets:
+                yield from (partial(self._deal, deal) for ticket in request.tickets for deal in self._connection.deal(ticket))
+            case "orders" if request.tickets:
+                found = (order for ticket in request.tickets for order in self._connection.order(ticket))
+                yield from (partial(self._order, order) for order in found)
             case "deals":
                 yield from (partial(self._deal, deal) for deal in self._deals(request))
             case "positions":

@@ -139,6 +139,12 @@ class Connection:
             return self._rows(self._api.DealRequestByLogins, list(logins), from_s, to_s)
         return self._rows(self._api.DealRequestByGroup, groups, from_s, to_s)
 
+    def deal(self, ticket: int) -> list[Any]:
+        """The deal of a ticket; an empty list where the server has none. One at a time: of several, nobody promises that the
+        others come when one is missing.
+        """
+        return self._rows(self._api.DealRequestByTickets, [ticket])
+
     def positions(self, groups: str, logins: Sequence[int]) -> list[Any]:
         if logins:
             return self._rows(self._api.PositionRequestByLogins, list(logins))
@@ -149,6 +155,10 @@ class Connection:
         if logins:
             return self._rows(self._api.OrderRequestByLogins, list(logins))
         return self._rows(self._api.OrderRequestByGroup, groups)
+
+    def order(self, ticket: int) -> list[Any]:
+        """The order of a ticket, among the open ones or, where it is done, in the history; an empty list as in `deal`."""
+        return self._rows(self._api.OrderRequestByTickets, [ticket]) or self._rows(self._api.HistoryRequestByTickets, [ticket])
 
     def users(self, groups: str, logins: Sequence[int]) -> list[Any]:
         if logins:

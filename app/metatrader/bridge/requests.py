@@ -26,7 +26,10 @@ INTOS: dict[str, Into] = {"events": "events", "answer": "answer"}
 #: How long a request is worth answering when it does not say.
 VALID_S = 900
 LOGINS_LIMIT = 1_000
+TICKETS_LIMIT = 100
 GROUPS_LIMIT = 1_000
+#: What has tickets to be asked for by.
+TICKETED = ("deals", "orders")
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,60}")
 
@@ -42,8 +45,8 @@ class MalformedRequest(ValueError):
 
 @dataclass(frozen=True)
 class Request:
-    """Rows of the groups of a mask, or of some logins. `from_s` and `to_s`, for deals only, are seconds of the server's
-    clock, both included.
+    """Rows of the groups of a mask, or of some logins, or of some tickets: deals, or orders whether open or done. `from_s`
+    and `to_s`, for deals of groups and logins only, are seconds of the server's clock, both included.
     """
 
     id: str
@@ -52,6 +55,7 @@ class Request:
     asked_at: datetime
     groups: str = ""
     logins: tuple[int, ...] = ()
+    tickets: tuple[int, ...] = ()
     from_s: int = 0
     to_s: int = 0
     valid_s: int = VALID_S
@@ -81,7 +85,8 @@ def write_request(request: Request) -> dict[str, str]:
         "asked_utc": request.asked_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "valid_s": str(request.valid_s),
         "groups": request.groups,
-        "logins": ",".join(str(login) for login in request.logins),
+        "logins": ",".join(map(str, request.logins)),
+        "tickets": ",".join(map(str, request.tickets)),
         "from_s": str(request.from_s),
         "to_s": str(request.to_s),
     }
@@ -111,12 +116,12 @@ def _read(id_: str, texts: Mapping[str, str]) -> Request:
         asked_at = datetime.strptime(texts.get("asked_utc", ""), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
     except ValueError:
         raise MalformedRequest("asked_utc is not a moment") from None
-    logins = tuple(_whole("logins", part, 1, 2**63 - 1) for part in texts.get("logins", "").split(",") if part)
-    if len(logins) > LOGINS_LIMIT:
-        raise MalformedRequest(f"more than {LOGINS_LIMIT} logins")
+    logins, tickets = _numbers("logins", texts, LOGINS_LIMIT), _numbers("tickets", texts, TICKETS_LIMIT)
     groups = texts.get("groups", "")
-    if len(groups) > GROUPS_LIMIT or bool(groups) == bool(logins):
-        raise MalformedRequest("either groups or logins must be given, not both")
+    if len(groups) > GROUPS_LIMIT or sum(map(bool, (groups, logins, tickets))) != 1:
+        raise MalformedRequest("groups, logins or tickets must be given, one of the three")
+    if tickets and what not in TICKETED:
+        raise MalformedRequest(f"{what} cannot be asked for by ticket")
     request = Request(
         id_,
         what,
@@ -124,9 +129,10 @@ def _read(id_: str, texts: Mapping[str, str]) -> Request:
         asked_at,
         groups=groups,
         logins=logins,
+        tickets=tickets,
         valid_s=_whole("valid_s", texts.get("valid_s") or str(VALID_S), 1, 86_400),
     )
-    if what != "deals":
+    if what != "deals" or tickets:
         return request
     low, high = TIME_MS_MIN // 1000, TIME_MS_MAX // 1000
     request = replace(
@@ -137,6 +143,13 @@ def _read(id_: str, texts: Mapping[str, str]) -> Request:
     if request.to_s < request.from_s:
         raise MalformedRequest("to_s lies before from_s")
     return request
+
+
+def _numbers(name: str, texts: Mapping[str, str], limit: int) -> tuple[int, ...]:
+    numbers = tuple(_whole(name, part, 1, 2**63 - 1) for part in texts.get(name, "").split(",") if part)
+    if len(numbers) > limit:
+        raise MalformedRequest(f"more than {limit} {name}")
+    return numbers
 
 
 def _choice(name: str, texts: Mapping[str, str], choices: Mapping[str, T]) -> T:

@@ -85,6 +85,16 @@ class SQLExport:
             for row in _stream(connection, table.select(tables.POSITION, where, order="Position"), where.values):
                 yield Position(*self._exact(row, _POSITION_NUMBERS))
 
+    def orders(self) -> Iterator[Order]:
+        """All open orders, by ticket."""
+        table = self._look().orders
+        if table is None:
+            raise SourceError("the SQL export has no table mt5_orders")
+        where = self._of_groups(table)
+        with self._reading() as connection:
+            for row in _stream(connection, table.select(tables.ORDER, where, order="Order"), where.values):
+                yield Order(*self._exact(row, _ORDER_NUMBERS))
+
     def accounts(self) -> Iterator[AccountState]:
         """All logins, by number."""
         export = self._look()
