@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
-from app.core.money import Money, exponent, reporting_currency
+from app.core.money import Money, exponent, parent, reporting_currency
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting, rates
 from app.ledger.errors import AmountTooSmall, ConversionNotAllowed, QuoteExpired
@@ -71,7 +71,11 @@ def price(sell: Money, buy_currency: str, rate: Decimal, spread_bp: int) -> Pric
 
 
 def spread_bp(session: Session, one: str, other: str) -> int:
-    """What converting between two currencies costs, either way, in basis points of the amount given."""
+    """What converting between two currencies costs, either way, in basis points of the amount given; between a currency and
+    its cents nothing, whatever is set.
+    """
+    if parent(one)[0] == parent(other)[0]:
+        return 0
     base, quote = sorted((one, other))
     found = session.scalar(select(FXPair.spread_bp).where(FXPair.base == base, FXPair.quote == quote))
     return DEFAULT_SPREAD_BP if found is None else found

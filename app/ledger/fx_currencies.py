@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.clock import now
-from app.core.money import InvalidMoney, exponent
+from app.core.money import InvalidMoney, exponent, parent
 from app.ledger import rates
 from app.models.fx import FXPair
 from app.models.ledger import Account
@@ -20,11 +20,13 @@ def offered(session: Session, client_id: int, sold: Iterable[str], always: Itera
 
     Candidates are those that trading accounts can be opened in, those of the client's wallets, those that the house has set a
     spread for, and `always` (what is paid in and out). Of these, whatever a rate is known for, too old or not: that one is too
-    old at present is said when somebody asks for it.
+    old at present is said when somebody asks for it. Cent accounts are filled from their parent's wallet, so that nobody needs
+    a wallet in cents.
     """
+    of_products = session.scalars(select(Product.currency).where(Product.is_open, ~Product.is_demo))
     candidates = {
         *always,
-        *session.scalars(select(Product.currency).where(Product.is_open, ~Product.is_demo)),
+        *(parent(currency)[0] for currency in of_products),
         *session.scalars(
             select(Account.currency).where(Account.client_id == client_id, Account.code.like("client:%:wallet:%"))
         ),

@@ -17,10 +17,12 @@ from wtforms.validators import UUID, InputRequired
 
 from app.core.clock import now
 from app.core.errors import AppError, NotFound
+from app.core.money import Money
 from app.extensions import db, limiter
 from app.jobs import gateways
 from app.metatrader import accounts, changes, rules
 from app.models.metatrader import AccountChange, Deal, Position, Product, TradingAccount
+from app.payments import transfers
 from app.portal.forms import show_problems
 from app.portal.guards import client_actor, client_required
 from app.surfaces.errors import sentence
@@ -47,7 +49,7 @@ class OpenAccountForm(FlaskForm):
 @blueprint.get("/")
 @client_required
 def index() -> ResponseReturnValue:
-    return render_template("portal/accounts.html", accounts=own_accounts())
+    return render_template("portal/accounts.html", accounts=own_accounts(), in_wallet=in_wallet)
 
 
 @blueprint.route("/open", methods=["GET", "POST"])
@@ -156,6 +158,13 @@ def top_up(account_id: int) -> ResponseReturnValue:
     return redirect(url_for("portal_accounts.show", account_id=account_id))
 
 
+def in_wallet(account: TradingAccount) -> Money | None:
+    """What the balance of a cent account is in the wallet; None where both count in the same unit."""
+    if transfers.wallet_currency(account.currency) == account.currency:
+        return None
+    return transfers.at_wallet(account.balance, account.currency)
+
+
 def own_accounts() -> list[TradingAccount]:
     """The signed-in client's accounts, oldest first."""
     return list(
@@ -192,6 +201,7 @@ def details(account_id: int) -> dict[str, object]:
     )
     return {
         "account": account,
+        "worth": in_wallet(account),
         "missing": accounts.missing_practice_money(account) if account.product.is_demo else None,
         "under_way": changes.open_change(db.session(), account.id),
         "new_passwords": db.session.scalars(unseen.order_by(AccountChange.id)).all(),

@@ -31,6 +31,7 @@ from app.payments import deposits, janitor, transfers, withdrawals
 from app.payments.errors import KeyReused
 from app.portal.guards import client_required
 from app.surfaces.errors import sentence
+from app.surfaces.formats import decimals, money
 
 blueprint = Blueprint("portal_money", __name__, url_prefix="/portal/money")
 
@@ -99,6 +100,11 @@ class TransferForm(AmountForm):
     )
     account = SelectField(_l("Trading account"), coerce=int)
 
+    def __init__(self, accounts: list[TradingAccount]) -> None:
+        """The address may fill it in: ?account=7&direction=to_wallet&amount=10.50."""
+        super().__init__(**({} if request.method == "POST" else {"formdata": request.args}))
+        self.account.choices = [SelectChoice(account.id, _account_words(account)) for account in accounts]
+
 
 class WithdrawalForm(AmountForm):
     currency = SelectField(_l("Currency"), choices=[SelectChoice(code, code) for code in CURRENCIES])
@@ -163,29 +169,35 @@ def deposit_done() -> ResponseReturnValue:
 @client_required
 @limiter.limit("60 per hour", methods=["POST"])
 def transfer() -> ResponseReturnValue:
-    """Between the wallet and one of the client's live accounts."""
+    """Between the wallet and one of the client's live accounts. Where they count in different units, both amounts are shown
+    before anything moves.
+    """
     accounts = live_accounts()
-    form = TransferForm(account=request.args.get("account", type=int))
-    form.account.choices = [SelectChoice(account.id, f"{account.login} · {account.currency}") for account in accounts]
+    form = TransferForm(accounts)
     problem = ""
     if form.validate_on_submit():
         chosen = next(account for account in accounts if account.id == form.account.data)
         try:
-            transfers.request_transfer(
-                db.session(),
-                client_id=g.client.id,
-                trading_account_id=chosen.id,
-                direction=form.direction.data,
-                amount=form.money(chosen.currency),
-                key=form.key.data,
-                actor=actor(),
-            )
+            amount = form.money(transfers.wallet_currency(chosen.currency))
+            wanted = {"trading_account_id": chosen.id, "direction": form.direction.data, "amount": amount}
+            if amount.currency != chosen.currency and "confirmed" not in request.form:
+                account, there = transfers.preview_transfer(db.session(), client_id=g.client.id, **wanted)
+                return render_template("portal/transfer_confirm.html", form=form, account=account, amount=amount, there=there)
+            transfers.request_transfer(db.session(), client_id=g.client.id, key=form.key.data, actor=actor(), **wanted)
             flash(gettext("Your transfer is on its way. It usually takes a few seconds."), "success")
             return redirect(url_for("portal_money.index"))
         except AppError as error:
             problem = form.refused(error)
     status = 422 if request.method == "POST" else 200
-    return render_template("portal/transfer.html", form=form, accounts=accounts, balances=balances(), problem=problem), status
+    page = render_template(
+        "portal/transfer.html",
+        form=form,
+        accounts=accounts,
+        currencies=sorted({transfers.wallet_currency(account.currency) for account in accounts}),
+        balances=balances(),
+        problem=problem,
+    )
+    return page, status
 
 
 @blueprint.route("/withdraw", methods=["GET", "POST"])
@@ -228,6 +240,14 @@ def actor() -> Actor:
 def outside(endpoint: str) -> str:
     """The public address of a page, for a provider to send the browser back to."""
     return str(current_app.extensions["settings"].base_url) + url_for(endpoint)
+
+
+def _account_words(account: TradingAccount) -> str:
+    """A trading account with what is on it; a cent account also with what that is in its wallet."""
+    words = f"{account.login} · {decimals(account.balance)} {account.currency}"
+    if transfers.wallet_currency(account.currency) == account.currency:
+        return words
+    return f"{words} = {money(transfers.at_wallet(account.balance, account.currency))}"
 
 
 def balances() -> list[queries.Balance]:

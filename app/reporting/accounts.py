@@ -234,9 +234,8 @@ def _transferred(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
         Deal.ledger_txn_id == posted_for_deal.id,
         posted_for_deal.effective_at < end,
     )
-    amount = case((Transfer.direction == "to_account", Transfer.amount_minor), else_=-Transfer.amount_minor)
     return (
-        select(func.coalesce(func.sum(amount), 0))
+        select(func.coalesce(func.sum(BalanceOperation.amount_minor), 0))
         .join(Transaction, Transaction.id == Transfer.ledger_txn_id)
         .join(BalanceOperation, BalanceOperation.id == Transfer.operation_id)
         .where(Transfer.trading_account_id == account.id, Transaction.effective_at < end, ~is_mirrored)

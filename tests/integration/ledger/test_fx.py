@@ -110,8 +110,8 @@ def test_a_pair_that_nobody_has_priced_costs_one_percent(session, client_id):
     assert a_quote(session, client_id, "100.00 USD", "JPY").spread == Money(10, "USD")
 
 
-def test_a_cent_currency_has_its_parent_s_rate(session, client_id):
-    a_spread(session, "USC/USD", 0)
+def test_a_cent_currency_has_its_parent_s_rate_and_costs_nothing(session, client_id):
+    a_spread(session, "USC/USD", 300)
     done = convert(session, client_id, "12.34 USD", "USC")
     assert done.bought == Money.parse("1234", "USC")
     back = convert(session, client_id, "1233.99 USC", "USD")

@@ -25,8 +25,10 @@ SPECS = [
     chart.client_bonus(7, "USD"),
     chart.fx_position("USD"),
     chart.fx_position("EUR"),
+    chart.fx_position("USC"),
     chart.fx_spread("USD"),
     chart.mt_balance("demo", 100234, "USD", client_id=7),
+    chart.mt_balance("demo", 100777, "USC", client_id=7),
     chart.mt_trading_counter("demo", "USD"),
     chart.negative_balance_expense("USD"),
     chart.bonus_expense("USD"),
@@ -51,7 +53,7 @@ def _money(text: str, code: str) -> Money:
 def test_the_recipes(book):
     book.open(*SPECS)
     tables = _tables()
-    assert len(tables) == 24
+    assert len(tables) == 26
     for rows in tables:
         for code, _, _, before, _ in rows:
             assert queries.balance(book.session, code).posted == _money(before, code), code

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
@@ -111,6 +112,24 @@ def add_account(session: Session, client_id: int, login: int = 5001, balance: in
         account = TradingAccount(
             client_id=client_id, product_id=product.id, server_id=server.id, login=login, currency="USD", leverage=100,
             status="active", token="A-0000000000000", balance=balance,
+        )  # fmt: skip
+        session.add(account)
+        session.flush()
+        return account.id
+
+
+def add_cent_account(session: Session, client_id: int, login: int = 5002) -> int:
+    """A cent account of this client on the server of `add_account`."""
+    with unit_of_work(session, Actor.system("test")):
+        server = session.scalars(select(Server)).one()
+        product = Product(
+            code="cent", name="Cent", server_id=server.id, group=r"real\cent\usc", currency="USC", leverages=[100], is_cent=True
+        )
+        session.add(product)
+        session.flush()
+        account = TradingAccount(
+            client_id=client_id, product_id=product.id, server_id=server.id, login=login, currency="USC", leverage=100,
+            status="active", token="A-0000000000001", opened_at=now(),
         )  # fmt: skip
         session.add(account)
         session.flush()

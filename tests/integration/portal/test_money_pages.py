@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 import pytest
 from flask import Flask
@@ -15,8 +16,9 @@ from app.core.money import Money
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting
 from app.models.clients import Client
+from app.models.metatrader import TradingAccount
 from app.models.payments import Deposit, Transfer, Withdrawal
-from tests.integration.payments.conftest import add_account, add_client
+from tests.integration.payments.conftest import add_account, add_cent_account, add_client
 
 PASSWORD = "harbour-violet-lantern"
 
@@ -160,3 +162,38 @@ def test_more_than_there_is(app, house):
     )
     assert answer.status_code == 422
     assert 'value="500.01"' in answer.text
+
+
+def test_a_cent_account_shows_both_amounts_before_anything_moves(app, house, database):
+    with database.session() as session:
+        account_id = add_cent_account(session, house["elena"])
+        session.get_one(TradingAccount, account_id).balance = Decimal("1234.56")
+        session.commit()
+    browser, path = signed_in(app, "elena"), "/portal/money/transfer"
+    form = browser.get(f"{path}?account={account_id}&direction=to_wallet&amount=3.50").text
+    assert "5002 · 1,234.56 USC = 12.34 USD" in form
+    assert 'value="3.50"' in form
+    data = {"csrf_token": form_token(browser, path), "key": form_key(browser, path), "account": str(account_id)}
+    for amount, direction in (("500.01", "to_account"), ("12.35", "to_wallet"), ("1.005", "to_account")):
+        refused = browser.post(path, data={**data, "amount": amount, "direction": direction})
+        assert refused.status_code == 422, "what cannot move is not offered for confirmation"
+        assert f'value="{amount}"' in refused.text
+
+    asked = browser.post(path, data={**data, "amount": "10", "direction": "to_account"})
+    assert asked.status_code == 200
+    assert "10.00 USD" in asked.text
+    assert "1,000.00 USC" in asked.text
+    with database.session() as session:
+        assert session.query(Transfer).count() == 0
+    hidden = dict(re.findall(r'<input[^>]*?name="(\w+)"[^>]*?value="([^"]*)"', asked.text))
+    assert hidden.keys() >= {"csrf_token", "key", "amount", "direction", "account", "confirmed"}
+    for _ in range(2):
+        assert browser.post(path, data=hidden).status_code == 302
+    with database.session() as session:
+        transfer = session.query(Transfer).one()
+        assert (transfer.amount, transfer.operation.amount) == (Money(1_000, "USD"), Money(100_000, "USC"))
+    page = browser.get("/portal/money/").text
+    assert "490.00 USD" in page
+    assert "1,000.00 USC" in page
+    assert "in your wallet: 12.34 USD" in browser.get(f"/portal/accounts/{account_id}").text
+    assert "in your wallet: 12.34 USD" in browser.get("/portal/accounts/").text
