@@ -29,6 +29,7 @@ NAMES = {
     "ingest": "metatrader.ingest",
     "ingest.mirror": "metatrader.mirror",
     "reconcile": "metatrader.reconcile",
+    "latency": "metatrader.latency",
 }
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 from urllib.parse import quote
+
+import psycopg
 
 from app import embedded, migrate
 from app.server_home import Home
@@ -47,8 +49,11 @@ class BenchDatabase:
 
 
 @contextmanager
-def database(*, redis: bool = False) -> Iterator[BenchDatabase]:
-    """Start a server, migrate its database, and remove both at the end; with `redis` a Valkey, too."""
+def database(*, redis: bool = False, commit_times: bool = False) -> Iterator[BenchDatabase]:
+    """Start a server, migrate its database, and remove both at the end; with `redis` a Valkey, too.
+
+    With `commit_times` PostgreSQL remembers when each transaction was committed (pg_xact_commit_timestamp).
+    """
     with tempfile.TemporaryDirectory(prefix="lotwise-bench-") as folder:
         servers = embedded.start(Path(folder), redis=redis)
         try:
@@ -61,11 +66,28 @@ def database(*, redis: bool = False) -> Iterator[BenchDatabase]:
             migrate.upgrade(cast("Settings", addresses))
             password = home.passwords()["postgres"]
             superuser = f"postgresql://postgres:{password}@/{embedded.DATABASE}?host={quote(str(home.run_dir))}"
-            yield BenchDatabase(
+            place = BenchDatabase(
                 servers.database_url, servers.database_owner_url, superuser, home.postgres_bin, servers.redis_url
             )
+            if commit_times:
+                place.psql(superuser, "ALTER SYSTEM SET track_commit_timestamp = on")
+                _restart(servers.servers[-1], superuser)
+            yield place
         finally:
             servers.stop()
+
+
+def _restart(server: embedded.Server, superuser: str) -> None:
+    server.stop()
+    server.launch()
+    server.wait_for(lambda: _answers(superuser))
+
+
+def _answers(url: str) -> bool:
+    with suppress(psycopg.OperationalError):
+        psycopg.connect(url).close()
+        return True
+    return False
 
 
 def _psycopg(url: str) -> str:
