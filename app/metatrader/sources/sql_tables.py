@@ -3,6 +3,7 @@
 The export exists for several database servers, and its columns differ between builds. So tables and columns are looked up,
 without regard to upper and lower case; a column that an older build lacks reads as zero or empty. Deals may be split by
 year (mt5_deals_2026). Times are the server's wall clock; `Timestamp` is a Windows FILETIME in UTC and changes with the row.
+MT4's report database (mt4_report.py) is read by the same means.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, Integer, inspect
 
 from app.metatrader.sources import SourceError
 
@@ -174,6 +175,12 @@ class Dialect:
             return f"COALESCE(floor(extract(epoch FROM {column}) * 1000)::bigint, 0)"
         return f"COALESCE(TIMESTAMPDIFF(MICROSECOND, TIMESTAMP'1970-01-01 00:00:00', {column}) DIV 1000, 0)"
 
+    def seconds(self, column: str) -> str:
+        """As milliseconds, in whole seconds."""
+        if self.name == "postgresql":
+            return f"COALESCE(floor(extract(epoch FROM {column}))::bigint, 0)"
+        return f"COALESCE(TIMESTAMPDIFF(SECOND, TIMESTAMP'1970-01-01 00:00:00', {column}), 0)"
+
 
 #: How each server that we can read quotes a name.
 DIALECTS = {one.name: one for one in (Dialect("postgresql", '"'), Dialect("mysql", "`"))}
@@ -207,13 +214,16 @@ def masked(column: str, masks: Sequence[str]) -> Condition:
 
 @dataclass(frozen=True)
 class Table:
-    """One table of the export as it is in this database: its name, and its columns by their names in lower case."""
+    """One table of an export as it is in this database: its name, and its columns by their names in lower case; of these,
+    in `whole`, those of whole numbers.
+    """
 
     name: str
     columns: dict[str, str]
     dialect: Dialect
     schema: str = ""
     year: int = 0
+    whole: frozenset[str] = frozenset()
 
     @property
     def sql(self) -> str:
@@ -225,18 +235,19 @@ class Table:
         """A column's name for a statement. Raises SourceError when the table has none of that name."""
         found = self.columns.get(name.lower())
         if found is None:
-            raise SourceError(f"table {self.name} of the SQL export has no column {name}")
+            raise SourceError(f"table {self.name} has no column {name}")
         return f"{alias}.{self.dialect.quote(found)}" if alias else self.dialect.quote(found)
 
     def fields(self, wanted: Wanted, alias: str = "") -> str:
         """The select list that reads a record's fields."""
         return ", ".join(self._field(kind, names, alias) for kind, *names in wanted)
 
-    def select(self, wanted: Wanted, where: Condition, *, order: str, first: str = "", limit: int = 0) -> str:
-        """The statement that reads records, `first` being a column before their fields."""
+    def select(self, wanted: Wanted, where: Condition, *, order: str, then: str = "", first: str = "", limit: int = 0) -> str:
+        """The statement that reads records by the column `order`, or by two; `first` is a column before their fields."""
         before = f"{self.column(first)}, " if first else ""
+        by = ", ".join(self.column(name) for name in (order, then) if name)
         return (
-            f"SELECT {before}{self.fields(wanted)} FROM {self.sql} WHERE {where.sql} ORDER BY {self.column(order)}"  # noqa: S608  # names as the database told them, values as parameters
+            f"SELECT {before}{self.fields(wanted)} FROM {self.sql} WHERE {where.sql} ORDER BY {by}"  # noqa: S608  # names as the database told them, values as parameters
             + (f" LIMIT {limit:d}" if limit else "")
         )
 
@@ -257,6 +268,8 @@ class Table:
             return f"COALESCE({column}, '')"
         if kind == "moment":
             return self.dialect.milliseconds(column)
+        if kind == "seconds" and found.lower() not in self.whole:
+            return self.dialect.seconds(column)
         return f"COALESCE({column}, 0)"
 
     def _volume(self, name: str, alias: str) -> str:
@@ -280,38 +293,48 @@ class Export:
     accounts: Table | None
 
 
-def discover(connection: Connection, schema: str = "") -> Export:
-    """Look up the export's tables. Raises SourceError when there are no deals, or the database is of another kind."""
-    dialect = DIALECTS.get({"mariadb": "mysql"}.get(connection.dialect.name, connection.dialect.name))
-    if dialect is None:
-        raise SourceError(f"the SQL export cannot be read from {connection.dialect.name}: PostgreSQL, MySQL or MariaDB")
-    looker = inspect(connection)
-    names = {name.lower(): name for name in looker.get_table_names(schema=schema or None)}
+class Catalog:
+    """The tables of a database, found without regard to upper and lower case."""
 
-    def table(pattern: str) -> list[Table]:
+    def __init__(self, connection: Connection, schema: str = "") -> None:
+        """Raises SourceError for a database of another kind."""
+        dialect = DIALECTS.get({"mariadb": "mysql"}.get(connection.dialect.name, connection.dialect.name))
+        if dialect is None:
+            raise SourceError(f"an export cannot be read from {connection.dialect.name}: PostgreSQL, MySQL or MariaDB")
+        self._dialect, self._schema = dialect, schema
+        self._looker = inspect(connection)
+        self._names = {name.lower(): name for name in self._looker.get_table_names(schema=schema or None)}
+
+    def tables(self, pattern: str) -> list[Table]:
+        """The tables whose whole name in lower case is like this, by name. A group in the pattern is the year."""
         found = []
-        for lower, name in sorted(names.items()):
+        for lower, name in sorted(self._names.items()):
             match = re.fullmatch(pattern, lower)
             if match:
-                columns = {
-                    str(column["name"]).lower(): str(column["name"]) for column in looker.get_columns(name, schema or None)
-                }
-                found.append(Table(name, columns, dialect, schema, int((match.groups() or ("",))[0] or 0)))
+                columns = self._looker.get_columns(name, self._schema or None)
+                names = {str(column["name"]).lower(): str(column["name"]) for column in columns}
+                whole = frozenset(str(column["name"]).lower() for column in columns if isinstance(column["type"], Integer))
+                year = int((match.groups() or ("",))[0] or 0)
+                found.append(Table(name, names, self._dialect, self._schema, year, whole))
         return found
 
-    def one(name: str) -> Table | None:
-        return next(iter(table(name)), None)
+    def table(self, name: str) -> Table | None:
+        return next(iter(self.tables(name)), None)
 
-    deals = table(r"mt5_deals(?:_(\d{4}))?")
+
+def discover(connection: Connection, schema: str = "") -> Export:
+    """Look up the export's tables. Raises SourceError when there are no deals, or the database is of another kind."""
+    catalog = Catalog(connection, schema)
+    deals = catalog.tables(r"mt5_deals(?:_(\d{4}))?")
     if not deals:
         raise SourceError("the database of the SQL export has no table mt5_deals")
     return Export(
         deals=deals,
-        closed_orders=table(r"mt5_orders(?:_history)?_(\d{4})|mt5_orders_history"),
-        orders=one("mt5_orders"),
-        positions=one("mt5_positions"),
-        users=one("mt5_users"),
-        accounts=one("mt5_accounts"),
+        closed_orders=catalog.tables(r"mt5_orders(?:_history)?_(\d{4})|mt5_orders_history"),
+        orders=catalog.table("mt5_orders"),
+        positions=catalog.table("mt5_positions"),
+        users=catalog.table("mt5_users"),
+        accounts=catalog.table("mt5_accounts"),
     )
 
 
