@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 from redis import Redis
 
-from app.metatrader.errors import AccessDenied, BadAnswer, NotSent, ServerBusy, UnknownOutcome, Unreachable
+from app.metatrader.errors import BadAnswer, NotSent, ServerBusy, UnknownOutcome, Unreachable
 from app.metatrader.platform import ServerAccess
 from app.metatrader.platforms import mt5_retcodes
+from app.metatrader.platforms.answers import is_broken, silence
 from app.metatrader.platforms.mt5_pool import KeepAlive, SessionPool
 from app.metatrader.platforms.mt5_records import retcode_of
 from app.metatrader.platforms.mt5_session import HANDSHAKE_TIMEOUT_S, PING_TIMEOUT_S, TIMEOUTS, Session, SessionLost
@@ -128,17 +129,10 @@ class Exchanges:
 
 
 def _may_help_to_repeat(error: Unreachable | SessionLost) -> bool:
-    """Whether a fresh session may bring the answer: after a broken connection, a lost session, or a code that is not clear.
-    Not after silence, which would last as long again, and not where nothing was sent.
-    """
-    cause = error.__cause__
-    is_broken = isinstance(cause, httpx.TransportError) and not isinstance(cause, httpx.TimeoutException)
-    return is_broken or isinstance(error, SessionLost) or error.retcode is not None
+    """Whether a fresh session may bring the answer: after a broken connection, a lost session, or a code that is not clear."""
+    return is_broken(error) or isinstance(error, SessionLost) or error.retcode is not None
 
 
 def _silence(error: BaseException) -> str | None:
-    """What an exchange that failed says about the server (see traffic.Silence)."""
-    cause = error if isinstance(error, httpx.TransportError) else error.__cause__
-    if isinstance(cause, httpx.TransportError):
-        return f"{type(cause).__name__}: {cause}"
-    return "" if isinstance(error, (SessionLost, AccessDenied, ServerBusy, BadAnswer)) else None
+    """A server that no longer knows a session has answered."""
+    return "" if isinstance(error, SessionLost) else silence(error)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
-from app.metatrader.errors import BadAnswer, UnknownOutcome
-from app.metatrader.fields import FieldError, Number, Whole, Words, read_account
+from app.metatrader.errors import BadAnswer
+from app.metatrader.fields import Number, Whole, Words, read_account
 from app.metatrader.platform import AccountState, BalanceCheck, User
-
-T = TypeVar("T")
+from app.metatrader.platforms.answers import parsed
 
 _ACCOUNT_MONEY = ("Balance", "Credit", "Equity", "Margin", "MarginFree", "MarginLevel", "Floating", "CurrencyDigits")
 _ZERO = Decimal(0)
@@ -47,22 +46,6 @@ def logins_of(answer: Mapping[str, Any]) -> list[int]:
     if not isinstance(numbers, list):
         raise BadAnswer(detail="answer is not a list of logins")
     return parsed(lambda: [Whole("Login", low=1).read({"Login": str(number)}) for number in numbers])
-
-
-def parsed(build: Callable[[], T]) -> T:
-    """What a read contains. Raises BadAnswer for fields that cannot be meant."""
-    try:
-        return build()
-    except (ValueError, ArithmeticError) as error:
-        raise BadAnswer(detail=str(error)[:200]) from error
-
-
-def from_change(command: str, build: Callable[[], T]) -> T:
-    """What a confirmed change must contain. Without it the effect is there but cannot be named: somebody has to look."""
-    try:
-        return build()
-    except FieldError as error:
-        raise UnknownOutcome(detail=f"{command}: {error.reason}") from error
 
 
 def account_of(user: Mapping[str, Any], money: Mapping[str, Any] | None) -> AccountState:

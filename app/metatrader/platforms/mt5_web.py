@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,17 +36,17 @@ from app.metatrader.platform import (
     User,
 )
 from app.metatrader.platforms import mt5_retcodes
+from app.metatrader.platforms.answers import from_change, parsed
 from app.metatrader.platforms.mt5_exchange import Exchanges
 from app.metatrader.platforms.mt5_records import (
     account_of,
     balance_check_of,
-    from_change,
     logins_of,
     many,
     one,
-    parsed,
     user_of,
 )
+from app.metatrader.platforms.windows import in_windows
 from app.metatrader.servertime import server_zone
 
 #: Fields of a user record that user/update accepts; everything else in it belongs to the server.
@@ -79,11 +80,6 @@ _WRITABLE = frozenset(
     }
 )
 
-
-#: Server seconds that the first call for deals covers, and about how many rows one call should bring: a long answer keeps
-#: others waiting, and memory.
-FIRST_WINDOW_S = 3600
-MANY_ROWS = 10_000
 #: Rows of a page, the most that the server allows.
 PAGE_ROWS = 100
 LOGINS_PER_CALL = 500
@@ -261,19 +257,9 @@ class MT5WebPlatform:
         self.close()
 
     def _deals(self, whose: Mapping[str, str], since: datetime, until: datetime) -> list[Deal]:
-        """Deals in windows of server time that grow and shrink with what they hold: no answer is huge, none is cut short."""
-        start_s, last_s = self._zone.wall_range_s(since, until)
-        deals: dict[int, Deal] = {}
-        window_s = FIRST_WINDOW_S
-        while start_s <= last_s:
-            end_s = min(start_s + window_s - 1, last_s)
-            rows = self._deal_rows(whose, start_s, end_s)
-            deals.update((deal.ticket, deal) for deal in _deals(rows))
-            start_s = end_s + 1
-            if len(rows) > MANY_ROWS:
-                window_s = max(1, window_s // 2)
-            elif len(rows) < MANY_ROWS // 4:
-                window_s *= 2
+        """Deals window by window, none of them cut short."""
+        windows = in_windows(*self._zone.wall_range_s(since, until), partial(self._deal_rows, whose))
+        deals = {deal.ticket: deal for _, _, rows in windows for deal in _deals(rows)}
         return [deals[ticket] for ticket in sorted(deals)]
 
     def _deal_rows(self, whose: Mapping[str, str], start_s: int, end_s: int) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ import pytest
 from app.core.clock import now
 from app.metatrader.codes import OrderType
 from app.metatrader.errors import BusinessError, NotKnown
-from app.metatrader.platforms import mt5_web
+from app.metatrader.platforms import mt5_web, windows
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.simulator.commands import COMMANDS
 from app.metatrader.simulator.exchange import Refused
@@ -75,7 +75,7 @@ def test_deals_of_a_day_come_in_windows(mt5, deals, limit, monkeypatch):
     spans = [(int(query["from"]), int(query["to"])) for query in seen]
     assert all(later[0] == earlier[1] + 1 for earlier, later in itertools.pairwise(spans))
     assert 1 < len(spans) < 25, "windows with few deals grow"
-    monkeypatch.setattr(mt5_web, "MANY_ROWS", 8)
+    monkeypatch.setattr(windows, "MANY_ROWS", 8)
     seen.clear()
     assert [deal.ticket for deal in of_group(mt5)] == deals
     assert len(seen) > len(spans), "windows with many deals shrink"
