@@ -17,10 +17,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
 from app.core.clock import now
+from app.core.ids import TOKEN_LENGTH
 from app.core.money import Money, exponent
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting, proofs
@@ -93,7 +95,7 @@ def _move_money(house: House, seconds: float) -> None:
         accounts = session.execute(
             select(TradingAccount.client_id, TradingAccount.id)
             .where(TradingAccount.currency == TRANSFER.currency)
-            .distinct(TradingAccount.client_id)
+            .ext(distinct_on(TradingAccount.client_id))
             .order_by(TradingAccount.client_id, TradingAccount.id)
             .limit(number)
         ).all()
@@ -239,7 +241,8 @@ def _current(session: Session, server_id: int) -> Iterable[Row]:
 
 def _transfers_off(session: Session, store: Store) -> int:
     """Operations that are not once at the server when they are done, or are there although they failed."""
-    found = Counter(deal.comment for deal in store.deals(None, 0, 2**62) if deal.action == DealAction.BALANCE)
+    balance_deals = (deal for deal in store.deals(None, 0, 2**62) if deal.action == DealAction.BALANCE)
+    found = Counter(deal.comment[:TOKEN_LENGTH] for deal in balance_deals)
     operations = session.execute(select(BalanceOperation.token, BalanceOperation.status)).all()
     session.rollback()
     return sum(found[row.token] != (row.status == "done") for row in operations)
@@ -274,7 +277,7 @@ _HAPPENED = {
     "deals": "SELECT count(*) FROM deal_head",
     "revisions beyond the first": "SELECT coalesce(sum(revision - 1), 0) FROM deal_head",
     "deals deleted": "SELECT count(*) FROM deal WHERE is_current AND is_void",
-    "events lost in gaps": "SELECT gaps FROM mt_server_state",
+    "events lost in gaps": "SELECT coalesce(max(gaps), 0) FROM mt_server_state",
     "events parked": "SELECT count(*) FROM mt_dead_letter",
     "transfers": "SELECT count(*) FROM transfer",
     "of them sent more than once": "SELECT count(*) FROM balance_operation WHERE sends > 1",

@@ -114,6 +114,9 @@ def _steady(run: Run, house: House, size: Size, pages: Pages) -> None:
     _report(run, size, booked, pages.by_client, until - since)
     for growth in usage.growth():
         run.add(_memory(growth))
+    with house.session() as session:
+        waiting = session.scalar(text("SELECT count(*) FROM delivery WHERE delivered_at IS NULL"))
+    run.tell(f"{waiting} facts wait for their jobs")
     run.tell("shares of a core: " + ", ".join(f"{name} {cores:.0%}" for name, cores in usage.cores().items()))
 
 
