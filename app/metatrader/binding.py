@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
@@ -13,7 +13,7 @@ from app.core.uow import unit_of_work
 from app.metatrader import booking
 from app.metatrader.codes import UserRight
 from app.metatrader.errors import NotKnown
-from app.metatrader.platform import AccountState, TradingPlatform
+from app.metatrader.platform import AccountState, TradingPlatform, User
 from app.metatrader.servertime import server_zone
 from app.metatrader.takeover import Takeover, read_still, take_over
 from app.models.clients import Client
@@ -53,27 +53,34 @@ class MoneyHasMoved(Conflict):
 
 @dataclass(frozen=True)
 class Found:
-    """A login as the server holds it, whether it may be bound, and the products that it fits."""
+    """A login as the server holds it: whose it is there, whether it may be bound, and the products that it fits.
+
+    `client_id` is the client who has the mail address that the server has.
+    """
 
     state: AccountState
+    user: User
     currency: str
     products: list[Product]
     obstacle: AppError | None
+    client_id: int | None = None
 
 
 def look_up(session: Session, platform: TradingPlatform, *, server_id: int, login: int) -> Found:
     """What the server knows of a login. Raises NoSuchLogin, or the PlatformError that came instead of an answer."""
     try:
-        state = platform.get_account(login)
+        state, user = platform.get_account(login), platform.user(login)
     except NotKnown:
         raise NoSuchLogin(login=login) from None
     currency = _currency_of(platform, state.group)
+    email = user.email.strip().lower()
+    client_id = session.scalar(select(Client.id).where(func.lower(Client.email) == email)) if email else None
     products = session.scalars(
         select(Product)
         .where(Product.server_id == server_id, Product.group == state.group, Product.currency == currency)
         .order_by(Product.is_open.desc(), Product.id)
     ).all()
-    return Found(state, currency, list(products), _obstacle(session, server_id, state))
+    return Found(state, user, currency, list(products), _obstacle(session, server_id, state), client_id)
 
 
 def bind_login(

@@ -68,6 +68,19 @@ class Clients:
         return Match("unmatched", None, "nobody")
 
 
+def differences(user: User, client: KnownClient, countries: Mapping[str, str]) -> tuple[str, ...]:
+    """Which of "name", "email" and "country" the server has otherwise than we. What it does not have does not differ, nor do
+    the words of a name in another order, nor a country that nobody can read.
+    """
+    name, email, country = plain(user.name), user.email.strip().lower(), country_code(user.country, countries)
+    found = {
+        "name": bool(name) and sorted(name.split()) != sorted(plain(client.name).split()),
+        "email": bool(email) and email != client.email.strip().lower(),
+        "country": bool(country) and country != client.country,
+    }
+    return tuple(which for which, differs in found.items() if differs)
+
+
 def plain(name: str) -> str:
     """A name as it is compared: small letters, single spaces."""
     return " ".join(name.casefold().split())

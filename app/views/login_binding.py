@@ -1,21 +1,30 @@
-"""The form that binds a login: first where it is, then whose it becomes. What was typed survives every refusal."""
+"""The form that binds a login: first where it is, then whose it becomes. What was typed survives every refusal.
+
+A login is bound only to a client whose data stood beside the server's when the button was pressed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import func, select
-from wtforms import SelectChoice, SelectField, StringField, TextAreaField
+from wtforms import HiddenField, SelectChoice, SelectField, StringField, TextAreaField
 
+from app.clients.countries import country_names
 from app.core.errors import AppError
+from app.core.uow import unit_of_work
 from app.extensions import db
+from app.metatrader import matching
+from app.metatrader.binding import Found
 from app.models.clients import Client
-from app.models.metatrader import Product, Server
+from app.models.metatrader import Server
 from app.surfaces.errors import sentence
+from app.views.guarded import staff_actor
 
 
 def _key(value: Any) -> int:
@@ -24,7 +33,17 @@ def _key(value: Any) -> int:
     return int(text) if text.isascii() and text.isdecimal() and len(text) < 19 else 0
 
 
+@dataclass(frozen=True)
+class Beside:
+    """A client beside a login, and which of "name", "email" and "country" differ."""
+
+    client: Client
+    differs: tuple[str, ...]
+
+
 class BindForm(FlaskForm):
+    """`shown`: the client, by number, whose data stood on the page."""
+
     server = SelectField(_l("Trading server"), coerce=_key, validate_choice=False)
     login = StringField(_l("Login"), description=_l("The number at the trading server."))
     client = StringField(_l("Client"), description=_l("The client's number or mail address."))
@@ -32,6 +51,7 @@ class BindForm(FlaskForm):
         _l("Product"), coerce=_key, validate_choice=False, description=_l("Only products with the login's group fit.")
     )
     reason = TextAreaField(_l("Reason"), description=_l("Stands in the audit trail."))
+    shown = HiddenField()
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         super().__init__(formdata=given)
@@ -65,22 +85,44 @@ class BindForm(FlaskForm):
             self.server.errors = [gettext("Please choose a trading server.")]
         return not self.login.errors and not self.server.errors
 
-    def offer(self, products: Sequence[Product]) -> None:
-        """The products that fit the login that was found."""
-        self.product.choices = [SelectChoice(product.id, f"{product.name} ({product.code})") for product in products]
-        if not self.product.data and products:
-            self.product.data = products[0].id
+    def offer(self, found: Found) -> None:
+        """The products that fit the login that was found, and the client who has its mail address."""
+        self.product.choices = [SelectChoice(product.id, f"{product.name} ({product.code})") for product in found.products]
+        if not self.product.data and found.products:
+            self.product.data = found.products[0].id
+        if self.client.data is None and found.client_id is not None:
+            self.client.data = str(found.client_id)
+
+    def beside(self, found: Found) -> Beside | None:
+        """The named client beside the login; None where nobody is named or found. Looking stands in the audit trail."""
+        client = db.session.get(Client, self._find_client()) if self.client.data else None
+        self.shown.data = str(client.id) if client else ""
+        if client is None:
+            return None
+        with unit_of_work(db.session(), staff_actor()) as unit:
+            unit.audit("client.view", f"client:{client.id}", reason=f"login {found.state.login}")
+        known = matching.KnownClient(client.id, client.email, client.full_name, client.country)
+        names = {name.lower(): code for code, name in country_names("en")}
+        return Beside(client, matching.differences(found.user, known, names))
+
+    @property
+    def was_shown(self) -> bool:
+        """Whether the client who is named now is the one whose data stood on the page."""
+        return self.shown.data == str(self.client_number)
 
     def validate_binding(self) -> bool:
         """Whether a client is named who is there; the rest is judged by the use case. Wrong where the form is not ours."""
         if not self.validate():
             return False
-        typed = (self.client.data or "").strip()
-        query = select(Client.id).where(func.lower(Client.email) == typed.lower() if "@" in typed else Client.id == _key(typed))
-        self.client_number = db.session.scalar(query) or 0
+        self.client_number = self._find_client()
         if not self.client_number:
             self.client.errors = [gettext("There is no client with this number or mail address.")]
         return not self.client.errors
+
+    def _find_client(self) -> int:
+        typed = (self.client.data or "").strip()
+        query = select(Client.id).where(func.lower(Client.email) == typed.lower() if "@" in typed else Client.id == _key(typed))
+        return db.session.scalar(query) or 0
 
     def take(self, error: AppError) -> None:
         """Write a refusal beside its fields."""

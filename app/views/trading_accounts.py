@@ -8,10 +8,11 @@ from typing import Any
 from flask import abort, current_app, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, BaseView, expose, has_access, permission_name
-from flask_babel import gettext
+from flask_babel import get_locale, gettext
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import func, select
 
+from app.clients.countries import country_names
 from app.core.clock import now
 from app.core.errors import AppError, NotFound
 from app.extensions import db
@@ -22,7 +23,7 @@ from app.models.metatrader import AccountChange, Position, Product, TradingAccou
 from app.surfaces.errors import sentence
 from app.views.columns import client_link, decimals, formatters, moment, person, transaction_link
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
-from app.views.login_binding import BindForm
+from app.views.login_binding import Beside, BindForm
 
 SHOW = "office/trading_account.html"
 POSITIONS_SHOWN = 20
@@ -192,17 +193,19 @@ class AccountDesk(DeskPage):
     @has_access
     @permission_name("bind")
     def bind(self) -> ResponseReturnValue:
-        """Look a login up at its server, then bind it to a client."""
+        """Look a login up at its server, put a client's data beside the server's, then bind it."""
         form = BindForm(request.form if request.method == "POST" else request.args)
         is_sent = request.method == "POST"
         found: binding.Found | None = None
+        beside: Beside | None = None
         if form.asks and form.validate_place():
             session = db.session()
             try:
                 platform = gateways.platform_of(session, current_app.extensions["settings"], form.server.data)
                 found = binding.look_up(session, platform, server_id=form.server.data, login=form.login_number)
-                form.offer(found.products)
-                if is_sent and found.obstacle is None and form.validate_binding():
+                form.offer(found)
+                is_named = found.obstacle is None and bool(found.products) and (not is_sent or form.validate_binding())
+                if is_named and is_sent and form.was_shown and "bind" in request.form:
                     account = binding.bind_login(
                         session,
                         platform,
@@ -215,9 +218,22 @@ class AccountDesk(DeskPage):
                     )
                     flash(gettext("Login %(login)s is bound.", login=account.login), "success")
                     return redirect(url_for("TradingAccountView.show", pk=account.id))
+                if is_named:
+                    beside = form.beside(found)
             except AppError as error:
                 form.take(error)
-        page = self.render_template("office/login_bind.html", form=form, found=found, why=why, rights_in_words=rights_in_words)
+                if found is not None and form.client_number:
+                    beside = form.beside(found)
+        page = self.render_template(
+            "office/login_bind.html",
+            form=form,
+            found=found,
+            beside=beside,
+            why=why,
+            rights_in_words=rights_in_words,
+            countries=dict(country_names(str(get_locale()))),
+            client_link=client_link,
+        )
         return page, 422 if form.is_refused else 200
 
 

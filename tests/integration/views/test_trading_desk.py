@@ -337,20 +337,33 @@ def test_who_may_not_change_does_not(desk):
 
 
 def test_a_login_is_looked_up_and_bound(desk):
-    login = desk.simulator.control.users.add(USER).login
+    login = desk.simulator.control.users.add({**USER, "FirstName": "Zoë", "LastName": "O'Brien & Søn"}).login
     desk.simulator.exchange.balance_operation(login, 2, Decimal(250), "old system")
     takeover.time.sleep(takeover.PAUSE_S)
     operator, path = desk.office.browser(OPERATOR), "/trading-accounts/bind"
     page = operator.get(f"{path}?server={desk.server_id}&login={login}").text
     assert "250.00 USD" in page
-    assert f"Bind login {login}" in page
-    given = {"server": desk.server_id, "login": login, "client": "nobody@example.com", "product": desk.office.product_id}
+    assert "Compare with this client" in page
+    assert f"Bind login {login}" not in page
+    assert "Zoë O&#39;Brien &amp; Søn" in page, "whose it is at the server"
+    given = {
+        "server": desk.server_id, "login": login, "client": "nobody@example.com", "product": desk.office.product_id,
+        "bind": "yes",
+    }  # fmt: skip
     refused = operator.post(path, given | {"reason": "merger"}, page=path)
     assert refused.status_code == 422
     assert "There is no client with this number or mail address." in refused.text
     assert 'value="nobody@example.com"' in refused.text
+    beside = operator.post(path, given | {"client": "Elena@example.com", "reason": "merger"}, page=path)
+    assert "is bound." not in beside.text, "nobody has seen the client beside the login yet"
+    assert "The names differ." in beside.text
+    assert "Elena Rossi" in beside.text
+    assert desk.office.audited("client.view")[-1].target == f"client:{desk.office.client_id}"
+    given |= {"shown": hidden(beside.text, "shown")}
+    assert given["shown"] == str(desk.office.client_id)
     refused = operator.post(path, given | {"client": "Elena@example.com", "reason": " "}, page=path)
     assert "Please say why." in refused.text
+    assert f"Bind login {login}" in refused.text
     bound = operator.post(path, given | {"client": "Elena@example.com", "reason": "merger"}, page=path)
     assert f"Login {login} is bound." in bound.text
     assert "Bound by staff" in bound.text
@@ -368,12 +381,22 @@ def test_what_cannot_be_looked_up(desk, login, words):
     assert f'value="{login}"' in answer.text
 
 
+def test_who_has_the_logins_mail_address_is_put_beside_it_at_once(desk):
+    login = desk.simulator.control.users.add(
+        {**USER, "EMail": "ELENA@example.com", "FirstName": "Elena", "LastName": "Rossi"}
+    ).login
+    page = desk.office.browser(OPERATOR).get(f"/trading-accounts/bind?server={desk.server_id}&login={login}").text
+    assert hidden(page, "shown") == str(desk.office.client_id)
+    assert f"Bind login {login}" in page
+    assert "The names differ." not in page
+
+
 def test_a_login_that_was_bound_by_mistake(desk):
     login = desk.simulator.control.users.add(USER).login
     operator, path = desk.office.browser(OPERATOR), "/trading-accounts/bind"
     given = {
         "server": desk.server_id, "login": login, "client": str(desk.office.client_id), "product": desk.office.product_id,
-        "reason": "merger",
+        "reason": "merger", "shown": str(desk.office.client_id), "bind": "yes",
     }  # fmt: skip
     assert "Take it from the client" in operator.post(path, given, page=path).text
     with desk.office.session() as session:

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from app.metatrader.matching import Clients, KnownClient, Match, country_code
+from app.metatrader.matching import Clients, KnownClient, Match, country_code, differences
 from app.metatrader.platform import User
 
 COUNTRIES = {"italy": "IT", "germany": "DE"}
@@ -55,6 +55,23 @@ USER = User(
 )
 def test_whose_a_login_is(changes, expected):
     assert CLIENTS.match(replace(USER, **changes), COUNTRIES) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"name": "Elena Rossi", "email": "elena@example.com", "country": "Italy"}, ()),
+        ({"name": "ROSSI  Elena", "email": " Elena@Example.com"}, ()),
+        ({"name": ""}, ()),
+        ({"name": "Marek Nowak"}, ("name",)),
+        ({"name": "Elena Rossini", "email": "other@example.com", "country": "DE"}, ("name", "email", "country")),
+        ({"name": "Elena Rossi", "country": "Padania"}, ()),
+    ],
+)
+def test_what_differs_between_a_login_and_a_client(changes, expected):
+    assert (
+        differences(replace(USER, **changes), KnownClient(1, "elena@example.com", "Elena Rossi", "IT"), COUNTRIES) == expected
+    )
 
 
 def test_countries_by_code_and_by_name():
