@@ -6,6 +6,7 @@ ServerBusy      refused for now: wait and try again
 AccessDenied    our manager account may not do this: somebody has to mend it
 NotKnown        the server does not know the login, ticket, group or symbol
 BusinessError   refused by a rule, for good: the reason is for the person who asked
+NotOffered      one of these: a thing that servers of this kind do not have
 BadAnswer       the server answered a read with something we do not understand
 """
 
@@ -101,6 +102,16 @@ class BusinessError(PlatformError):
         self.data = {"retcode": retcode}
 
 
+class NotOffered(BusinessError):
+    """This kind of trading server has no such thing."""
+
+    code = "platform.not_offered"
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(_NOT_SUPPORTED, detail)
+
+
+_NOT_SUPPORTED = 12002
 _MESSAGES = {
     3: N_("The trading server found a value that it does not accept."),
     14: N_("The trading server has more than it can send at once. Please ask for less."),
@@ -115,4 +126,5 @@ _MESSAGES = {
     10017: N_("Trading is disabled for this account."),
     10018: N_("The market is closed."),
     10019: N_("There is not enough free money on the trading account."),
+    _NOT_SUPPORTED: N_("This trading server cannot do this."),
 }

@@ -10,6 +10,7 @@ Balance and credit move when a trade closes, never when it opens, so profit, swa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,17 +18,21 @@ from enum import IntEnum
 from typing import Any
 
 from app.metatrader.codes import DEFAULT_RIGHTS, DealAction, DealEntry, DealReason, OrderState, OrderType, UserRight
-from app.metatrader.fields import Kind, Number, Whole, Words
+from app.metatrader.fields import TIME_MS_MIN, Kind, Number, Whole, Words
 from app.metatrader.platform import UNITS_PER_LOT, AccountState, Deal, Group, Order, Position, Symbol, User
 
 #: MT4's volume is counted in these; ours in 1/100000000 lot.
 UNITS_PER_HUNDREDTH = UNITS_PER_LOT // 100
 
-#: Characters that MT4's fixed fields keep, without the closing zero.
+#: Characters that MT4's fixed fields keep, without the closing zero. A comment is a trade's, a note an account's.
 GROUP_LIMIT, PASSWORD_LIMIT, MARK_LIMIT, COMMENT_LIMIT = 15, 15, 31, 31
+NAME_LIMIT, EMAIL_LIMIT, COUNTRY_LIMIT, NOTE_LIMIT = 127, 47, 31, 63
+#: A shorter password no MT4 takes.
+PASSWORD_LEAST = 5
+#: Decimals of money, in every currency.
+MONEY_PLACES = 2
 
 _INT32 = 2**31 - 1
-_MONEY_PLACES = 2
 _ZERO = Decimal(0)
 
 
@@ -57,7 +62,10 @@ class State(IntEnum):
 
 
 _ACTIONS = {Cmd.BALANCE: DealAction.BALANCE, Cmd.CREDIT: DealAction.CREDIT}
+_PENDING = frozenset({Cmd.BUY_LIMIT, Cmd.SELL_LIMIT, Cmd.BUY_STOP, Cmd.SELL_STOP})
 _ORDER_TYPES = {
+    Cmd.BUY: OrderType.BUY,
+    Cmd.SELL: OrderType.SELL,
     Cmd.BUY_LIMIT: OrderType.BUY_LIMIT,
     Cmd.SELL_LIMIT: OrderType.SELL_LIMIT,
     Cmd.BUY_STOP: OrderType.BUY_STOP,
@@ -120,7 +128,7 @@ class Trade:
 
     @property
     def is_pending(self) -> bool:
-        return self.cmd in _ORDER_TYPES
+        return self.cmd in _PENDING
 
     @property
     def is_over(self) -> bool:
@@ -164,7 +172,7 @@ TRADE: dict[str, Kind] = {
     "symbol": Words("symbol", 16),
     "digits": Whole("digits", high=8),
     "volume": Whole("volume", high=_INT32),
-    "open_time": Whole("open_time", high=_INT32),
+    "open_time": Whole("open_time", low=TIME_MS_MIN // 1000, high=_INT32),
     "close_time": Whole("close_time", high=_INT32),
     "state": Whole("state", high=max(State)),
     "open_price": Number("open_price"),
@@ -244,7 +252,7 @@ def write_login(login: Login) -> dict[str, str]:
 def read_group(raw: Mapping[str, Any]) -> Group:
     """A group; MT4 holds one position per order in all of them. Raises FieldError."""
     values = _read(GROUP, raw)
-    return Group(values["name"], values["currency"], _MONEY_PLACES, 2, values["stop_out"])
+    return Group(values["name"], values["currency"], MONEY_PLACES, 2, values["stop_out"])
 
 
 def read_symbol(raw: Mapping[str, Any]) -> Symbol:
@@ -306,7 +314,7 @@ def _deal(trade: Trade, contract_size: Decimal, *, closing: bool) -> Deal:
         market_ask=_ZERO,
         contract_size=_ZERO if is_money else contract_size,
         digits=trade.digits,
-        digits_currency=_MONEY_PLACES,
+        digits_currency=MONEY_PLACES,
         profit=trade.profit if carries else _ZERO,
         swap=trade.storage if closing else _ZERO,
         commission=trade.commission if closing else _ZERO,
@@ -336,7 +344,7 @@ def position_of(trade: Trade, contract_size: Decimal) -> Position | None:
         swap=trade.storage,
         contract_size=contract_size,
         digits=trade.digits,
-        digits_currency=_MONEY_PLACES,
+        digits_currency=MONEY_PLACES,
         rate_profit=trade.conv_rate_close or trade.conv_rate_open,
         rate_margin=trade.margin_rate,
         created_ms=1000 * trade.open_time,
@@ -347,34 +355,46 @@ def position_of(trade: Trade, contract_size: Decimal) -> Position | None:
     )
 
 
-def pending_of(trade: Trade, contract_size: Decimal) -> Order | None:
-    """The pending order that a row is or was; None once it is a trade, and for money."""
-    if not trade.is_pending:
+def order_of(trade: Trade, contract_size: Decimal) -> Order | None:
+    """What became of an order: pending or canceled, and filled once it is a trade; None for money.
+
+    A filled one no longer says what it waited for: its type is the side that it took, its price and time are the opening's.
+    """
+    if trade.is_money:
         return None
     volume = trade.volume * UNITS_PER_HUNDREDTH
+    if trade.is_trade:
+        state, done_ms = OrderState.FILLED, 1000 * trade.open_time
+    else:
+        state, done_ms = OrderState.CANCELED if trade.close_time else OrderState.PLACED, 1000 * trade.close_time
     return Order(
         ticket=trade.order,
         login=trade.login,
         symbol=trade.symbol,
         type=_ORDER_TYPES[Cmd(trade.cmd)],
-        state=OrderState.CANCELED if trade.close_time else OrderState.PLACED,
+        state=state,
         reason=_reason(trade.reason),
         volume_initial=volume,
-        volume_current=volume,
+        volume_current=0 if trade.is_trade else volume,
         price_order=trade.open_price,
         price_trigger=_ZERO,
         price_stop_loss=trade.sl,
         price_take_profit=trade.tp,
-        position_ticket=0,
+        position_ticket=trade.order if trade.is_trade else 0,
         position_by_ticket=0,
         set_up_ms=1000 * trade.open_time,
-        done_ms=1000 * trade.close_time,
+        done_ms=done_ms,
         expiration_ms=1000 * trade.expiration,
         comment=trade.comment,
         digits=trade.digits,
         external_id="",
         contract_size=contract_size,
     )
+
+
+def pending_of(trade: Trade, contract_size: Decimal) -> Order | None:
+    """The pending order that a row is or was; None once it is a trade, and for money."""
+    return order_of(trade, contract_size) if trade.is_pending else None
 
 
 def account_of(login: Login) -> AccountState:
@@ -391,7 +411,7 @@ def account_of(login: Login) -> AccountState:
         margin_free=login.margin_free,
         margin_level=login.margin_level,
         floating=login.equity - login.balance - login.credit,
-        digits_currency=_MONEY_PLACES,
+        digits_currency=MONEY_PLACES,
         mark=login.id,
     )
 
@@ -430,6 +450,18 @@ def switches_of(rights: int) -> dict[str, str]:
         "enable_change_password": str(int(bool(rights & UserRight.PASSWORD))),
         "enable_read_only": str(int(bool(rights & UserRight.TRADE_DISABLED))),
     }
+
+
+def is_selected(mask: str, group: str) -> bool:
+    """Whether a group is selected by a mask such as `std-*,!std-test`: by one pattern, and by no negated one."""
+    patterns = [part.strip() for part in mask.split(",") if part.strip()]
+    wanted = [part for part in patterns if not part.startswith("!")]
+    unwanted = [part[1:] for part in patterns if part.startswith("!")]
+    return any(_fits(part, group) for part in wanted) and not any(_fits(part, group) for part in unwanted)
+
+
+def _fits(pattern: str, group: str) -> bool:
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), group) is not None
 
 
 def _action(trade: Trade, *, closing: bool) -> int:

@@ -9,6 +9,7 @@ from redis import Redis
 
 from app.metatrader.platform import ServerAccess, TradingPlatform
 from app.metatrader.platforms.breaker import Health, health
+from app.metatrader.platforms.mt4_bridge import MT4BridgePlatform
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 
 __all__ = ["PLATFORMS", "Health", "ServerRecord", "connect", "health"]
@@ -21,6 +22,7 @@ class Adapter(Protocol):
 
 
 PLATFORMS: dict[str, Adapter] = {
+    "mt4_bridge": MT4BridgePlatform,
     "mt5_web": MT5WebPlatform,
 }
 
