@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from flask import current_app
 from flask_appbuilder import AppBuilder
 from flask_appbuilder.fieldwidgets import BS3TextAreaFieldWidget, BS3TextFieldWidget, Select2Widget
 from flask_babel import gettext
@@ -16,6 +17,7 @@ from wtforms.validators import InputRequired, NumberRange, Regexp
 
 from app.core.errors import N_, InvalidInput
 from app.core.money import MAX_AMOUNT_MINOR
+from app.metatrader import server_setup
 from app.metatrader.platforms import PLATFORMS
 from app.metatrader.servertime import UnknownZone, server_zone
 from app.models.metatrader import BACKFILLS, EVENT_SOURCES, BalanceOperation, DeadLetter, Deal, Position, Server
@@ -155,10 +157,17 @@ class ServerView(BackOfficeView):
     edit_form_extra_fields = add_form_extra_fields
 
     def check(self, item: Any) -> None:
+        """A server that is switched off may be without its secrets."""
+        secrets = current_app.extensions["settings"].server_secrets(item.code) if item.is_active else None
+        problems = server_setup.problems(
+            platform=item.platform, events=item.events, backfill=item.backfill, options=item.options, secrets=secrets
+        )
         try:
             server_zone(item.time_zone)
         except UnknownZone:
-            raise InvalidInput({"time_zone": N_("This time zone is not known.")}) from None
+            problems["time_zone"] = N_("This time zone is not known.")
+        if problems:
+            raise InvalidInput(problems)
 
 
 class DealView(ReadOnlyView):

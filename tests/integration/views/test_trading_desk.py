@@ -579,14 +579,26 @@ def test_servers_keep_their_settings(desk):
     before = desk.office.row(Server, desk.server_id)
     given = {
         "name": before.name, "url": before.url, "manager_login": str(before.manager_login), "time_zone": "GMT+2/EU",
-        "events": "poll", "backfill": "sql", "shards": "4", "resend_limit_minor": "5000", "options": '{"sessions": 2}',
+        "events": "poll", "backfill": "platform", "shards": "4", "resend_limit_minor": "5000", "options": '{"sessions": 2}',
         "is_active": "y",
     }  # fmt: skip
     assert "JSON object" in operator.post(path, given | {"options": "[1]"}, page=path).text
     assert "time zone is not known" in operator.post(path, given | {"time_zone": "Mars"}, page=path).text
     assert "between 1 and 64" in operator.post(path, given | {"shards": "65"}, page=path).text
+    for wrong, words in (
+        ({"backfill": "bridge"}, "Nobody would answer"),
+        ({"backfill": "sql"}, "MT_SECRETS needs database_url"),
+        ({"events": "mt4_report"}, "Only MetaTrader 4 has a report database"),
+    ):
+        refused = operator.post(path, given | wrong, page=path).text
+        assert words in refused
+        (field,) = wrong
+        assert re.search(rf'<option selected value="{wrong[field]}">', refused), "what was chosen stays chosen"
+        assert getattr(desk.office.row(Server, desk.server_id), field) == getattr(before, field)
     operator.post(path, given, page=path)
     after = desk.office.row(Server, desk.server_id)
-    assert (after.events, after.backfill, after.shards, after.options) == ("poll", "sql", 4, {"sessions": 2})
+    assert (after.events, after.backfill, after.shards, after.options) == ("poll", "platform", 4, {"sessions": 2})
+    operator.post(path, {key: value for key, value in given.items() if key != "is_active"} | {"backfill": "sql"}, page=path)
+    assert desk.office.row(Server, desk.server_id).backfill == "sql", "a server that is switched off needs no secrets yet"
     operator.post(path, given | {"events": "stream", "backfill": "platform", "shards": "1", "options": ""}, page=path)
     assert desk.office.row(Server, desk.server_id).options == {}
