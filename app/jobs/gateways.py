@@ -23,6 +23,7 @@ from app.metatrader.errors import CommandsPaused
 from app.metatrader.platform import TradingPlatform
 from app.metatrader.platforms import connect
 from app.metatrader.servertime import server_zone
+from app.metatrader.sources.mt4_report import MT4Report
 from app.metatrader.sources.sql_copy import CopyingSQLExport
 from app.models.metatrader import Server
 from app.payments import connectors
@@ -80,10 +81,13 @@ def backfill_of(session: Session, settings: Settings, server_id: int, platform: 
     server, groups = session.get_one(Server, server_id), our_groups(session, server_id)
     if server.backfill == "bridge":
         return BridgeBackfill(_redis_of(settings), server.code, server_zone(server.time_zone), groups)
-    if server.backfill != "sql":
+    if server.backfill not in ("sql", "mt4_report"):
         return PlatformBackfill(platform, groups)
-    database_url, options = settings.server_secrets(server.code).database_url, server.options.get("sql", {})
-    return CopyingSQLExport(database_url, server_zone(server.time_zone), {"groups": groups, **options})
+    database_url, zone = settings.server_secrets(server.code).database_url, server_zone(server.time_zone)
+    options = {"groups": groups, **server.options.get(server.backfill, {})}
+    if server.backfill == "mt4_report":
+        return MT4Report(database_url, zone, options, platform.symbols)
+    return CopyingSQLExport(database_url, zone, options)
 
 
 def look_of(session: Session, settings: Settings, server_id: int, actor: Actor) -> Look:

@@ -6,6 +6,8 @@ into the server's event streams; from there on all servers are alike.
 
 kafka.py       MT5's event streaming
 sql_export.py  MT5's SQL export database; sql_tables.py its tables and columns, also for backfill
+mt4_report.py  MT4's report database, also for backfill; mt4_report_events.py the source of events
+exports.py     what both databases have in common
 poll.py        the Web API, asked every few seconds
 webhook.py     MT5's automation requests: received by app.api, read whole where they are whole
 refetch.py     what only named a login is asked of the server
@@ -155,6 +157,10 @@ def load(name: str) -> type[Source] | None:
         from app.metatrader.sources.poll import PollSource
 
         return PollSource
+    if name == "mt4_report":
+        from app.metatrader.sources.mt4_report_events import MT4ReportSource
+
+        return MT4ReportSource
     return None
 
 
@@ -189,6 +195,13 @@ DESCRIPTIONS = {
             N_("MT5 SQL export"),
             N_("SQL export on the MT5 backup server, a database login for us that may read, and an index on Timestamp."),
             N_("A deal that is deleted at the server vanishes from the database without a trace that we could follow."),
+            N_("The nightly comparison finds deleted deals."),
+        ),
+        Description(
+            "mt4_report",
+            N_("MT4 report database"),
+            N_("A report server that replicates to PostgreSQL, MySQL or MariaDB, and a database login for us that may read."),
+            N_("An order that is deleted at the server vanishes from the database without a trace that we could follow."),
             N_("The nightly comparison finds deleted deals."),
         ),
         Description(
