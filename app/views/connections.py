@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 from flask import abort, current_app, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
@@ -13,27 +14,27 @@ from flask_babel import lazy_gettext as _l
 from sqlalchemy import select
 
 from app.core.clock import now
-from app.core.errors import AppError
+from app.core.errors import AppError, InvalidInput
 from app.core.tables import JobFailure
 from app.extensions import appbuilder, db
 from app.jobs import failures, servers
 from app.metatrader import commands, dead_letters, watch
 from app.models.metatrader import BalanceOperation, DeadLetter, Server
-from app.surfaces.errors import sentence
 from app.views.guarded import DeskPage, staff_actor
+from app.views.refusal import NOTHING_REFUSED, Refused, refused, why
 
 RIGHTS = "Connections"
 #: What one table shows; all of it stands in the list that the table leads to.
 ROWS = 20
 FAILED_LATELY = timedelta(days=7)
 
-#: Where the rows behind a finding are: endpoint, and the place on its page.
-PLACES: dict[str, tuple[str, str | None]] = {
-    "unknown_operations": ("Connections.index", "operations"),
-    "dead_letters": ("Connections.index", "letters"),
-    "breaks": ("BreakPage.index", None),
-    "foreign_operations": ("ForeignOperationPage.index", None),
-    "clock": ("ServerView.list", None),
+#: Where the rows behind a finding are: the view whose rows they are, the endpoint, and the rest of the address by server.
+PLACES: dict[str, tuple[str, str, Callable[[int], dict[str, Any]]]] = {
+    "unknown_operations": (RIGHTS, "Connections.index", lambda _: {"_anchor": "operations"}),
+    "dead_letters": (RIGHTS, "Connections.index", lambda _: {"_anchor": "letters"}),
+    "breaks": ("Breaks", "BreakPage.index", lambda server_id: {"server": server_id}),
+    "foreign_operations": ("Foreign operations", "ForeignOperationPage.index", lambda server_id: {"server": server_id}),
+    "clock": ("Servers", "ServerView.show", lambda server_id: {"pk": server_id}),
 }
 
 
@@ -47,6 +48,9 @@ class Connections(DeskPage):
     @has_access
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
+        return self._index()
+
+    def _index(self, refusal: Refused = NOTHING_REFUSED) -> ResponseReturnValue:
         session = db.session()
         operations = session.scalars(
             select(BalanceOperation)
@@ -66,7 +70,7 @@ class Connections(DeskPage):
             .order_by(JobFailure.id.desc())
             .limit(ROWS + 1)
         ).all()
-        return self.render_template(
+        page = self.render_template(
             "office/connections.html",
             operations=operations,
             letters=letters,
@@ -77,8 +81,10 @@ class Connections(DeskPage):
                 right: appbuilder.sm.has_access(f"can_{right}", RIGHTS)
                 for right in ("pause", "sweep", "resend", "replay", "retry")
             },
+            refusal=refusal,
             **_state(),
         )
+        return page, 422 if refusal.problem else 200
 
     @expose("/state")
     @has_access
@@ -92,16 +98,17 @@ class Connections(DeskPage):
     @permission_name("pause")
     def pause(self, pk: int, direction: str) -> ResponseReturnValue:
         reason = request.form.get("reason", "")
-        return _done(
+        return self._done(
             lambda: watch.pause(db.session(), pk, _direction(direction), actor=staff_actor(), reason=reason),
             gettext("Paused. What comes in meanwhile waits."),
+            dialog=f"pause-{direction}-{pk}",
         )
 
     @expose("/<int:pk>/<direction>/resume", methods=["POST"])
     @has_access
     @permission_name("pause")
     def resume(self, pk: int, direction: str) -> ResponseReturnValue:
-        return _done(
+        return self._done(
             lambda: watch.resume(db.session(), pk, _direction(direction), actor=staff_actor()),
             gettext("Resumed. What waited goes on within seconds."),
         )
@@ -112,7 +119,7 @@ class Connections(DeskPage):
     def sweep(self, pk: int) -> ResponseReturnValue:
         if db.session.get(Server, pk) is None:
             abort(404)
-        return _done(lambda: servers.enqueue("sweep_server", pk), gettext("The sweep begins within seconds."))
+        return self._done(lambda: servers.enqueue("sweep_server", pk), gettext("The sweep begins within seconds."))
 
     @expose("/operations/<int:pk>/resend", methods=["POST"])
     @has_access
@@ -120,37 +127,54 @@ class Connections(DeskPage):
     def resend(self, pk: int) -> ResponseReturnValue:
         reason = request.form.get("reason", "").strip()[:500]
         if not reason:
-            flash(gettext("Please say how you know that the server has not done it."), "warning")
-            return redirect(url_for("Connections.index", _anchor="operations"))
-        return _done(
+            problem = gettext("Please say how you know that the server has not done it.")
+            return self._index(refused(f"resend-{pk}", problem))
+        return self._done(
             lambda: commands.resend_operation(db.session(), pk, staff_actor(), reason),
             gettext("It is sent once more. Before that its token is looked for again."),
+            place="operations",
         )
 
     @expose("/letters/<int:pk>/replay", methods=["POST"])
     @has_access
     @permission_name("replay")
     def replay(self, pk: int) -> ResponseReturnValue:
-        return _done(lambda: dead_letters.replay(db.session(), pk, staff_actor()), gettext("Booked."))
+        return self._done(lambda: dead_letters.replay(db.session(), pk, staff_actor()), gettext("Booked."), place="letters")
 
     @expose("/letters/<int:pk>/dismiss", methods=["POST"])
     @has_access
     @permission_name("replay")
     def dismiss(self, pk: int) -> ResponseReturnValue:
         note = request.form.get("note", "")[:500]
-        return _done(
+        return self._done(
             lambda: dead_letters.dismiss(db.session(), pk, staff_actor(), note),
             gettext("Dismissed. It stays in the list of dead letters."),
+            dialog=f"dismiss-{pk}",
+            place="letters",
         )
 
     @expose("/jobs/<int:pk>/retry", methods=["POST"])
     @has_access
     @permission_name("retry")
     def retry(self, pk: int) -> ResponseReturnValue:
-        return _done(
+        return self._done(
             lambda: failures.retry(db.session(), current_app.extensions["redis_client"], pk, staff_actor()),
             gettext("The job is on its queue again."),
+            place="jobs",
         )
+
+    def _done(
+        self, action: Callable[[], None], words: str, *, dialog: str = "", place: str | None = None
+    ) -> ResponseReturnValue:
+        """Do it, say so or why not, and back to its place on the page; a refused dialog comes back open."""
+        try:
+            action()
+            flash(words, "success")
+        except InvalidInput as error:
+            return self._index(refused(dialog, error))
+        except AppError as error:
+            flash(why(error), "warning")
+        return redirect(url_for("Connections.index", _anchor=place))
 
 
 def _state() -> dict[str, object]:
@@ -163,27 +187,18 @@ def _words(found: watch.Finding) -> list[str]:
     return [gettext(message, **found.values) for message in watch.WORDS[found.code]]
 
 
-def _place(code: str) -> str | None:
-    """The page with the rows behind a finding, if there is one."""
-    endpoint, anchor = PLACES.get(code, ("", None))
-    return url_for(endpoint, _anchor=anchor) if endpoint in current_app.view_functions else None
+def _place(code: str, server_id: int) -> str | None:
+    """The page with the rows behind a finding of this server, for who may open it; None where there is none."""
+    if code not in PLACES:
+        return None
+    view, endpoint, rest = PLACES[code]
+    return url_for(endpoint, **rest(server_id)) if appbuilder.sm.has_access("can_list", view) else None
 
 
 def _direction(text: str) -> watch.Direction:
     if text not in watch.DIRECTIONS:
         abort(404)
     return text
-
-
-def _done(action: Callable[[], None], words: str) -> ResponseReturnValue:
-    """Do it, say so or why not, and back to the page."""
-    try:
-        action()
-        flash(words, "success")
-    except AppError as error:
-        problems = getattr(error, "problems", {})
-        flash(" ".join([sentence(error), *map(gettext, problems.values())]), "warning")
-    return redirect(url_for("Connections.index"))
 
 
 def register(builder: AppBuilder) -> None:

@@ -14,7 +14,7 @@ from flask_wtf import FlaskForm
 from sqlalchemy import func, select
 from wtforms import SelectChoice, SelectField, StringField
 
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError, InvalidInput, NotFound
 from app.extensions import db
 from app.metatrader import import_reading, importing
 from app.models.clients import Client
@@ -25,6 +25,7 @@ from app.views.columns import client_link, person
 from app.views.csv_files import Cell, csv_file
 from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
+from app.views.refusal import NOTHING_REFUSED, Refused, refused, why
 
 RIGHTS = "Login imports"
 PAGE_SIZE = 50
@@ -123,7 +124,10 @@ class LoginImportPage(DeskPage):
     @permission_name("list")
     def show(self, pk: int) -> ResponseReturnValue:
         """What was found, by outcome; rows by key; the same as a file."""
-        session, filters = db.session(), Filters()
+        return self._show(pk)
+
+    def _show(self, pk: int, refusal: Refused = NOTHING_REFUSED) -> ResponseReturnValue:
+        session, filters = db.session(), Filters("LoginImportPage.show", pk=pk)
         found = self._found(pk)
         outcome = filters.choice("outcome", OUTCOMES)
         text = filters.text("text")
@@ -151,8 +155,10 @@ class LoginImportPage(DeskPage):
             counts=importing.counts(session, pk),
             sums=importing.sums(session, pk),
             decidable=importing.DECIDABLE,
+            kept=_kept(),
+            refusal=refusal,
         )
-        return page, 422 if filters.problems else 200
+        return page, 422 if filters.problems or refusal.problem else 200
 
     @expose("/<int:pk>/again", methods=["POST"])
     @has_access
@@ -190,19 +196,21 @@ class LoginImportPage(DeskPage):
                 session, row_id, actor=staff_actor(), client_id=_client_id(typed), leave_out=leave_out
             ),
             gettext("Decided."),
-            outcome=request.form.get("outcome") or None,
+            dialog=f"decide-{row_id}",
         )
 
-    def _done(self, pk: int, work: Any, words: str, **query: Any) -> ResponseReturnValue:
+    def _done(self, pk: int, work: Any, words: str, *, dialog: str = "") -> ResponseReturnValue:
+        """Back to the list with what was done; a refused dialog comes back open."""
         try:
             work()
             flash(words, "success")
         except NotFound:
             abort(404)
+        except InvalidInput as error:
+            return self._show(pk, refused(dialog, error))
         except AppError as error:
-            problems: dict[str, str] = getattr(error, "problems", {})
-            flash(gettext(next(iter(problems.values()))) if problems else sentence(error), "warning")
-        return redirect(url_for("LoginImportPage.show", pk=pk, **query))
+            flash(why(error), "warning")
+        return redirect(url_for("LoginImportPage.show", pk=pk, **_kept()))
 
     def _index(self, form: StartForm) -> str:
         counted = (
@@ -220,6 +228,11 @@ class LoginImportPage(DeskPage):
         if found is None:
             abort(404)
         return found
+
+
+def _kept() -> dict[str, Any]:
+    """The list that is shown, or that a form was sent from."""
+    return {name: request.args[name] for name in ("outcome", "text", "after") if name in request.args}
 
 
 def _client_id(typed: str) -> int | None:

@@ -14,16 +14,16 @@ from sqlalchemy import func, select
 
 from app.clients.countries import country_names
 from app.core.clock import now
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError, InvalidInput, NotFound
 from app.extensions import db
 from app.jobs import gateways
 from app.metatrader import binding, changes, rules
 from app.metatrader.codes import UserRight
 from app.models.metatrader import AccountChange, Position, Product, TradingAccount
-from app.surfaces.errors import sentence
 from app.views.columns import client_link, decimals, formatters, moment, person, transaction_link
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
 from app.views.login_binding import Beside, BindForm
+from app.views.refusal import NOTHING_REFUSED, Refused, refused, why
 
 SHOW = "office/trading_account.html"
 POSITIONS_SHOWN = 20
@@ -66,15 +66,8 @@ def is_usable(rights: int) -> bool:
     return bool(rights & UserRight.ENABLED and not rights & UserRight.TRADE_DISABLED)
 
 
-def why(error: AppError) -> str:
-    """An error in one sentence, also where it is about a field."""
-    problems: dict[str, str] = getattr(error, "problems", {})
-    text = gettext(next(iter(problems.values()))) if problems else ""
-    return (text % error.data if error.data else text) or sentence(error)
-
-
-def account_page(view: BaseView, account: TradingAccount, typed: dict[str, Any] | None = None) -> str:
-    """The page of an account; `typed` is what stood in the dialog that was refused."""
+def account_page(view: BaseView, account: TradingAccount, refusal: Refused = NOTHING_REFUSED) -> str:
+    """The page of an account, with the dialog open that was refused."""
     session, today = db.session(), now().date()
     positions = select(Position).where(Position.trading_account_id == account.id)
     products = session.scalars(
@@ -88,7 +81,7 @@ def account_page(view: BaseView, account: TradingAccount, typed: dict[str, Any] 
     page: str = view.render_template(
         SHOW,
         account=account,
-        typed=typed or {},
+        refusal=refusal,
         positions=session.scalars(positions.order_by(Position.id).limit(POSITIONS_SHOWN)).all(),
         position_count=session.scalar(select(func.count()).select_from(positions.subquery())),
         changes=session.scalars(recent.order_by(AccountChange.id.desc()).limit(CHANGES_SHOWN)).all(),
@@ -151,10 +144,11 @@ class AccountDesk(DeskPage):
             ask(pk, request.form)
         except NotFound:
             abort(404)
-        except AppError as error:
+        except (changes.ChangeUnderWay, changes.NotInThisState) as error:
             flash(why(error), "warning")
-            account = db.session.get_one(TradingAccount, pk)
-            return account_page(self, account, typed={**request.form.to_dict(), "kind": kind}), 422
+            return account_page(self, db.session.get_one(TradingAccount, pk)), 422
+        except AppError as error:
+            return account_page(self, db.session.get_one(TradingAccount, pk), refused(kind, error)), 422
         flash(gettext("The trading server is asked for this now. The result stands below in a few seconds."), "success")
         return redirect(url_for("TradingAccountView.show", pk=pk))
 
@@ -170,6 +164,8 @@ class AccountDesk(DeskPage):
         try:
             changes.withdraw_change(db.session(), change_id, actor=staff_actor(), reason=request.form.get("reason", ""))
             flash(gettext("Withdrawn. Nothing is sent."), "success")
+        except InvalidInput as error:
+            return account_page(self, db.session.get_one(TradingAccount, account_id), refused("withdraw", error)), 422
         except AppError as error:
             flash(why(error), "warning")
         return redirect(url_for("TradingAccountView.show", pk=account_id))
@@ -183,6 +179,8 @@ class AccountDesk(DeskPage):
             binding.unbind_login(db.session(), account_id=pk, reason=request.form.get("reason", ""), actor=staff_actor())
         except NotFound:
             abort(404)
+        except InvalidInput as error:
+            return account_page(self, db.session.get_one(TradingAccount, pk), refused("unbind", error)), 422
         except AppError as error:
             flash(why(error), "warning")
             return redirect(url_for("TradingAccountView.show", pk=pk))

@@ -51,6 +51,12 @@ TWO_RIGHTS = ("Auditor", [("can_list", "Audit trail"), ("can_list", "Deposits")]
 _TOKEN = re.compile(r'(?:name="csrf_token"[^>]*value=|"X-CSRFToken": )"([^"]+)"')
 
 
+def open_dialog(page: str) -> str:
+    """The one dialog that came open with a page, because its form was refused."""
+    (found,) = re.findall(r"<dialog [^>]* open data-refused.*?</dialog>", page, re.DOTALL)
+    return str(found)
+
+
 @dataclass
 class Browser:
     """One signed-in browser. `post` takes the token from a page first, as people do."""

@@ -11,7 +11,8 @@ from sqlalchemy import delete, select
 from app.core.clock import now
 from app.core.tables import JobFailure
 from app.models.metatrader import BalanceOperation, DeadLetter, Server, ServerState
-from tests.integration.views.conftest import LIBRARY_WARNINGS
+from app.models.trading_desk import ServerBreak
+from tests.integration.views.conftest import LIBRARY_WARNINGS, open_dialog
 
 pytestmark = LIBRARY_WARNINGS
 OPERATOR, NOTHING = "Operator", "Partner manager"
@@ -70,6 +71,21 @@ def test_what_stands_on_the_page_and_in_the_part_that_follows_by_itself(office, 
     assert "Every operation has an outcome" in operator.get(PAGE).text
 
 
+def test_a_red_line_leads_to_the_rows_of_its_server(office, server_id):
+    found = now() - timedelta(hours=2)
+    _add(office, ServerBreak(server_id=server_id, kind="unknown_login", subject="5", login=5, cause="", found_at=found))
+    try:
+        text = office.browser(OPERATOR).get(PAGE).text
+        assert "1 differences between the server and us are open." in text
+        assert f'href="/breaks/?server={server_id}"' in text
+        assert "No differences" not in office.browser(OPERATOR).get(f"/breaks/?server={server_id}").text
+        assert "Nothing found" in office.browser(OPERATOR).get(f"/breaks/?server={server_id}&login=6").text
+    finally:
+        with office.session() as session:
+            session.execute(delete(ServerBreak))
+            session.commit()
+
+
 def test_who_may_not_gets_in_nowhere(office, server_id):
     stranger = office.browser(NOTHING)
     assert stranger.get(PAGE).status_code == 403
@@ -80,7 +96,10 @@ def test_who_may_not_gets_in_nowhere(office, server_id):
 def test_pausing_wants_a_reason_and_is_audited_and_resuming_ends_it(office, server_id):
     operator = office.browser(OPERATOR)
     address = f"/connections/{server_id}/commands"
-    assert "Please say why." in operator.post(f"{address}/pause", {"reason": " "}).text
+    refused = operator.post(f"{address}/pause", {"reason": " "})
+    assert refused.status_code == 422
+    assert "Please say why." in open_dialog(refused.text)
+    assert f"{address}/pause" in open_dialog(refused.text)
     assert office.row(Server, server_id).commands_paused_at is None
     assert "Staff let nothing out to this server." in operator.post(f"{address}/pause", {"reason": "maintenance"}).text
     assert office.audited("server.commands_paused")[-1].reason == "maintenance"
@@ -102,7 +121,8 @@ def test_an_operation_is_sent_again_only_with_a_reason_and_after_two_looks(offic
         session.commit()
     ripe = early
     assert "Send again" in operator.get(PAGE).text
-    assert "Please say how you know" in operator.post(f"/connections/operations/{ripe}/resend", {"reason": ""}).text
+    refused = operator.post(f"/connections/operations/{ripe}/resend", {"reason": ""}).text
+    assert "Please say how you know" in open_dialog(refused)
     operator.post(f"/connections/operations/{ripe}/resend", {"reason": "looked at the server"})
     assert office.row(BalanceOperation, ripe).status == "new"
     assert office.audited("operation.resend")[-1].reason == "looked at the server"
@@ -112,7 +132,7 @@ def test_an_event_that_still_cannot_be_booked_stays_and_can_be_dismissed_with_a_
     operator, letter = office.browser(OPERATOR), _letter(office, server_id)
     assert "unknown version" in operator.get(PAGE).text
     assert "still cannot be booked" in operator.post(f"/connections/letters/{letter}/replay").text
-    assert "Please say why" in operator.post(f"/connections/letters/{letter}/dismiss", {"note": ""}).text
+    assert "Please say why" in open_dialog(operator.post(f"/connections/letters/{letter}/dismiss", {"note": ""}).text)
     assert office.row(DeadLetter, letter).dismissed_at is None
     operator.post(f"/connections/letters/{letter}/dismiss", {"note": "a test of the bridge"})
     assert office.row(DeadLetter, letter).dismissed_at is not None

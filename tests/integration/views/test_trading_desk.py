@@ -25,7 +25,7 @@ from app.models.clients import Client
 from app.models.metatrader import AccountChange, Product, Server, TradingAccount, TradingRule
 from app.models.trading_desk import LoginImport, LoginImportRow
 from tests.integration.trading.house import PASSWORD, QUICK, USER, access
-from tests.integration.views.conftest import LIBRARY_WARNINGS, Office, an_office
+from tests.integration.views.conftest import LIBRARY_WARNINGS, Office, an_office, open_dialog
 
 pytestmark = LIBRARY_WARNINGS
 OPERATOR, COMPLIANCE, NOTHING = "Operator", "Compliance officer", "Partner manager"
@@ -285,7 +285,8 @@ def test_groups_that_fit_are_offered_and_the_others_explained(desk):
 def test_an_account_with_money_is_archived_only_when_staff_insist(desk):
     account_id = desk.account(balance=Decimal(5))
     refused = change(desk, account_id, "archive")
-    assert "There is still money" in refused.text
+    assert "There is still money" in open_dialog(refused.text)
+    assert "asked by telephone</textarea>" in open_dialog(refused.text), "with what was typed"
     assert "although there is money on it" in refused.text
     change(desk, account_id, "archive", forced="1")
     (made,) = desk.changes(account_id)
@@ -319,7 +320,7 @@ def test_a_change_that_waits_is_withdrawn(desk):
     (made,) = desk.changes(account_id)
     path = f"/trading-accounts/changes/{made.id}/withdraw"
     page = desk.office.browser(OPERATOR).post(path, {"reason": ""}, page=show(account_id))
-    assert "Please say why." in page.text
+    assert "Please say why." in open_dialog(page.text)
     page = desk.office.browser(OPERATOR).post(path, {"reason": "by mistake"}, page=show(account_id))
     assert "Withdrawn. Nothing is sent." in page.text
     assert desk.changes(account_id)[0].status == "failed"
@@ -552,7 +553,10 @@ def test_a_person_decides_about_a_login(desk, imported):
         ).first()
         decide = f"/login-imports/rows/{row.id}/decide"
         key = row.id
-    assert "no client with this number" in operator.post(decide, {"client": "77777"}, page=path).text
+    refused = operator.post(f"{decide}?outcome=unmatched", {"client": "77777"}, page=path)
+    assert refused.status_code == 422
+    assert "no client with this number" in open_dialog(refused.text)
+    assert 'value="77777"' in open_dialog(refused.text)
     page = operator.post(decide, {"client": "elena@example.com", "decision": "take"}, page=path).text
     assert "Decided by a person" in page
     assert desk.office.row(LoginImportRow, key).client_id == desk.office.client_id
