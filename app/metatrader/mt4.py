@@ -188,7 +188,7 @@ TRADE: dict[str, Kind] = {
     "storage": Number("storage"),
     "profit": Number("profit"),
     "taxes": Number("taxes", missing=_ZERO),
-    "comment": Words("comment", 32),
+    "comment": Words("comment", COMMENT_LIMIT),
     "timestamp": Whole("timestamp", high=_INT32, missing=0),
 }
 LOGIN: dict[str, Kind] = {

@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 import httpx
 from redis import Redis
 
+from app.core.clock import now
 from app.core.errors import N_, InvalidInput
 from app.metatrader import mt4
 from app.metatrader.errors import BadAnswer, BusinessError, NotKnown, NotOffered
@@ -208,13 +209,7 @@ class MT4BridgePlatform:
 
     def server_time(self) -> ServerTime:
         answer = self._server.read("time", {})
-        return parsed(
-            lambda: ServerTime(
-                wall_ms=1000 * Whole("server_time", high=LAST_S).read(answer),
-                time_zone_min=60 * Whole("time_zone", -12, 14).read(answer),
-                is_daylight=Whole("daylight", high=1, missing=0).read(answer) == 1,
-            )
-        )
+        return parsed(lambda: _server_time(answer))
 
     def close(self) -> None:
         self._server.close()
@@ -315,6 +310,15 @@ def _rows(answer: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise BadAnswer(detail=f"{name} is not a list of records")
     return rows
+
+
+def _server_time(answer: Mapping[str, Any]) -> ServerTime:
+    """MT4 says whether its clock follows summer time, not whether it is summer: that is seen by how far it is ahead of ours."""
+    wall_ms = 1000 * Whole("server_time", high=LAST_S).read(answer)
+    zone_min = 60 * Whole("time_zone", -12, 14).read(answer)
+    follows = Whole("daylight", high=1, missing=0).read(answer) == 1
+    ahead_min = wall_ms / 60_000 - now().timestamp() / 60
+    return ServerTime(wall_ms, zone_min, is_daylight=follows and ahead_min > zone_min + 30)
 
 
 def _check_password(password: str) -> None:
