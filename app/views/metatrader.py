@@ -32,6 +32,7 @@ from app.views.columns import (
     identifier,
     lots,
     moment,
+    person,
     transaction_link,
 )
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
@@ -283,11 +284,19 @@ class DeadLetterView(ReadOnlyView):
     class_permission_name = "Dead letters"
     datamodel = AuditedInterface(DeadLetter)
     list_title, show_title = _l("Dead letters"), _l("Dead letter")
-    list_columns = ["received_at", "reason", "stream", "entry_id", "replayed_at"]
-    show_columns = ["reason", "received_at", "replayed_at", "stream", "entry_id", "fields"]
-    search_columns = ["stream", "reason", "received_at"]
-    formatters_columns = formatters(stream=identifier, entry_id=identifier)
-    label_columns = {"entry_id": _l("Stream entry"), "fields": _l("What came")}
+    list_columns = ["received_at", "reason", "server", "login", "replayed_at", "dismissed_at"]
+    show_columns = [
+        *("reason", "server", "login", "received_at", "replayed_at", "dismissed_at", "decided_by"),
+        *("stream", "entry_id", "fields"),
+    ]
+    search_columns = ["server", "login", "reason", "received_at", "replayed_at", "dismissed_at"]
+    formatters_columns = formatters(stream=identifier, entry_id=identifier, dismissed_at=moment, decided_by=person)
+    label_columns = {
+        "entry_id": _l("Stream entry"),
+        "fields": _l("What came"),
+        "dismissed_at": _l("Dismissed"),
+        "decided_by": _l("Decided by"),
+    }
 
 
 def register(appbuilder: AppBuilder) -> None:

@@ -6,12 +6,13 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, text
 
 from app.core.clock import now
 from app.core.tables import JobFailure
 from app.models.metatrader import BalanceOperation, DeadLetter, Server, ServerState
 from app.models.trading_desk import ServerBreak
+from app.views.home import QUEUES
 from tests.integration.views.conftest import LIBRARY_WARNINGS, open_dialog
 
 pytestmark = LIBRARY_WARNINGS
@@ -136,6 +137,10 @@ def test_an_event_that_still_cannot_be_booked_stays_and_can_be_dismissed_with_a_
     assert office.row(DeadLetter, letter).dismissed_at is None
     operator.post(f"/connections/letters/{letter}/dismiss", {"note": "a test of the bridge"})
     assert office.row(DeadLetter, letter).dismissed_at is not None
+    with office.session() as session:
+        assert session.scalar(text(QUEUES["Dead letters"][1])) == 0, "what was dismissed waits for nobody"
+    assert "Dismissed" in operator.get("/deadletterview/list/").text
+    assert "Operator" in operator.get(f"/deadletterview/show/{letter}").text, "who decided"
     assert "Every event was booked" in operator.get(PAGE).text
 
 
