@@ -3,6 +3,7 @@
 Each rule hits the next `times` commands whose path begins with `path`, each of them with the probability `chance`:
     execute_then_drop  carry the command out, then cut the connection without an answer
     garble             carry the command out, then send half of the answer
+    silent             carry the command out, then say nothing for `seconds` and cut the connection
     drop               cut the connection without carrying it out
     http_503           refuse with status 503
     retcode            refuse with a return code (`code`), such as 7, 12 or 1018
@@ -22,10 +23,17 @@ from typing import Any
 from app.metatrader.simulator.event_faults import EventSettings
 from app.metatrader.simulator.exchange import Refused
 
-KINDS = ("execute_then_drop", "garble", "drop", "http_503", "retcode", "slow")
+KINDS = ("execute_then_drop", "garble", "silent", "drop", "http_503", "retcode", "slow")
 
-#: Commands that a drawn `drop_after_execute` hits: those that change something. Reads are merely read again.
-CHANGES = ("/api/trade/balance", "/api/user/add", "/api/user/update", "/api/user/change_password", "/api/user/archive/add")
+#: Kinds that come after the command was carried out.
+AFTERWARDS = frozenset({"execute_then_drop", "garble", "silent"})
+
+#: Commands that a drawn `drop_after_execute` hits: those that change something, of MT5's Web API and of MT4's bridge. Reads are
+#: merely read again.
+CHANGES = (
+    *("/api/trade/balance", "/api/user/add", "/api/user/update", "/api/user/change_password", "/api/user/archive/add"),
+    *("/v1/balance", "/v1/open_account", "/v1/change_"),
+)
 FOREVER = 1_000_000_000
 
 

@@ -7,8 +7,11 @@ then it is sent again, also after a restart, so readers may see it twice, but ne
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
+from typing import Protocol
 
 from app.metatrader.events import (
     AccountChange,
@@ -27,7 +30,6 @@ from app.metatrader.events import (
 from app.metatrader.platform import AccountState, Deal, Order, Position
 from app.metatrader.servertime import ServerZone
 from app.metatrader.simulator.event_faults import EventFaults
-from app.metatrader.simulator.store import Store
 from app.metatrader.stream import stream_name
 
 #: Outbox rows of this name are user records: MetaTrader's own outputs carry them, the stream has no such event.
@@ -36,12 +38,31 @@ USERS = "user"
 LOST = "lost"
 
 
+class Outbox(Protocol):
+    """What keeps events until they are sent. `changed` is set after every commit."""
+
+    changed: threading.Event
+
+    def transaction(self) -> AbstractContextManager[None]: ...
+
+    def next_number(self, name: str, start: int) -> int: ...
+
+    def put_in_outbox(self, stream: str, fields: Mapping[str, str]) -> None: ...
+
+    def outbox(self, limit: int, *, after_id: int = 0) -> list[tuple[int, str, dict[str, str]]]:
+        """The oldest unsent events beyond an id: id, stream, fields."""
+
+    def outbox_size(self) -> int: ...
+
+    def remove_sent(self, up_to_id: int) -> None: ...
+
+
 class Journal:
     """Turns what happens into outbox rows. Call it inside the store's transaction."""
 
     def __init__(
         self,
-        store: Store,
+        store: Outbox,
         origin: Origin,
         zone: ServerZone,
         clock: Callable[[], datetime],

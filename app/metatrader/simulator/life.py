@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from typing import Protocol
 
-from app.metatrader.simulator.dealer import Dealer
-from app.metatrader.simulator.exchange import Exchange
+from app.metatrader.simulator.journal import Journal, Outbox
 from app.metatrader.simulator.load import Pace
-from app.metatrader.simulator.trader import Trader
 
 log = logging.getLogger("lotwise.simulator")
 
@@ -21,14 +20,36 @@ REPORT_MOST = 200
 OUTBOX_FULL = 1_000
 
 
+class Engine(Protocol):
+    """What lives: a trading engine of either make."""
+
+    @property
+    def store(self) -> Outbox: ...
+
+    @property
+    def journal(self) -> Journal: ...
+
+    def tick(self) -> None: ...
+
+    def report_open(self, most: int = 0) -> None: ...
+
+
+class People(Protocol):
+    def make(self, deals: int) -> int: ...
+
+
+class Dealing(Protocol):
+    def act(self) -> None: ...
+
+
 class Life:
     """Made to run in a thread until `stopping` is set. With `tick_s` 0 the market stands still."""
 
     def __init__(
         self,
-        exchange: Exchange,
-        trader: Trader,
-        dealer: Dealer,
+        exchange: Engine,
+        trader: People,
+        dealer: Dealing,
         stopping: threading.Event,
         *,
         tick_s: float,

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import secrets
 import string
 from collections.abc import Mapping
 from decimal import Decimal
@@ -16,6 +13,7 @@ from app.metatrader.simulator import pricing
 from app.metatrader.simulator.exchange import Exchange, Refused
 from app.metatrader.simulator.groups import GROUPS, GroupSettings, matches
 from app.metatrader.simulator.holdings import Account
+from app.metatrader.simulator.passwords import fits, hashed
 from app.metatrader.simulator.records import PROFILE, user_record
 from app.metatrader.simulator.valuation import major
 
@@ -46,8 +44,8 @@ class Users:
             registered_ms=self._exchange.now_ms(),
             active_boot="",
             profile=_profile(fields),
-            main_hash=_hash(main),
-            investor_hash=_hash(investor),
+            main_hash=hashed(main),
+            investor_hash=hashed(investor),
         )
         wished = _whole(fields.get("Login", "0"), 2**31 - 1)
         with self._store.transaction():
@@ -77,12 +75,12 @@ class Users:
             if kind not in ("main", "investor"):
                 raise Refused(3)
             other = account.investor_hash if kind == "main" else account.main_hash
-            if not _is_strong(password, GROUPS[account.group_name]) or _fits(password, other):
+            if not _is_strong(password, GROUPS[account.group_name]) or fits(password, other):
                 raise Refused(3006)
             if kind == "main":
-                account.main_hash = _hash(password)
+                account.main_hash = hashed(password)
             else:
-                account.investor_hash = _hash(password)
+                account.investor_hash = hashed(password)
             self._store.save_account(account)
 
     def check_password(self, login: int, kind: str, password: str) -> None:
@@ -90,7 +88,7 @@ class Users:
         account = self._exchange.account(login)
         if kind not in ("main", "investor"):
             raise Refused(3)
-        if not _fits(password, account.main_hash if kind == "main" else account.investor_hash):
+        if not fits(password, account.main_hash if kind == "main" else account.investor_hash):
             raise Refused(3006)
 
     def set_balance(self, login: int, balance: Decimal, credit: Decimal) -> None:
@@ -153,17 +151,3 @@ def _is_strong(password: str, group: GroupSettings) -> bool:
         and any(character in string.digits for character in password)
         and any(not character.isalnum() for character in password)
     )
-
-
-def _hash(password: str) -> str:
-    salt = secrets.token_bytes(16)
-    return f"{salt.hex()}:{_digest(password, salt).hex()}"
-
-
-def _fits(password: str, stored: str) -> bool:
-    salt, _, digest = stored.partition(":")
-    return hmac.compare_digest(_digest(password, bytes.fromhex(salt)).hex(), digest)
-
-
-def _digest(password: str, salt: bytes) -> bytes:
-    return hashlib.scrypt(password.encode("utf-8", "surrogatepass"), salt=salt, n=2**11, r=8, p=1)

@@ -15,7 +15,7 @@ import pytest
 from app.metatrader.platforms import mt5_auth
 from app.metatrader.simulator import Simulator
 from app.metatrader.simulator.commands import COMMANDS
-from app.metatrader.simulator.server import BODY_MAX
+from app.metatrader.simulator.listening import BODY_MAX
 from tests.integration.metatrader_link.conftest import PASSWORD, USER
 
 NOW = 2**33
