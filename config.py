@@ -25,6 +25,8 @@ ROOT = Path(__file__).resolve().parent
 ENVIRONMENTS = ("development", "test", "production")
 DATABASE_SCHEMES = ("postgresql", "postgresql+psycopg")
 SHORTEST_SECRET_KEY = 32
+#: The code of the MT4 simulator's server in development: it has MT5_PASSWORD as its secret, and an authority of its own.
+MT4_SIMULATOR = "sim4"
 ECB_DAILY = "https://www.ecb.europa.eu/stats/eurofxref/eurofxref-daily.xml"
 
 
@@ -98,6 +100,14 @@ class Settings:
         return dict(self.mt_secrets).get(code) or ServerSecrets(self.mt5_password, self.mt5_ca_file)
 
     @property
+    def mt4_simulator_port(self) -> int:
+        return self.port + 5
+
+    @property
+    def mt4_simulator_url(self) -> str:
+        return f"https://127.0.0.1:{self.mt4_simulator_port}"
+
+    @property
     def rate_limit_url(self) -> str:
         """`redis_url` as Flask-Limiter spells it: a Unix socket is redis+unix:// there."""
         return self.redis_url.replace("unix://", "redis+unix://", 1) if self.redis_url.startswith("unix:") else self.redis_url
@@ -148,6 +158,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     secret_key = secret("SECRET_KEY")
     if len(secret_key) < SHORTEST_SECRET_KEY:
         raise ConfigError(f"SECRET_KEY must have at least {SHORTEST_SECRET_KEY} characters: `openssl rand -hex 32` makes one.")
+    mt5_password = secret("MT5_PASSWORD")
+    simulated = ServerSecrets(mt5_password, str(var_dir / "mt4-simulator" / "ca.pem"))
     return Settings(
         environment=environment,
         host=env.get("HOST") or local,
@@ -167,9 +179,9 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         stripe_secret_key=secret("STRIPE_SECRET_KEY"),
         stripe_webhook_secret=secret("STRIPE_WEBHOOK_SECRET"),
         stripe_api_base=env.get("STRIPE_API_BASE", "" if environment == "production" else f"http://{local}:{port + 2}"),
-        mt5_password=secret("MT5_PASSWORD"),
+        mt5_password=mt5_password,
         mt5_ca_file=env.get("MT5_CA_FILE", "") or str(var_dir / "simulator" / "ca.pem"),
-        mt_secrets=_server_secrets(env),
+        mt_secrets=(*([] if environment == "production" else [(MT4_SIMULATOR, simulated)]), *_server_secrets(env)),
         reporting_currency=reporting_currency,
         client_bank=_account_name(env, "CLIENT_BANK", "house"),
         extra_currencies=extra_currencies,

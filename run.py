@@ -76,7 +76,7 @@ def add_part(name: str) -> None:
 
 
 for _name in PARTS:
-    if _name != "simulator":  # has options of its own, below
+    if _name not in ("simulator", "mt4-simulator"):  # have options of their own, below
         add_part(_name)
 
 
@@ -115,6 +115,32 @@ def simulator(**options: Any) -> None:
 
         if house.settings.is_production:
             raise StartError("The part simulator is for development; with LOTWISE_ENV=production it does not run.")
+        set_up_logging()
+        server.run(house.settings, server.Options(**options))
+
+
+@cli.command("mt4-simulator", help=PARTS["mt4-simulator"].summary)
+@click.option("--code", default="sim4", show_default=True, help="What it is called in streams; another code, another server.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Where it listens; PORT + 5 when not given.")
+@click.option("--time-zone", default="GMT+2/EU", show_default=True, help="Its clock, such as GMT+2/US or Europe/Athens.")
+@click.option("--accounts", type=click.IntRange(0, 10_000), default=0, help="Open and fund accounts until there are so many.")
+@click.option("--deals-per-minute", type=click.IntRange(0, 60_000), help="How often people open and close trades.")
+@click.option("--seed", type=click.IntRange(0, 2**31), help="What its prices, people and faults come from.")
+@click.option("--faults", default="", help="Such as duplicates=5%,reorder=5s,gap=30s; docs/metatrader.md lists them.")
+@click.option("--seconds", type=click.FloatRange(0), default=0.0, help="Stop after so long.")
+@click.option(
+    "--report", "report_url", default="", metavar="URL", help="Keep a report database there: PostgreSQL, MySQL, MariaDB."
+)
+@click.option("--report-schema", default="mt4", show_default=True, help="The schema of the report's tables.")
+def mt4_simulator(**options: Any) -> None:
+    from app import startup
+    from app.parts import set_up_logging
+
+    with startup.opened() as house:
+        from app.metatrader.simulator import mt4 as server
+
+        if house.settings.is_production:
+            raise StartError("The part mt4-simulator is for development; with LOTWISE_ENV=production it does not run.")
         set_up_logging()
         server.run(house.settings, server.Options(**options))
 

@@ -30,6 +30,9 @@ PARTS = {
     "simulator": PartOfHouse(
         "app.metatrader.simulator:run", "The MT5 simulator: a trading server for development.", helper=True
     ),
+    "mt4-simulator": PartOfHouse(
+        "app.metatrader.simulator.mt4:run", "The MT4 simulator: a trading server with its bridge.", helper=True
+    ),
     "sandbox": PartOfHouse(
         "app.payments.sandbox:run", "The Stripe sandbox: a PSP for development.", helper=True, databases=False
     ),

@@ -23,7 +23,7 @@ OLDEST_PYTHON = (3, 11)
 #: Stands for the address of a private server that does not run yet.
 _PRIVATE = {"DATABASE_URL": "postgresql:///private", "REDIS_URL": "unix:///private"}
 #: Settings.port + offset: what listens there in development.
-HELPER_PORTS = {1: "MT5 simulator", 2: "Stripe sandbox", 3: "mailbox page", 4: "mailbox's SMTP"}
+HELPER_PORTS = {1: "MT5 simulator", 2: "Stripe sandbox", 3: "mailbox page", 4: "mailbox's SMTP", 5: "MT4 simulator"}
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def check_port(host: str, port: int, name: str) -> None:
         hint = (
             "HOST must be an address of this machine"
             if isinstance(error, socket.gaierror)
-            else "PORT names another, with 4 free ones behind it"
+            else "PORT names another, with 5 free ones behind it"
         )
         raise StartError(f"Port {port} on {host} ({name}) cannot be used: {error.strerror}; {hint}.") from error
 

@@ -148,6 +148,7 @@ def welcome(settings: Settings, took_s: float) -> str:
             ("Mailbox", f"{settings.mailbox_url}/"),
             ("Stripe sandbox", f"{settings.stripe_sandbox_url}/"),
             ("MT5 simulator", f"{settings.simulator_url}/"),
+            ("MT4 simulator", f"{settings.mt4_simulator_url}/"),
         ]
     lines += [f"  {name:<20} {address}" for name, address in places]
     if settings.environment == "development":
