@@ -231,7 +231,7 @@ WORDS: dict[str, tuple[str, str]] = {
         ),
     ),
     "late": (
-        N_("%(count)s events wait to be booked, the oldest for %(seconds)s seconds."),
+        N_("Events wait to be booked: %(count)s, the oldest for %(seconds)s seconds."),
         N_("Look whether ingest runs: /healthz says so. It goes on where it stopped; nothing is lost."),
     ),
     "clock": (
@@ -247,22 +247,22 @@ WORDS: dict[str, tuple[str, str]] = {
         N_("Sweep it now. If that fails, the reason stands here; if nothing happens, look whether worker and cron run."),
     ),
     "unknown_operations": (
-        N_("%(count)s balance operations have had no known outcome for more than five minutes."),
+        N_("Balance operations without a known outcome for more than five minutes: %(count)s."),
         N_(
             "They are looked for by themselves. Those that were looked for twice and not found stand below:"
             " look at the server, then decide."
         ),
     ),
     "breaks": (
-        N_("%(count)s differences between the server and us are open."),
+        N_("Open differences between the server and us: %(count)s."),
         N_("Open them: each says what differs, why where that can be told, and what repairs it."),
     ),
     "dead_letters": (
-        N_("%(count)s events could not be booked."),
+        N_("Events that could not be booked: %(count)s."),
         N_("Their reasons stand below. Mend the cause, then book them again, or dismiss them."),
     ),
     "foreign_operations": (
-        N_("%(count)s balance operations of others wait for a review."),
+        N_("Balance operations of others that wait for a review: %(count)s."),
         N_("Say of each what it was. Until then its amount stands in suspense."),
     ),
 }

@@ -27,6 +27,8 @@ RIGHTS = "Connections"
 #: What one table shows; all of it stands in the list that the table leads to.
 ROWS = 20
 FAILED_LATELY = timedelta(days=7)
+#: The rights beside looking.
+ACTIONS = ("pause", "sweep", "resend", "replay", "retry")
 
 #: Where the rows behind a finding are: the view whose rows they are, the endpoint, and the rest of the address by server.
 PLACES: dict[str, tuple[str, str, Callable[[int], dict[str, Any]]]] = {
@@ -77,10 +79,6 @@ class Connections(DeskPage):
             jobs=jobs,
             most=ROWS,
             looks_needed=commands.LOOKS_BEFORE_RESEND,
-            may={
-                right: appbuilder.sm.has_access(f"can_{right}", RIGHTS)
-                for right in ("pause", "sweep", "resend", "replay", "retry")
-            },
             refusal=refusal,
             **_state(),
         )
@@ -179,7 +177,12 @@ class Connections(DeskPage):
 
 def _state() -> dict[str, object]:
     links = watch.links(db.session(), current_app.extensions["redis_client"])
-    return {"links": [(link, watch.findings(link)) for link in links], "words": _words, "place_of": _place}
+    return {
+        "links": [(link, watch.findings(link)) for link in links],
+        "words": _words,
+        "place_of": _place,
+        "may": {right: appbuilder.sm.has_access(f"can_{right}", RIGHTS) for right in ACTIONS},
+    }
 
 
 def _words(found: watch.Finding) -> list[str]:

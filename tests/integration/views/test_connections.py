@@ -77,7 +77,7 @@ def test_a_red_line_leads_to_the_rows_of_its_server(office, server_id):
     _add(office, ServerBreak(server_id=server_id, kind="unknown_login", subject="5", login=5, cause="", found_at=found))
     try:
         text = office.browser(OPERATOR).get(PAGE).text
-        assert "1 differences between the server and us are open." in text
+        assert "Open differences between the server and us: 1." in text
         assert f'href="/breaks/?server={server_id}"' in text
         assert "No differences" not in office.browser(OPERATOR).get(f"/breaks/?server={server_id}").text
         assert "Nothing found" in office.browser(OPERATOR).get(f"/breaks/?server={server_id}&login=6").text
