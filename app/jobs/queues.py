@@ -1,7 +1,11 @@
 """The three queues and the one way to put a job on them.
 
 Jobs carry ids only, as JSON. Every job has a time-out and a retry policy: RQ starts a job again after a crash only when
-it has one. Only the relay and the cron process enqueue.
+it has one.
+
+Who enqueues: the relay what follows from facts (relay.py), cron what is due by the clock (cron.py), a job of theirs the same
+work for each trading server (servers.py), and the Connections page a sweep that staff want now, or a failed job once more
+(failures.py). What must not be lost is a fact first: Redis may forget a queue, and only the relay and the clock come back.
 """
 
 from __future__ import annotations
