@@ -91,6 +91,7 @@ PRODUCTS: tuple[tuple[str, str, str, str, str, list[int], dict[str, Any]], ...] 
         [100, 500],
         {"is_demo": True, "demo_deposit_minor": 1_000_000},
     ),
+    ("cent-usd", "Cent", "Small amounts, counted in US cents", r"real\cent\usc", "USC", [100, 200, 500], {"is_cent": True}),
 )
 
 #: What `run.py up` prints: role, where to sign in (a path), user, password.

@@ -19,7 +19,6 @@ from app.metatrader import foreign_review
 from app.metatrader.foreign import CLASSES
 from app.models.metatrader import Server
 from app.models.trading_desk import ForeignOperation
-from app.surfaces.errors import sentence
 from app.views import evidence
 from app.views.breaks import show as show_problems
 from app.views.columns import ACTIONS, client_link, person
@@ -27,10 +26,13 @@ from app.views.csv_files import Cell, csv_file
 from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ledger_request_forms import EvidencedForm, Needed
+from app.views.refusal import NOTHING_REFUSED, Refused, refused
 
 RIGHTS = "Foreign operations"
 PAGE_SIZE = 50
 TABS = ("open", "reviewed")
+#: What of a list's address its form sends along, so that the same list comes back.
+LIST = ("tab", "class", "server", "login", "deal", "comment", "from", "to", "after")
 
 CLASS_WORDS = {
     "deposit": _l("Deposit"),
@@ -92,7 +94,10 @@ class ForeignOperationPage(DeskPage):
     @has_access
     @permission_name("list")
     def index(self) -> ResponseReturnValue:
-        session, filters = db.session(), Filters()
+        return self._index()
+
+    def _index(self, refusal: Refused = NOTHING_REFUSED) -> ResponseReturnValue:
+        session, filters = db.session(), Filters("ForeignOperationPage.index")
         tab = filters.choice("tab", TABS) or "open"
         filters.given.pop("tab", None)  # it is a part of the page's address, not a filter
         servers = list(session.scalars(select(Server).order_by(Server.name, Server.id)))
@@ -118,8 +123,11 @@ class ForeignOperationPage(DeskPage):
             servers=servers,
             harmless=foreign_review.HARMLESS,
             reviews=appbuilder.sm.has_access("can_review", RIGHTS),
+            kept=_kept(),
+            refusal=refusal,
+            chosen=request.form.getlist("operation"),
         )
-        return page, 422 if filters.problems else 200
+        return page, 422 if filters.problems or refusal.problem else 200
 
     @expose("/<int:pk>", methods=["GET", "POST"])
     @has_access
@@ -172,10 +180,9 @@ class ForeignOperationPage(DeskPage):
         try:
             count = foreign_review.review_harmless(db.session(), chosen, note=request.form.get("note", ""), actor=staff_actor())
         except AppError as error:
-            flash(" ".join(map(gettext, getattr(error, "problems", {}).values())) or sentence(error), "warning")
-        else:
-            flash(gettext("%(count)s operations are reviewed.", count=count), "success" if count else "info")
-        return redirect(url_for("ForeignOperationPage.index"))
+            return self._index(refused("harmless", error))
+        flash(gettext("Operations reviewed: %(count)s.", count=count), "success" if count else "info")
+        return redirect(url_for("ForeignOperationPage.index", **_kept()))
 
     def _review(self, form: ReviewForm, pk: int) -> ResponseReturnValue | None:
         """Store the evidence, then the review. None when it is refused: the form then says why."""
@@ -228,6 +235,11 @@ def _conditions(filters: Filters, tab: str, servers: list[Server]) -> list[Colum
     if end:
         wanted.append(ForeignOperation.done_at < end)
     return wanted
+
+
+def _kept() -> dict[str, Any]:
+    """The list that is shown, or that the form was sent from."""
+    return {name: request.args[name] for name in LIST if name in request.args}
 
 
 def _head() -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -249,8 +250,11 @@ def test_what_moves_nothing_is_reviewed_at_once(office, account):
     browser = office.browser(OPERATOR)
     empty = browser.post(f"{FOREIGN}harmless", {"operation": [credit, other], "note": ""}, page=FOREIGN)
     assert "Please say how you know" in empty.text
+    assert empty.status_code == 422
+    assert 'id="harmless-note-error"' in empty.text
+    assert re.search(rf'value="{credit}"[^>]* checked', empty.text), "what was selected stays selected"
     done = browser.post(f"{FOREIGN}harmless", {"operation": [credit, other], "note": "As agreed"}, page=FOREIGN)
-    assert "1 operations are reviewed." in done.text
+    assert "Operations reviewed: 1." in done.text
     assert office.row(ForeignOperation, credit).reviewed_at is not None
     assert office.row(ForeignOperation, other).reviewed_at is None
     assert "Nothing of it lies in suspense." in browser.get(f"{FOREIGN}{credit}").text
