@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+from tests.contracts.sources import mt4_world
 from tests.contracts.sources.world import OPTIONS, Broker, build
 
 
@@ -21,7 +22,10 @@ def make_world(database, redis, tmp_path, broker):
     opened = []
 
     def make(source):
-        opened.append(build(source, database, redis, tmp_path / "server", broker))
+        folder = tmp_path / "server"
+        is_mt4 = source == mt4_world.SOURCE
+        made = mt4_world.build(database, redis, folder) if is_mt4 else build(source, database, redis, folder, broker)
+        opened.append(made)
         return next(opened[-1])
 
     yield make

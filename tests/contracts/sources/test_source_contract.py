@@ -8,7 +8,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import select
 
 from app.metatrader.sources import feed as feeds
-from app.models.metatrader import DeadLetter, Deal, ServerState
+from app.models.metatrader import DeadLetter, Deal, Order, ServerState
 from tests.integration.trading.house import wait_until
 
 
@@ -32,7 +32,7 @@ def test_a_life_is_told_as_the_server_holds_it(world):
     with world.reading():
         tickets = live(world)
         world.settles()
-        wait_until(lambda: world.drain() or world.account().balance == world.simulator.exchange.state(world.login).balance)
+        wait_until(lambda: world.drain() or world.account().balance == world.balance_there())
     rows = world.session.scalars(select(Deal).where(Deal.ticket == tickets["part"]).order_by(Deal.revision)).all()
     assert [row.commission for row in rows] == [0, Decimal("-1.25")]
     assert len(world.positions()) == 1
@@ -50,6 +50,33 @@ def test_what_happens_while_nobody_reads_is_told_afterwards(world):
         world.close(position)
         world.settles()
     assert world.positions() == {}
+
+
+def test_orders_are_told_until_they_are_done(read_world):
+    world = read_world
+
+    def orders() -> dict[int, tuple[object, ...]]:
+        world.drain()
+        rows = world.session.scalars(select(Order).execution_options(populate_existing=True))
+        return {row.ticket: (row.state, row.price_order, bool(row.done_ms), row.is_deleted) for row in rows}
+
+    price, other = Decimal("0.9"), Decimal("0.91")
+    with world.reading():
+        world.deposit()
+        changed, cancelled = world.place(price), world.place(price)
+        wait_until(lambda: orders() == dict.fromkeys((changed, cancelled), (1, price, False, False)))
+        world.reprice(changed, other)
+        world.cancel(cancelled)
+        wait_until(lambda: orders() == {changed: (1, other, False, False), cancelled: (2, price, True, False)})
+    missed = world.place(price)
+    world.cancel(changed)
+    with world.reading():
+        wait_until(lambda: orders().keys() == {changed, cancelled, missed})
+        wait_until(lambda: orders()[changed] == (2, other, True, False))
+        if not world.sees_deletions:
+            return  # a row that is deleted leaves no trace there; sweeps find it
+        world.delete_order(missed)
+        wait_until(lambda: orders()[missed] == (1, price, False, True))
 
 
 def test_a_crash_between_stream_and_cursor_repeats_and_loses_nothing(read_world, monkeypatch):

@@ -22,6 +22,7 @@ from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.extensions import db
 from app.metatrader import ingest
+from app.metatrader.codes import OrderType
 from app.metatrader.platform import UNITS_PER_LOT
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.servertime import server_zone
@@ -44,7 +45,10 @@ OPTIONS = {
     "sql": {"schema": "mt5", "every_s": 0.1, "positions_every_s": 0.1, "accounts_every_s": 0.1, "look_back_every_s": 0.1},
     "poll": {"every_s": 1},
     "webhook": {},
-}
+    "mt4_report": {
+        "schema": "mt4", "every_s": 0.1, "positions_every_s": 0.1, "accounts_every_s": 0.1, "look_back_every_s": 0.1,
+    },
+}  # fmt: skip
 
 
 class Broker:
@@ -91,7 +95,7 @@ class World:
     database: Database
     session: Session
     redis: Redis
-    simulator: Simulator
+    simulator: Any
     settings: Settings
     server_id: int
     app: Flask | None = None
@@ -100,7 +104,7 @@ class World:
     @property
     def sees_deletions(self) -> bool:
         """Whether the source itself tells of deals that are deleted; a comparison finds those of the others."""
-        return self.source != "sql"
+        return self.source not in ("sql", "mt4_report")
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -146,18 +150,22 @@ class World:
         """By ticket the business fields of all deals that stand and are not void."""
         self.session.rollback()
         rows = self.session.scalars(select(Deal).where(Deal.is_current, Deal.is_void.is_(False)))
-        return {row.ticket: _business(row) for row in rows}
+        return {row.ticket: business(row) for row in rows}
 
     def deals_there(self) -> dict[int, tuple[object, ...]]:
-        there = {deal.ticket: _business(deal) for deal in self.simulator.store.deals(None, *EVER)}
+        there = {deal.ticket: business(deal) for deal in self.simulator.store.deals(None, *EVER)}
         return there | self.unseen
 
     def positions(self) -> dict[int, tuple[object, ...]]:
         self.session.rollback()
-        return {row.ticket: _open(row) for row in self.session.scalars(select(Position))}
+        return {row.ticket: open_now(row) for row in self.session.scalars(select(Position))}
 
     def positions_there(self) -> dict[int, tuple[object, ...]]:
-        return {position.ticket: _open(position) for position in self.simulator.exchange.positions()}
+        return {position.ticket: open_now(position) for position in self.simulator.exchange.positions()}
+
+    def balance_there(self) -> Decimal:
+        balance: Decimal = self.simulator.exchange.state(self.login).balance
+        return balance
 
     unseen: dict[int, tuple[object, ...]] = field(default_factory=dict)
 
@@ -188,6 +196,20 @@ class World:
         volume = None if lots is None else int(Decimal(lots) * UNITS_PER_LOT)
         return self.simulator.exchange.close(position, volume).ticket
 
+    def place(self, price: Decimal) -> int:
+        """The ticket of a new pending order that does not come true."""
+        exchange = self.simulator.exchange
+        return exchange.place_order(self.login, "EURUSD", OrderType.BUY_LIMIT, UNITS_PER_LOT // 10, price).ticket
+
+    def reprice(self, order: int, price: Decimal) -> None:
+        self.simulator.exchange.change_order(order, price=price)
+
+    def cancel(self, order: int) -> None:
+        self.simulator.exchange.cancel_order(order)
+
+    def delete_order(self, order: int) -> None:
+        self.simulator.exchange.delete_order(order)
+
     def edit(self, ticket: int, **changes: Any) -> None:
         self.simulator.exchange.edit_deal(ticket, **changes)
 
@@ -195,7 +217,7 @@ class World:
         if not self.sees_deletions:
             deal = self.simulator.store.deal(ticket)
             assert deal is not None
-            self.unseen[ticket] = _business(deal)
+            self.unseen[ticket] = business(deal)
         self.simulator.exchange.delete_deal(ticket)
 
     def _answer_hints(self) -> None:
@@ -243,7 +265,7 @@ def build(source: str, database: Database, redis: Redis, folder: Path, broker: B
             world = World(source, database, session, redis, simulator, settings, server_id, app=app)
             world.set(events=source, options={source: OPTIONS[source]})
             world.login = simulator.control.users.add(USER).login
-            _own(world, client_id)
+            own(world, client_id)
             yield world
 
 
@@ -260,7 +282,7 @@ def web_application(settings: Settings | None) -> Iterator[Flask | None]:
         db.engine.dispose()
 
 
-def _own(world: World, client_id: int) -> None:
+def own(world: World, client_id: int) -> None:
     """The login is a trading account of ours, of which the server has told group and rights before."""
     from app.models.metatrader import Product
 
@@ -274,7 +296,7 @@ def _own(world: World, client_id: int) -> None:
         )  # fmt: skip
 
 
-def _business(deal: Any) -> tuple[object, ...]:
+def business(deal: Any) -> tuple[object, ...]:
     """What a deal says, alike for our rows and the simulator's records."""
     return (
         deal.login, deal.action, deal.entry, deal.reason, deal.order_ticket, deal.position_ticket, deal.symbol, deal.volume,
@@ -283,7 +305,7 @@ def _business(deal: Any) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def _open(position: Any) -> tuple[object, ...]:
+def open_now(position: Any) -> tuple[object, ...]:
     return (
         position.login, position.symbol, position.action, position.volume, position.price_open.normalize(),
         position.swap.normalize(),
