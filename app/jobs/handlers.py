@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 from sqlalchemy.orm import Session
 
@@ -20,7 +21,7 @@ from app.jobs import gateways, servers
 from app.ledger import external, proofs
 from app.ledger.errors import ProofsRunning
 from app.messaging import mail
-from app.metatrader import accounts, breaks, change_sending, commands, import_reading, importing, sync
+from app.metatrader import accounts, breaks, change_sending, cleaning, commands, import_reading, importing, sync
 from app.metatrader.errors import CommandsPaused
 from app.models.metatrader import AccountChange, BalanceOperation, TradingAccount
 from app.models.payments import Callback, Deposit, Withdrawal
@@ -175,6 +176,13 @@ def check_server(session: Session, event: Event, settings: Settings) -> None:
     servers.enqueue("check_server", event.subject_id, day=event.payload["day"])
 
 
+def follow_cleaning(session: Session, event: Event, settings: Settings) -> None:
+    told = event.payload
+    with unit_of_work(session, Actor.system("follow_cleaning")) as unit:
+        at = datetime.fromisoformat(told["at"])
+        cleaning.follow(unit, told["server_id"], told["login"], told["group"], at)
+
+
 def repair_break(session: Session, event: Event, settings: Settings) -> None:
     kind, _, person = event.actor.partition(":")
     assert event.subject_id is not None
@@ -216,6 +224,7 @@ HANDLERS: dict[str, Handler] = {
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
     "sweep_server": Handler(("server.gap",), sweep_server, queue="bulk", is_command=True),
     "check_server": Handler(("server.check_requested",), check_server, queue="bulk", is_command=True),
+    "follow_cleaning": Handler(("account.cleaned",), follow_cleaning),
     "repair_break": Handler(("break.repair_ordered",), repair_break, timeout_s=600, is_command=True, by_server=True),
     "refetch_deals": Handler(("deal.disputed",), refetch_deals, is_command=True, by_server=True),
 }

@@ -12,8 +12,9 @@ from sqlalchemy import select, union
 from sqlalchemy.orm import Session
 
 from app.core.clock import now
+from app.metatrader.errors import NotKnown
 from app.metatrader.platform import AccountState, Deal, Order, Position, TradingPlatform
-from app.metatrader.sources.sql_export import SQLExport
+from app.metatrader.sources.exports import ExportDatabase
 from app.models.metatrader import Product, TradingAccount
 
 #: How much time one call asks for at first. It grows while answers are small and shrinks when they are large, so that a
@@ -111,9 +112,26 @@ def witness_of(source: BackfillSource, platform: TradingPlatform) -> Witness:
     return source.witness if isinstance(source, HasWitness) else platform
 
 
+def is_gone(witness: Witness, ticket: int, login: int) -> bool:
+    """Whether the server has this deal no more. Not so for one that it does not show: of an archived login, or of one that
+    our manager account may not see.
+    """
+    try:
+        witness.deal(ticket)
+    except NotKnown:
+        pass
+    else:
+        return False
+    try:
+        witness.get_account(login)
+    except NotKnown:
+        return False
+    return True
+
+
 def asked_now(source: BackfillSource) -> datetime | None:
     """The present moment, where the server itself answers: then what it says holds. None for a copy, which may lag behind."""
-    return None if isinstance(source, SQLExport) else now()
+    return None if isinstance(source, ExportDatabase) else now()
 
 
 def our_groups(session: Session, server_id: int) -> list[str]:

@@ -19,9 +19,9 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import booking, sync
-from app.metatrader.backfill import BackfillSource, in_parts
+from app.metatrader.backfill import BackfillSource, Witness, asked_now, in_parts, witness_of
 from app.metatrader.codes import UserRight
-from app.metatrader.errors import NotKnown
+from app.metatrader.errors import NotKnown, PlatformError
 from app.metatrader.findings import Finding
 from app.metatrader.platform import AccountState, TradingPlatform, exact_text
 from app.metatrader.servertime import ServerZone
@@ -34,6 +34,8 @@ PAUSE_S = 3.0
 #: So many logins are asked for one by one; of more than that the whole list is read again.
 MOST_ASKED = 100
 RECENT = timedelta(hours=1)
+#: A login that moved to a group which we did not look into did so since the last check.
+MOVED_WITHIN = timedelta(days=2)
 STATES_PER_UNIT = 1_000
 
 #: What a deal does to the balance, as the mirror counts it.
@@ -140,6 +142,11 @@ class Look:
     actor: Actor
     pause: Callable[[float], None] = time.sleep
 
+    @property
+    def witness(self) -> Witness:
+        """Whom to ask for single things."""
+        return witness_of(self.source, self.platform)
+
     def again(self, logins: set[int]) -> list[AccountState]:
         """The states of these logins now, after their newest deals were booked."""
         if len(logins) > MOST_ASKED:
@@ -148,15 +155,17 @@ class Look:
         for login in sorted(logins):
             asked_at = now()
             try:
-                deals = self.platform.deals(login, asked_at - RECENT, asked_at)
-                states.append(self.platform.get_account(login))
+                self.read_deals(login, asked_at - RECENT)
+                states.append(self.witness.get_account(login))
             except NotKnown:
                 continue
-            sync.book(
-                self.session, self.server_id, deals, self.zone, not_before=asked_at - RECENT, actor=self.actor,
-                asked_at=asked_at,
-            )  # fmt: skip
         return states
+
+    def read_deals(self, login: int, since: datetime) -> int:
+        """Book what the server says of a login's deals since a moment. Returns how many were new or changed."""
+        asked_at = now()
+        deals = self.witness.deals(login, since, asked_at)
+        return sync.book(self.session, self.server_id, deals, self.zone, not_before=since, actor=self.actor, asked_at=asked_at)
 
 
 def mismatches(look: Look, states: Sequence[AccountState]) -> list[Finding]:
@@ -173,7 +182,9 @@ def mismatches(look: Look, states: Sequence[AccountState]) -> list[Finding]:
 
 
 def keep_current(look: Look, states: Sequence[AccountState], asked_at: datetime) -> None:
-    """Store what the server says of our logins, for display."""
+    """Store what the server says of our logins, for display. Nothing of a copy: the stream may have told something newer."""
+    if asked_now(look.source) is None:
+        return
     for part in in_parts(states, STATES_PER_UNIT):
         with unit_of_work(look.session, look.actor):
             booking.lock_server(look.session, look.server_id)
@@ -198,18 +209,26 @@ def logins(look: Look, states: Sequence[AccountState], groups: Sequence[str]) ->
         return findings
     archived = {state.login for group in groups for state in look.platform.archived(group)}
     for login in absent:
-        if login not in archived and len(absent) <= MOST_ASKED and _is_there(look.platform, login):
-            continue  # it moved to a group that we do not look into
+        if login not in archived and len(absent) <= MOST_ASKED and _follow(look, login):
+            continue
         cause = "archived_login" if login in archived else ""
         findings.append(Finding("login_vanished", str(login), login, here=str(ours[login]), cause=cause))
     return findings
 
 
-def _is_there(platform: TradingPlatform, login: int) -> bool:
+def _follow(look: Look, login: int) -> bool:
+    """Whether the login is there after all, in a group that we did not look into: then it is one of ours from now on, and
+    what it did meanwhile is booked.
+    """
+    asked_at = now()
     try:
-        platform.get_account(login)
+        state = look.witness.get_account(login)
     except NotKnown:
         return False
+    with unit_of_work(look.session, look.actor):
+        booking.lock_server(look.session, look.server_id)
+        booking.book_account(look.session, look.server_id, state, asked_at)
+    look.read_deals(login, asked_at - MOVED_WITHIN)
     return True
 
 
@@ -258,6 +277,6 @@ def _cause(look: Look, login: int) -> str:
     if cause in ("", "taken_over"):
         try:
             return cause if look.platform.check_balance(login).agrees else "server_drift"
-        except NotKnown:
+        except PlatformError:  # it is only a hint
             return cause
     return cause

@@ -41,7 +41,7 @@ class OrderReport:
 
 @dataclass(frozen=True)
 class LifeReport:
-    """What became of a login at the server: "archived", "restored" or "deleted"."""
+    """What became of a login at the server: "archived", "restored", "deleted", or "cleaned": all its deals were wiped."""
 
     account: AccountState
     change: str
@@ -214,10 +214,24 @@ def book_lives(unit: UnitOfWork, server_id: int, reports: Iterable[LifeReport]) 
     """Follow what became of logins that are ours at the server; call it before their states are booked.
 
     A login that is archived or deleted there is archived here; a restored one is active, or disabled where it may not sign
-    in. Tells of each change as account.archived or account.restored.
+    in. Tells of each change as account.archived or account.restored. Of a cleaned one only account.cleaned tells: what it
+    means for its deals is decided by a job (cleaning.py).
     """
     clients: set[int] = set()
-    for report in {report.account.login: report for report in reports}.values():
+    moves: dict[int, LifeReport] = {}
+    for report in reports:
+        if report.change == "cleaned":
+            unit.emit(
+                "account.cleaned",
+                subject_id=server_id,
+                server_id=server_id,
+                login=report.account.login,
+                group=report.account.group,
+                at=report.at.isoformat(),
+            )
+        else:
+            moves[report.account.login] = report
+    for report in moves.values():
         is_back = report.change == "restored"
         status = ("active" if report.account.is_enabled else "disabled") if is_back else "archived"
         changed = unit.session.execute(

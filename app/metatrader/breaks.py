@@ -22,7 +22,7 @@ from app.core.uow import unit_of_work
 from app.ledger import alerts, chart, requests
 from app.ledger.adjustments import DraftLeg
 from app.ledger.requests import Evidence, Proposed
-from app.metatrader import balances, booking, mirror, open_positions, reconcile, sync
+from app.metatrader import balances, booking, cleaning, mirror, open_positions, reconcile, sync
 from app.metatrader.backfill import our_groups
 from app.metatrader.balances import Look
 from app.metatrader.booking import LifeReport
@@ -32,13 +32,18 @@ from app.models.metatrader import Server, TradingAccount
 from app.models.trading_desk import ServerBreak
 
 #: Breaks that a look at the server can put right.
-REPAIRABLE = ("deal_vanished", "deal_differs", "deal_count", "ghost_position", "missing_position", "login_vanished", "balance")
+REPAIRABLE = (
+    *("deal_vanished", "deal_differs", "deal_count", "ghost_position", "missing_position", "login_vanished", "balance"),
+    cleaning.KIND,
+)
 #: Breaks that an adjustment of the ledger can put right.
 ADJUSTABLE = ("balance",)
 ALERT = "server.breaks"
 #: A break that is older is told as an alert; a server's options may say otherwise ({"break_alert_hours": 12}).
 ALERT_AFTER_H = 24
 LONGEST_NOTE = 1_000
+#: No repair takes longer: its job has ten minutes. One that has said nothing until then has died, and may be ordered again.
+UNDER_WAY_FOR = timedelta(minutes=15)
 #: How far back the deals of a login are read whose balance differs.
 RECENT = timedelta(days=7)
 
@@ -74,7 +79,8 @@ def order_repair(session: Session, break_id: int, actor: Actor) -> None:
         one = _open(session, break_id)
         if one.kind not in REPAIRABLE:
             raise NotRepairable()
-        if one.repair.get("ordered_at") and not one.repair.get("error"):
+        ordered_at = one.repair.get("ordered_at")
+        if ordered_at and not one.repair.get("error") and now() - datetime.fromisoformat(ordered_at) < UNDER_WAY_FOR:
             raise RepairUnderWay()
         one.repair = {**_kept(one), "ordered_by": str(actor), "ordered_at": now().isoformat()}
         unit.audit("mt_break.repair", f"mt_break:{one.id}", before=_picture(one), reason=f"{one.kind} {one.subject}")
@@ -101,11 +107,9 @@ def repair(look: Look, break_id: int) -> Repaired | None:
             made["error"] = "still_there"
     with unit_of_work(session, look.actor) as unit:
         row = session.get_one(ServerBreak, break_id, with_for_update=True)
-        if row.closed_at is not None:
-            return None
         before = _picture(row)
         row.repair = {**row.repair, **made}
-        if is_settled:
+        if is_settled and row.closed_at is None:  # a check may have closed it meanwhile; what was made is told all the same
             row.state, row.closed_at, row.closed_by = "repaired", now(), str(look.actor)
         session.flush()
         unit.audit("mt_break.repaired" if is_settled else "mt_break.repair_failed", f"mt_break:{break_id}", before=before,
@@ -208,7 +212,7 @@ _Done = tuple[dict[str, Any], bool]
 def _repair_deal(look: Look, subject: str, login: int | None) -> _Done:
     """The server's word on one deal: as it stands there, or void."""
     ticket = int(subject)
-    booked = sync.follow(look.session, look.platform, look.server_id, [ticket], actor=look.actor)
+    booked = sync.follow(look.session, look.witness, look.server_id, [ticket], actor=look.actor)
     return {"booked": booked}, reconcile.is_settled(look, "deal_differs", subject)
 
 
@@ -222,9 +226,9 @@ def _repair_position(look: Look, subject: str, login: int | None) -> _Done:
     """The server's word on one position: removed here, or brought here."""
     ticket = int(subject)
     assert login is not None
-    there = [one for one in positions_of(look.platform, login) if one.ticket == ticket]
+    there = [one for one in positions_of(look.witness, login) if one.ticket == ticket]
     if not there:
-        removed = open_positions.remove_ghosts(look.session, look.platform, look.server_id, {ticket: login}, actor=look.actor)
+        removed = open_positions.remove_ghosts(look.session, look.witness, look.server_id, {ticket: login}, actor=look.actor)
         return {"removed": removed}, True
     with unit_of_work(look.session, look.actor):
         booking.lock_server(look.session, look.server_id)
@@ -238,7 +242,7 @@ def _repair_login(look: Look, subject: str, login: int | None) -> _Done:
     """A login that is in the server's archive is archived here, too; one that is back is no break."""
     number = int(subject)
     try:
-        look.platform.get_account(number)
+        look.witness.get_account(number)
         return {}, True
     except NotKnown:
         pass
@@ -253,14 +257,17 @@ def _repair_login(look: Look, subject: str, login: int | None) -> _Done:
     return {"archived": number}, True
 
 
+def _repair_cleaned(look: Look, subject: str, login: int | None) -> _Done:
+    """The server's word on all deals of a login whose deals it wiped: they become void."""
+    return {"booked": cleaning.settle(look, int(subject))}, True
+
+
 def _repair_balance(look: Look, subject: str, login: int | None) -> _Done:
     """Book the login's deals of the last days once more, mirror them, and look whether the balances agree now."""
-    number, until = int(subject), now()
-    since = until - RECENT
-    deals = look.platform.deals(number, since, until)
-    booked = sync.book(look.session, look.server_id, deals, look.zone, not_before=since, actor=look.actor, asked_at=until)
+    number = int(subject)
+    booked = look.read_deals(number, now() - RECENT)
     mirrored = mirror.mirror_deals(look.session)
-    off = balances.beside(look.session, look.server_id, [look.platform.get_account(number)])
+    off = balances.beside(look.session, look.server_id, [look.witness.get_account(number)])
     return {"booked": booked, "mirrored": mirrored}, all("balance" not in one.off for one in off)
 
 
@@ -272,6 +279,7 @@ _REPAIRS = {
     "missing_position": _repair_position,
     "login_vanished": _repair_login,
     "balance": _repair_balance,
+    cleaning.KIND: _repair_cleaned,
 }
 
 

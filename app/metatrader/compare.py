@@ -123,6 +123,11 @@ class ServerDay:
         last_ms = first_ms + DAY_MS - 1
         return cls(day, first_ms, last_ms, zone.to_utc(first_ms).utc - MARGIN, zone.to_utc(last_ms).utc + MARGIN)
 
+    @property
+    def ends_at(self) -> datetime:
+        """When the day is over."""
+        return self.until - MARGIN
+
     def holds(self, server_time_ms: int) -> bool:
         return self.first_ms <= server_time_ms <= self.last_ms
 
@@ -182,11 +187,12 @@ class DayComparison:
 
     def read(self, source: BackfillSource) -> None:
         """Copy the server's side in as it is read: in lines, where the source has them, or as records."""
+        until = self._values["until"] = min(self._day.until, now())  # what is done while we read is no difference
         lines = source.deal_lines(self._day.day) if isinstance(source, DealLines) else None
         if lines is not None:
             self._copy(lines)
         else:
-            self.load(source.deals(self._day.since, min(self._day.until, now())))
+            self.load(source.deals(self._day.since, until))
 
     def load(self, deals: Iterable[Deal]) -> None:
         """Copy records in; deals of other days are left out, and what comes twice counts once."""

@@ -40,7 +40,7 @@ PAYLOAD_LIMIT = 32_768
 CLOCK_AHEAD = timedelta(seconds=CLOCK_AHEAD_S)
 
 Change = Literal["add", "update", "delete"]
-AccountChange = Literal["state", "archived", "restored", "deleted"]
+AccountChange = Literal["state", "archived", "restored", "deleted", "cleaned"]
 Signal = Literal["connected", "disconnected", "sync_done", "heartbeat"]
 
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
@@ -114,7 +114,7 @@ class OrderEvent(Event):
 @dataclass(frozen=True, kw_only=True)
 class AccountEvent(Event):
     """account.state: balance, equity and settings of a login at one moment. account.archived, account.restored,
-    account.deleted: what became of the login, with its state at that moment.
+    account.deleted, account.cleaned (all its deals were wiped): what became of the login, with its state at that moment.
     """
 
     account: AccountState
@@ -347,6 +347,7 @@ _BUILDERS: dict[str, Callable[[dict[str, Any], dict[str, Any]], AnyEvent]] = {
     "account.archived": _account,
     "account.restored": _account,
     "account.deleted": _account,
+    "account.cleaned": _account,
     "control.connected": _control,
     "control.disconnected": _control,
     "control.sync_done": _control,

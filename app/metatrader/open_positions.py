@@ -16,10 +16,9 @@ from sqlalchemy.orm import Session
 from app.core.actor import Actor
 from app.core.uow import unit_of_work
 from app.metatrader import booking
-from app.metatrader.backfill import BackfillSource, in_parts
+from app.metatrader.backfill import BackfillSource, Witness, in_parts
 from app.metatrader.errors import NotKnown
 from app.metatrader.platform import Position as Reported
-from app.metatrader.platform import TradingPlatform
 from app.metatrader.servertime import ServerZone
 from app.models.metatrader import Position
 
@@ -44,13 +43,13 @@ class Replaced:
 
 
 def replace_positions(
-    session: Session, platform: TradingPlatform, source: BackfillSource, server_id: int, zone: ServerZone, *, actor: Actor
+    session: Session, witness: Witness, source: BackfillSource, server_id: int, zone: ServerZone, *, actor: Actor
 ) -> Replaced:
     """Make our open positions those that the server has. Left are ghosts in numbers, and what our deals say is closed."""
     there = {position.ticket: position for position in source.positions()}
     here = _ours(session, server_id)
     replaced = Replaced()
-    confirmed = _confirmed(platform, [position for ticket, position in there.items() if ticket not in here])
+    confirmed = _confirmed(witness, [position for ticket, position in there.items() if ticket not in here])
     changed = [one for ticket, one in there.items() if ticket in here and one.update_ms > here[ticket][1]]
     for part in in_parts([*changed, *confirmed], POSITIONS_PER_UNIT):
         with unit_of_work(session, actor):
@@ -67,15 +66,15 @@ def replace_positions(
         log.error("positions vanished in numbers; left to people server=%s positions=%s", server_id, len(ghosts))
         replaced.ghosts_left = ghosts
     elif ghosts:
-        replaced.removed = remove_ghosts(session, platform, server_id, ghosts, actor=actor)
+        replaced.removed = remove_ghosts(session, witness, server_id, ghosts, actor=actor)
     return replaced
 
 
-def remove_ghosts(session: Session, platform: TradingPlatform, server_id: int, ghosts: dict[int, int], *, actor: Actor) -> int:
+def remove_ghosts(session: Session, witness: Witness, server_id: int, ghosts: dict[int, int], *, actor: Actor) -> int:
     """Remove those of these positions (by ticket the login) that the server, asked for each login, does not have."""
     open_there: set[int] = set()
     for login in set(ghosts.values()):
-        open_there.update(one.ticket for one in positions_of(platform, login))
+        open_there.update(one.ticket for one in positions_of(witness, login))
     gone = [ticket for ticket in ghosts if ticket not in open_there]
     if not gone:
         return 0
@@ -91,21 +90,21 @@ def has_position(session: Session, server_id: int, ticket: int) -> bool:
     return found
 
 
-def positions_of(platform: TradingPlatform, login: int) -> list[Reported]:
+def positions_of(witness: Witness, login: int) -> list[Reported]:
     """A login's open positions; none of one that the server does not have."""
     try:
-        return platform.positions(login)
+        return witness.positions(login)
     except NotKnown:
         return []
 
 
-def _confirmed(platform: TradingPlatform, missing: list[Reported]) -> list[Reported]:
+def _confirmed(witness: Witness, missing: list[Reported]) -> list[Reported]:
     """Those of these positions that are still open, as they stand now."""
     logins = {one.login for one in missing}
     if len(logins) > MOST_ASKED:
         return missing
     wanted = {one.ticket for one in missing}
-    return [one for login in sorted(logins) for one in positions_of(platform, login) if one.ticket in wanted]
+    return [one for login in sorted(logins) for one in positions_of(witness, login) if one.ticket in wanted]
 
 
 def _ours(session: Session, server_id: int, tickets: Collection[int] | None = None) -> dict[int, tuple[int, int]]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
@@ -19,9 +20,10 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import balances, findings, sync
-from app.metatrader.backfill import asked_now, our_groups
+from app.metatrader.backfill import asked_now, is_gone, our_groups
 from app.metatrader.balances import Look
-from app.metatrader.compare import DayComparison, Differences, ServerDay, What, comparing
+from app.metatrader.codes import DealAction
+from app.metatrader.compare import COMPARED, DayComparison, Differences, ServerDay, What, comparing
 from app.metatrader.errors import NotKnown
 from app.metatrader.findings import Finding
 from app.metatrader.open_positions import replace_positions
@@ -39,6 +41,11 @@ ACTOR = Actor.system("check_server")
 ONE_BY_ONE = 100
 #: Of a login with more differences than this, one break tells of all.
 BREAKS_PER_LOGIN = 20
+#: How long after its midnight a server's day is read: what is entered late is in then.
+SETTLED_AFTER = timedelta(minutes=20)
+MOST_TRIES = 5
+#: So far back days are made up for that no check has seen.
+MADE_UP_FOR = timedelta(days=7)
 #: Breaks of earlier days that are looked at again.
 MOST_LOOKED_AT_AGAIN = 200
 
@@ -83,22 +90,25 @@ def check_server(look: Look, day: date) -> Checked | None:
 
 
 def due_day(session: Session, server_id: int, at: datetime) -> date | None:
-    """The server's day that is over and was not checked yet: yesterday in its own clock. None when there is nothing to do,
-    or it failed often enough.
+    """The oldest of the server's days that is over and was not checked since: yesterday in its own clock, or one that was
+    left out while we were down. None when there is nothing to do, or all failed often enough.
     """
     zone = server_zone(session.get_one(Server, server_id).time_zone)
     wall = datetime.fromtimestamp(zone.wall_ms(at - SETTLED_AFTER) / 1000, at.tzinfo)
-    day = wall.date() - timedelta(days=1)
-    states = Counter(
-        session.scalars(select(ServerCheck.status).where(ServerCheck.server_id == server_id, ServerCheck.day == day))
-    )
+    yesterday = wall.date() - timedelta(days=1)
+    checks = session.execute(
+        select(ServerCheck.day, ServerCheck.status, ServerCheck.started_at).where(
+            ServerCheck.server_id == server_id, ServerCheck.day >= yesterday - MADE_UP_FOR
+        )
+    ).all()
     session.rollback()
-    return None if states["done"] or states["failed"] >= MOST_TRIES else day
-
-
-#: How long after its midnight a server's day is read: what is entered late is in then.
-SETTLED_AFTER = timedelta(minutes=20)
-MOST_TRIES = 5
+    # What staff had checked while the day lasted has not seen all of it.
+    whole = [check for check in checks if check.started_at >= ServerDay.of(check.day, zone).ends_at]
+    done = {check.day for check in whole if check.status == "done"}
+    failures = Counter(check.day for check in whole if check.status == "failed")
+    oldest = min(done, default=yesterday)
+    days = [oldest + timedelta(days=number) for number in range((yesterday - oldest).days + 1)]
+    return next((day for day in days if day not in done and failures[day] < MOST_TRIES), None)
 
 
 def order_check(session: Session, server_id: int, day: date, actor: Actor) -> None:
@@ -128,7 +138,7 @@ def _check(look: Look, check_id: int, day: ServerDay) -> Checked:
     groups = our_groups(session, server_id)
     session.rollback()
     deals, booked, found = _check_deals(look, day)
-    placed = replace_positions(session, look.platform, look.source, server_id, look.zone, actor=look.actor)
+    placed = replace_positions(session, look.witness, look.source, server_id, look.zone, actor=look.actor)
     found += [Finding("ghost_position", str(ticket), login) for ticket, login in placed.ghosts_left.items()]
     found += [Finding("missing_position", str(ticket), login) for ticket, login in placed.missing_left.items()]
     asked_at = now()
@@ -186,7 +196,7 @@ def _refetch(look: Look, deals: Differences, what: What) -> int:
     tickets = dict(deals.first[what])
     if not tickets or deals.count(what) > ONE_BY_ONE:
         return 0
-    booked, unseen = sync.refetch(look.session, look.platform, look.server_id, tickets, actor=look.actor)
+    booked, unseen = sync.refetch(look.session, look.witness, look.server_id, tickets, actor=look.actor)
     for ticket, login in tickets.items():
         deals.drop(ticket, what)
         if ticket in unseen and what == "differs":
@@ -199,8 +209,8 @@ def _void_vanished(look: Look, deals: Differences) -> int:
     tickets = dict(deals.first["vanished"])
     if not tickets or deals.count("vanished") > sync.MOST_BELIEVED_GONE:
         return 0
-    booked, unseen = sync.refetch(look.session, look.platform, look.server_id, tickets, actor=look.actor)
-    gone = [ticket for ticket in unseen if sync.is_gone(look.platform, ticket, tickets[ticket])]
+    booked, unseen = sync.refetch(look.session, look.witness, look.server_id, tickets, actor=look.actor)
+    gone = [ticket for ticket in unseen if is_gone(look.witness, ticket, tickets[ticket])]
     booked += len(sync.void(look.session, look.server_id, gone, actor=look.actor)) if gone else 0
     for ticket in tickets:
         if ticket not in unseen or ticket in gone:
@@ -290,39 +300,60 @@ def is_settled(look: Look, kind: str, subject: str, *, checked: date | None = No
     if kind == "deal_count":
         login, _, text = subject.partition("@")
         day = date.fromisoformat(text)
-        return day == checked or not _differing(look, int(login), ServerDay.of(day, look.zone))
+        return day == checked or _is_same_day(look, int(login), ServerDay.of(day, look.zone))
     ticket = int(subject)
     row = look.session.scalars(
         select(Deal).where(Deal.server_id == look.server_id, Deal.ticket == ticket, Deal.is_current)
     ).one_or_none()
-    here = None if row is None or row.is_void else words_of(row)
+    here = None if row is None or (row.is_void and not _is_cancelled(row)) else compared(row)
     look.session.rollback()
     try:
-        return here == words_of(look.platform.deal(ticket))
+        return here == compared(look.witness.deal(ticket))
     except NotKnown:
         return here is None
 
 
-def _differing(look: Look, login: int, day: ServerDay) -> Differences | None:
-    """What a login's day differs in; None when it does not."""
+def compared(deal: Deal | ReportedDeal) -> tuple[Any, ...]:
+    """What of a deal has to be the same on both sides."""
+    return tuple(getattr(deal, name) for name in COMPARED)
+
+
+def _is_cancelled(row: Deal) -> bool:
+    """Void, but still at the server, which says so."""
+    return row.action in (DealAction.BUY_CANCELED, DealAction.SELL_CANCELED)
+
+
+def _deals_of(look: Look, login: int, day: ServerDay) -> list[ReportedDeal]:
+    """A login's deals of a day at the server. Raises NotKnown where it does not show the login: that is no empty day."""
+    look.witness.get_account(login)
+    return look.witness.deals(login, day.since, min(day.until, now()))
+
+
+def _is_same_day(look: Look, login: int, day: ServerDay) -> bool:
     try:
-        there = look.platform.deals(login, day.since, min(day.until, now()))
+        deals = _differing(look, login, day, _deals_of(look, login, day))
     except NotKnown:
-        there = []
+        return False
+    return not any(deals.count(what) for what in ("missing", "differs", "vanished"))
+
+
+def _differing(look: Look, login: int, day: ServerDay, there: Sequence[ReportedDeal]) -> Differences:
     with comparing(look.session, look.server_id, day) as comparison:
         comparison.load(there)
-        deals = comparison.compare(login)
-    return deals if any(deals.count(what) for what in ("missing", "differs", "vanished")) else None
+        return comparison.compare(login)
 
 
 def settle_login(look: Look, login: int, day: date) -> int:
-    """Make a login's day what the server has, whatever that changes: a person decided so. Returns how many deals changed."""
-    server_day = ServerDay.of(day, look.zone)
-    asked_at = now()
-    there = look.platform.deals(login, server_day.since, min(server_day.until, asked_at))
+    """Make a login's day what the server has, whatever that changes: a person decided so. Returns how many deals changed.
+
+    Raises NotKnown where the server does not show the login, such as one in its archive: then nothing is changed.
+    """
+    server_day, asked_at = ServerDay.of(day, look.zone), now()
+    there = _deals_of(look, login, server_day)
     booked = sync.book(
         look.session, look.server_id, there, look.zone, not_before=server_day.since, actor=look.actor, asked_at=asked_at
     )
-    deals = _differing(look, login, server_day)
-    vanished = list(deals.first["vanished"]) if deals else []
+    missing = _differing(look, login, server_day, there).first["vanished"]
+    # A deal that was done and told since we asked is none that vanished.
+    vanished = [ticket for ticket in missing if is_gone(look.witness, ticket, login)]
     return booked + (len(sync.void(look.session, look.server_id, vanished, actor=look.actor)) if vanished else 0)

@@ -5,6 +5,7 @@ All are small upserts that join the caller's unit of work. None takes a moment b
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,22 +15,29 @@ from sqlalchemy.orm import Session
 
 from app.core.clock import now
 from app.metatrader.events import ControlEvent
+from app.metatrader.fields import OFFSET_MAX, OFFSET_MIN
 from app.models.metatrader import ServerState
 
 #: The column in which each signal of a source leaves its moment.
 _SIGNALS = {"connected": "connected_at", "disconnected": "disconnected_at"}
+_OFFSET = re.compile(r"-?[0-9]{1,3}")
 ERROR_LIMIT = 500
 #: How long an ordered sweep may take to begin before it is ordered again.
 ORDERED_FOR = timedelta(seconds=5)
 
 
 def note_control(session: Session, server_id: int, event: ControlEvent) -> None:
-    """A signal of the server's event source, each of which is also a sign of life."""
+    """A signal of the server's event source, each of which is also a sign of life. A bridge's heartbeat tells of the server's
+    clock, too.
+    """
     moments: dict[str, Any] = {"heartbeat_at": event.received_at}
     column = _SIGNALS.get(event.change)
     if column is not None:
         moments[column] = event.received_at
     _note(session, server_id, newest=moments)
+    offset_min = event.notes.get("clock_offset_min", "") if event.change == "heartbeat" else ""
+    if _OFFSET.fullmatch(offset_min) and OFFSET_MIN <= int(offset_min) <= OFFSET_MAX:
+        note_clock(session, server_id, int(offset_min))
 
 
 def note_gap(session: Session, server_id: int, count: int = 1) -> bool:

@@ -7,7 +7,7 @@ people delete by hand, nothing is done: the daily check puts it before staff (re
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,11 +20,21 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import booking
-from app.metatrader.backfill import BackfillSource, PlatformBackfill, asked_now, in_parts, our_groups
+from app.metatrader.backfill import (
+    BackfillSource,
+    PlatformBackfill,
+    Witness,
+    asked_now,
+    in_parts,
+    is_gone,
+    our_groups,
+    witness_of,
+)
 from app.metatrader.errors import NotKnown
+from app.metatrader.open_orders import ReplacedOrders, replace_orders
 from app.metatrader.open_positions import Replaced, replace_positions
 from app.metatrader.platform import Deal, TradingPlatform
-from app.metatrader.servertime import ServerZone, server_zone
+from app.metatrader.servertime import ServerMoment, ServerZone, server_zone
 from app.models.metatrader import Deal as BookedDeal
 from app.models.metatrader import DealHead, Server
 
@@ -37,18 +47,21 @@ PIECE = timedelta(hours=6)
 FEW_TICKETS = 100_000
 #: More than this nobody deletes by hand between two sweeps.
 MOST_BELIEVED_GONE = 100
+#: By so much tickets may be in another order than the moments of their deals.
+OUT_OF_ORDER = timedelta(minutes=5)
 ACTOR = Actor.system("sweep")
 
 
 @dataclass
 class Swept:
-    """What a sweep did: deals that were unknown or otherwise known, those it found deleted at the server, positions."""
+    """What a sweep did: deals that were unknown or otherwise known, those it found deleted at the server, positions, orders."""
 
     began_at: datetime
     through: datetime
     new: int = 0
     voided: int = 0
     positions: Replaced = field(default_factory=Replaced)
+    orders: ReplacedOrders = field(default_factory=ReplacedOrders)
 
 
 @dataclass(frozen=True)
@@ -66,23 +79,25 @@ def sweep(
 ) -> Swept | None:
     """Book every deal of our groups since a moment; what is already booked changes nothing.
 
-    Deals of that time that are no longer at the server become void, and our open positions become those of the server.
-    None while another sweep of the server is under way.
+    Deals of that time that are no longer at the server become void, and our open positions and orders become those of the
+    server. None while another sweep of the server is under way.
     """
     with alone(session, f"sweep:{server_id}") as is_alone:
         if not is_alone:
             return None
         zone = server_zone(session.get_one(Server, server_id).time_zone)
         source = source or PlatformBackfill(platform, our_groups(session, server_id))
+        witness = witness_of(source, platform)
         session.rollback()
         swept = Swept(began_at=now(), through=now())
         start, piece = since, PIECE
         while start < swept.through:
             end = min(start + piece, swept.through)
             seen = _book_piece(session, source, server_id, zone, start, end, swept)
-            _void_vanished(session, platform, server_id, (start, end), seen, swept)
+            _void_vanished(session, witness, server_id, (start, end), seen, swept)
             start, piece = end, piece * 2 if len(seen) < FEW_TICKETS else piece
-        swept.positions = replace_positions(session, platform, source, server_id, zone, actor=ACTOR)
+        swept.positions = replace_positions(session, witness, source, server_id, zone, actor=ACTOR)
+        swept.orders = replace_orders(session, witness, source, server_id, zone, actor=ACTOR)
         return swept
 
 
@@ -109,7 +124,7 @@ def book(
     """
     new = 0
     for part in in_parts(deals, DEALS_PER_UNIT):
-        moments = zone.in_order((deal.server_time_ms for deal in part), not_before=not_before)
+        moments = _moments(session, server_id, part, zone, not_before)
         reports = [
             booking.DealReport(deal, at.utc, at.utc_offset_min, seen_at=asked_at, is_answer=asked_at is not None)
             for deal, at in zip(part, moments, strict=True)
@@ -140,7 +155,7 @@ def void(session: Session, server_id: int, tickets: Iterable[int], *, actor: Act
 
 
 def refetch(
-    session: Session, platform: TradingPlatform, server_id: int, tickets: Iterable[int], *, actor: Actor
+    session: Session, witness: Witness, server_id: int, tickets: Iterable[int], *, actor: Actor
 ) -> tuple[int, list[int]]:
     """Ask the server for single deals and book what it says. Returns how many changed, and the tickets it does not show."""
     zone = server_zone(session.get_one(Server, server_id).time_zone)
@@ -149,7 +164,7 @@ def refetch(
     for ticket in tickets:
         asked_at = now()
         try:
-            deal = platform.deal(ticket)
+            deal = witness.deal(ticket)
         except NotKnown:
             unseen.append(ticket)
             continue
@@ -159,10 +174,10 @@ def refetch(
     return changed, unseen
 
 
-def follow(session: Session, platform: TradingPlatform, server_id: int, tickets: Iterable[int], *, actor: Actor) -> int:
+def follow(session: Session, witness: Witness, server_id: int, tickets: Iterable[int], *, actor: Actor) -> int:
     """Make these deals what the server says of them: as they stand there, or void. Returns how many changed."""
     wanted = list(tickets)
-    changed, unseen = refetch(session, platform, server_id, wanted, actor=actor)
+    changed, unseen = refetch(session, witness, server_id, wanted, actor=actor)
     if unseen:
         rows = session.execute(
             select(BookedDeal.ticket, BookedDeal.login).where(
@@ -170,26 +185,9 @@ def follow(session: Session, platform: TradingPlatform, server_id: int, tickets:
             )
         ).all()
         session.rollback()
-        gone = [row.ticket for row in rows if is_gone(platform, row.ticket, row.login)]
+        gone = [row.ticket for row in rows if is_gone(witness, row.ticket, row.login)]
         changed += len(void(session, server_id, gone, actor=actor)) if gone else 0
     return changed
-
-
-def is_gone(platform: TradingPlatform, ticket: int, login: int) -> bool:
-    """Whether the server has this deal no more. Not so for one that it does not show: of an archived login, or of one that
-    our manager account may not see.
-    """
-    try:
-        platform.deal(ticket)
-    except NotKnown:
-        pass
-    else:
-        return False
-    try:
-        platform.get_account(login)
-    except NotKnown:
-        return False
-    return True
 
 
 def stored(row: BookedDeal) -> StoredDeal:
@@ -197,6 +195,34 @@ def stored(row: BookedDeal) -> StoredDeal:
     kept = {name: getattr(row, name) for name in Deal.__dataclass_fields__ if name in BookedDeal.__table__.c}
     missing: dict[str, Any] = dict.fromkeys(("price_position", "rate_margin"), 0)
     return StoredDeal(**{**missing, "digits": 0, **kept}, stored_fingerprint=row.fingerprint)
+
+
+def _moments(
+    session: Session, server_id: int, deals: Sequence[Deal], zone: ServerZone, not_before: datetime
+) -> list[ServerMoment]:
+    """When deals given by ticket were done. In the hour that the clock shows twice their order tells the pass; what we have
+    beside them tells it better, because it also knows of the deals that were not asked for.
+    """
+    moments = zone.in_order((deal.server_time_ms for deal in deals), not_before=not_before)
+    return [
+        _pass_beside(session, server_id, deal, zone) or moment if moment.is_ambiguous else moment
+        for deal, moment in zip(deals, moments, strict=True)
+    ]
+
+
+def _pass_beside(session: Session, server_id: int, deal: Deal, zone: ServerZone) -> ServerMoment | None:
+    """Which pass of the repeated hour our deals with the nearest tickets, or the deal itself, leave possible; None for both."""
+    first = zone.to_utc(deal.server_time_ms)
+    second = zone.to_utc(deal.server_time_ms, near=first.utc + timedelta(hours=1))
+    ours = select(DealHead.filed_at).where(DealHead.server_id == server_id)
+    before = session.scalar(ours.where(DealHead.ticket <= deal.ticket).order_by(DealHead.ticket.desc()).limit(1))
+    after = session.scalar(ours.where(DealHead.ticket >= deal.ticket).order_by(DealHead.ticket).limit(1))
+    session.rollback()
+    if before is not None and before > first.utc + OUT_OF_ORDER:
+        return second
+    if after is not None and after < second.utc - OUT_OF_ORDER:
+        return first
+    return None
 
 
 def _book_piece(
@@ -223,7 +249,7 @@ def _book_piece(
 
 def _void_vanished(
     session: Session,
-    platform: TradingPlatform,
+    witness: Witness,
     server_id: int,
     piece: tuple[datetime, datetime],
     seen: set[int],
@@ -244,6 +270,6 @@ def _void_vanished(
     if len(missing) > MOST_BELIEVED_GONE:
         log.error("deals vanished in numbers; left to the daily check server=%s deals=%s", server_id, len(missing))
         return
-    gone = [ticket for ticket, login in missing if is_gone(platform, ticket, login)]
+    gone = [ticket for ticket, login in missing if is_gone(witness, ticket, login)]
     if gone:
         swept.voided += len(void(session, server_id, gone, actor=ACTOR))

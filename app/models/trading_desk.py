@@ -95,7 +95,7 @@ class ServerBreak(Model):
     __table_args__ = (
         CheckConstraint(
             "kind IN ('deal_vanished', 'deal_differs', 'deal_count', 'balance', 'credit', 'ghost_position',"
-            " 'missing_position', 'unknown_login', 'login_vanished', 'negative_balance')",
+            " 'missing_position', 'unknown_login', 'login_vanished', 'login_cleaned', 'negative_balance')",
             name="kind",
         ),
         CheckConstraint("state IN ('open', 'repaired', 'explained', 'gone')", name="state"),

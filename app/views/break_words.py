@@ -14,6 +14,7 @@ KINDS = {
     "missing_position": _l("Position missing"),
     "unknown_login": _l("Login without a client"),
     "login_vanished": _l("Login vanished"),
+    "login_cleaned": _l("Login wiped"),
     "negative_balance": _l("Negative balance"),
 }
 
@@ -33,6 +34,7 @@ CAUSES = {
     "deals_differ": _l("Its deals differ, see there"),
     "server_drift": _l("At the server, the balance is not the sum of the deals"),
     "taken_over": _l("The login was taken over from elsewhere"),
+    "wiped": _l("The server wiped all deals of a real login at once"),
     "not_imported": _l("Nobody has imported or bound it"),
     "no_stop_out": _l("Below zero without a stop-out"),
     "not_protected": _l("No rule of the client's country protects"),
@@ -56,6 +58,9 @@ ADVICE = {
     "unknown_login": _l("Import or bind the login, or explain why it is nobody's."),
     "login_vanished": _l(
         "Repair archives the account here if the server has archived it. Otherwise ask who deleted the login."
+    ),
+    "login_cleaned": _l(
+        "Ask who wiped the deals of a real login. Repair makes void here what the server has no more, with all that followed."
     ),
     "negative_balance": _l("Ask the client to pay, or have the dealing desk write it off at the server. Then explain it."),
 }

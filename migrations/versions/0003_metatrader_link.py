@@ -320,7 +320,7 @@ def upgrade() -> None:
         ),
         sa.CheckConstraint("(state = 'open') = (closed_at IS NULL)", name=op.f("ck_mt_break_closed")),
         sa.CheckConstraint(
-            "kind IN ('deal_vanished', 'deal_differs', 'deal_count', 'balance', 'credit', 'ghost_position', 'missing_position', 'unknown_login', 'login_vanished', 'negative_balance')",
+            "kind IN ('deal_vanished', 'deal_differs', 'deal_count', 'balance', 'credit', 'ghost_position', 'missing_position', 'unknown_login', 'login_vanished', 'login_cleaned', 'negative_balance')",
             name=op.f("ck_mt_break_kind"),
         ),
         sa.CheckConstraint("state IN ('open', 'repaired', 'explained', 'gone')", name=op.f("ck_mt_break_state")),

@@ -29,6 +29,8 @@ from app.metatrader.servertime import ServerZone
 
 TIMEOUT_S = 300
 READ_AT_ONCE = 1_000
+#: An answer is kept in memory, here and in Redis.
+AT_ONCE_S = 3_600
 
 T = TypeVar("T")
 
@@ -36,8 +38,8 @@ T = TypeVar("T")
 class BridgeBackfill:
     """What a server has in some groups, asked of its bridge (a BackfillSource). Errors are those of app.metatrader.errors.
 
-    `timeout_s` is how long the bridge may be silent. Every answer is read whole before its first row comes out; what is no
-    whole answer is an error, never a shorter list.
+    `timeout_s` is how long the bridge may be silent. Every answer is read whole before its first row comes out, so deals are
+    asked for by the hour; what is no whole answer is an error, never a shorter list.
     """
 
     def __init__(
@@ -50,9 +52,14 @@ class BridgeBackfill:
 
     def deals(self, since: datetime, until: datetime) -> Iterator[Deal]:
         """Deals by ticket. The range is UTC, both ends included; around a clock change it may give more."""
-        from_s, to_s = self._zone.wall_range_s(since, until)
-        answers = (self._line.ask("deals", groups=mask, from_s=from_s, to_s=to_s) for mask in self._masks)
-        return iter(_deals(event for answer in answers for event in answer))
+        first_s, last_s = self._zone.wall_range_s(since, until)
+        before = set[int]()
+        for from_s in range(first_s, max(last_s, first_s + 1), AT_ONCE_S):
+            to_s = min(from_s + AT_ONCE_S, last_s)  # pieces share a second, as in the bridge
+            answers = (self._line.ask("deals", groups=mask, from_s=from_s, to_s=to_s) for mask in self._masks)
+            deals = _deals(event for answer in answers for event in answer)
+            yield from (deal for deal in deals if deal.ticket not in before)
+            before = {deal.ticket for deal in deals}
 
     def accounts(self) -> Iterator[AccountState]:
         """All logins."""

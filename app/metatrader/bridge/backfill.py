@@ -249,6 +249,7 @@ class Answerer:
 
     def _lose_connection(self, refused: Refused) -> None:
         self._tell_state(str(refused))
+        self._outbox.leave_note("clock_offset_min", "")  # what it said an hour ago may be wrong after a clock change
         log.warning("requests: %s", refused)
         self._connection.disconnect()
         self._is_connected = False

@@ -161,10 +161,11 @@ def _notes(outbox: Outbox, session: Session, second: _Second, loaded: BridgeSett
         requests, clock = outbox.note("requests"), outbox.note("clock_offset_min")
     except sqlite3.Error as error:
         requests, clock = f"outbox: {error}", ""
+    # Only the second process looks at the clock: without it nobody knows.
     if not loaded.answers_requests:
-        requests = "switched off"
+        requests, clock = "switched off", ""
     elif not second.is_running:
-        requests = "the second process does not run"
+        requests, clock = "the second process does not run", ""
     return {"contract": VERSION, "requests": requests, "clock_offset_min": clock, "session": session.trouble[:500]}
 
 

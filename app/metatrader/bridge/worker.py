@@ -18,7 +18,9 @@ from app.metatrader.bridge.records import STATE_FIELDS, USER_FIELDS, copied
 from app.metatrader.bridge.requests import Request, requests_stream, write_request
 from app.metatrader.bridge.sinks import Arrival, Inbox
 from app.metatrader.bridge.telling import Teller
-from app.metatrader.platform import AccountState
+from app.metatrader.codes import OrderState
+from app.metatrader.events import Change
+from app.metatrader.platform import AccountState, Order
 
 log = logging.getLogger("lotwise.bridge")
 
@@ -35,6 +37,8 @@ AHEAD = timedelta(minutes=1)
 #: A backfill after a gap is worth answering for a day: Redis itself may be away.
 GAP_VALID_S = 86_400
 
+#: States of an order that is done.
+FINAL_STATES = (OrderState.CANCELED, OrderState.FILLED, OrderState.REJECTED, OrderState.EXPIRED)
 #: What a broken object raises while a record is made of it.
 UNREADABLE = (ValueError, TypeError, ArithmeticError, KeyError)
 
@@ -158,7 +162,7 @@ class Worker:
                 case "position":
                     batch.rows.append(self._teller.position(at, change, records.position(values)))
                 case "order":
-                    batch.rows.append(self._teller.order(at, change, records.order(values)))
+                    batch.rows.append(self._order(at, change, records.order(values)))
                 case "account" if change == "state":
                     self._touch(values["Login"], values)
                 case "account":
@@ -169,6 +173,8 @@ class Worker:
                 case "cleaned":
                     self.tally.cleaned += 1
                     log.warning("the server wiped all %s of login %s", change, values["Login"])
+                    if change == "deals":
+                        self._cleaned(batch, at, values["Login"])
                 case "session":
                     self._session(batch, at, change)
                 case "heartbeat":
@@ -177,6 +183,17 @@ class Worker:
             self.tally.unreadable += 1
             self._inbox.fail(f"{arrival.what}.{change}", error)
             log.error("%s.%s of login %s could not be read: %s", arrival.what, change, values.get("Login"), error)
+
+    def _order(self, at: datetime, change: Change, order: Order) -> Row:
+        """The API tells that an order leaves the open ones, whatever for: one that is done was not deleted."""
+        return self._teller.order(at, "update" if change == "delete" and order.state in FINAL_STATES else change, order)
+
+    def _cleaned(self, batch: _Batch, at: datetime, login: int) -> None:
+        """All deals of a login are gone; nothing tells of each. A login that is gone itself is told of as deleted."""
+        kept = self._connection.kept_user(login)
+        if kept is not None:
+            batch.rows.append(self._teller.account(at, "cleaned", self._state(copied(kept, USER_FIELDS))))
+            self._touch(login, {})
 
     def _session(self, batch: _Batch, at: datetime, change: str) -> None:
         """The connection came, went, or has its local copy together: by Connect's return, or part by part."""

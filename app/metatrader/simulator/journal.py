@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Protocol
@@ -34,7 +34,8 @@ from app.metatrader.stream import stream_name
 
 #: Outbox rows of this name are user records: MetaTrader's own outputs carry them, the stream has no such event.
 USERS = "user"
-#: Outbox rows of this name happened while the source was away: only exports, which have a way of their own, see them.
+#: Outbox rows of this name are nothing that a source tells, because it was away or is told less: only exports, which have a
+#: way of their own, see them.
 LOST = "lost"
 
 
@@ -95,6 +96,14 @@ class Journal:
     def account(self, account: AccountState, change: AccountChange = "state") -> None:
         """A login's state, or that it was archived, restored or deleted."""
         self._put(lambda stamp: account_event(self.origin, stamp, account, change), account.login)
+
+    def cleaned(self, account: AccountState, deals: Iterable[Deal]) -> None:
+        """All deals of a login were wiped. A source is told of the login only; an export shows what is gone."""
+        moment = self.clock()
+        stamp = Stamp(0, self._zone.wall_ms(moment), self._zone.offset_min(moment), moment)
+        for deal in deals:
+            self.store.put_in_outbox(LOST, encode(deal_event(self.origin, stamp, "delete", deal)))
+        self.account(account, "cleaned")
 
     def user(self, change: Change, record: Mapping[str, str]) -> None:
         """A login's record as it stands now, for the outputs that tell of records."""

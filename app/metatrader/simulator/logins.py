@@ -96,7 +96,10 @@ class Logins:
             self._tell("deleted", state)
 
     def clean(self, login: int) -> int:
-        """Wipe a login's deals, orders and positions, as servers do with demo accounts; returns how many deals went."""
+        """Wipe a login's deals, orders and positions, as servers do with demo accounts; returns how many deals went.
+
+        Of the deals only the login is told, as MetaTrader does.
+        """
         books = self._books
         with self._store.transaction():
             account = books.account(login)
@@ -111,9 +114,9 @@ class Logins:
             deals = self._store.deals(login, *EVER)
             for deal in deals:
                 self._store.delete_deal(deal.ticket)
-                books.journal.deal("delete", deal)
             account.balance = account.credit = 0
             self._store.save_account(account)
+            books.journal.cleaned(books.state(login), deals)
             books.tell_account(login)
             return len(deals)
 

@@ -28,7 +28,7 @@ SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105  # a header's name
 #: Kafka: where a record of each type goes, under the prefix.
 TOPICS = {"deal": "trading", "position": "trading", "order": "trading", "account": "accounts", "user": "accounts"}
 #: What an account event other than its state tells of the login's record.
-ACCOUNT_ACTIONS = {"state": "update", "archived": "archive", "restored": "restore", "deleted": "delete"}
+ACCOUNT_ACTIONS = {"state": "update", "archived": "archive", "restored": "restore", "deleted": "delete", "cleaned": "update"}
 
 #: Automation triggers, by MetaTrader's numbers.
 USER_ADDED, USER_DELETED, USER_ARCHIVED, USER_RESTORED, GROUP_CHANGED = 2001, 2002, 2003, 2004, 2005

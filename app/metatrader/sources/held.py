@@ -9,7 +9,7 @@ from decimal import Decimal
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.orm import Session
 
-from app.metatrader.platform import AccountState, Deal, Position
+from app.metatrader.platform import AccountState, Deal, Order, Position
 from app.metatrader.servertime import ServerZone
 from app.models import metatrader as tables
 
@@ -31,6 +31,14 @@ class Held:
             wanted = wanted.where(tables.Position.login == login)
         with Session(self.engine) as session:
             return [self._position(row) for row in session.scalars(wanted.order_by(tables.Position.ticket))]
+
+    def orders(self) -> list[Order]:
+        """Open orders."""
+        wanted = select(tables.Order).where(
+            tables.Order.server_id == self.server_id, tables.Order.done_ms == 0, tables.Order.is_deleted.is_(False)
+        )
+        with Session(self.engine) as session:
+            return [order_of(row) for row in session.scalars(wanted.order_by(tables.Order.ticket))]
 
     def deal(self, ticket: int) -> Deal | None:
         """A deal as it stands now; None when there is none, or when it is void already."""
@@ -78,6 +86,33 @@ class Held:
             price_stop_loss=row.price_stop_loss,
             price_take_profit=row.price_take_profit,
         )
+
+
+def order_of(row: tables.Order) -> Order:
+    """The order of a row."""
+    return Order(
+        ticket=row.ticket,
+        login=row.login,
+        symbol=row.symbol,
+        type=row.type,
+        state=row.state,
+        reason=row.reason,
+        volume_initial=row.volume_initial,
+        volume_current=row.volume_current,
+        price_order=row.price_order,
+        price_trigger=row.price_trigger,
+        price_stop_loss=row.price_stop_loss,
+        price_take_profit=row.price_take_profit,
+        position_ticket=row.position_ticket,
+        position_by_ticket=0,
+        set_up_ms=row.set_up_ms,
+        done_ms=row.done_ms,
+        expiration_ms=0,
+        comment=row.comment,
+        digits=0,
+        external_id="",
+        contract_size=_ZERO,
+    )
 
 
 def _deal(row: tables.Deal) -> Deal:

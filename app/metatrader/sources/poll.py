@@ -1,8 +1,8 @@
 """Asking the Web API again and again: for brokers that have neither a bridge nor any push of their own.
 
-Every round asks for all deals of the groups since the last round, with an overlap, for all open positions and for all
-account states, and tells what is other than before. A deal that has left a range in which it stood is asked for by its
-ticket before it is told as deleted.
+Every round asks for all deals of the groups since the last round, with an overlap, for all open positions and orders and
+for all account states, and tells what is other than before. A deal that has left a range in which it stood is asked for by
+its ticket before it is told as deleted, and an order that is not open any more for what became of it.
 
 Options (`mt_server.options["poll"]`): `groups` (masks; the groups of our products unless given), `every_s` (10 to 300, 15),
 `overlap_s` (60 to 86,400, 600), `first_s` (how far the very first round looks back, a day).
@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from app.core.clock import now
-from app.metatrader.backfill import PlatformBackfill
-from app.metatrader.errors import NotKnown, PlatformError
+from app.metatrader.backfill import PlatformBackfill, is_gone
+from app.metatrader.errors import PlatformError
 from app.metatrader.platform import Deal, TradingPlatform
 from app.metatrader.sources import Batch, Place, SourceError, Told, idle
-from app.metatrader.sources.snapshot import AccountSnapshot, PositionSnapshot
+from app.metatrader.sources.snapshot import AccountSnapshot, OrderSnapshot, PositionSnapshot
 
 PER_BATCH = 500
 #: A server's clock may run ahead of ours: so far beyond our present a round asks for deals.
@@ -45,11 +45,12 @@ class PollSource:
     def read(self, stop: threading.Event) -> Iterator[Batch]:
         """One round after another."""
         positions = PositionSnapshot(self._place.held.positions(), self._place.zone)
+        orders = OrderSnapshot(self._place.held.orders(), self._platform.order)
         accounts = AccountSnapshot()
         while not stop.is_set():
             began = time.monotonic()
             try:
-                yield from self._round(positions, accounts)
+                yield from self._round(positions, orders, accounts)
             except PlatformError as error:
                 raise SourceError(f"the Web API does not answer as it should: {error.code}") from error
             yield from idle(stop, self._every_s - (time.monotonic() - began))
@@ -57,11 +58,12 @@ class PollSource:
     def close(self) -> None:
         self._platform.close()
 
-    def _round(self, positions: PositionSnapshot, accounts: AccountSnapshot) -> Iterator[Batch]:
+    def _round(self, positions: PositionSnapshot, orders: OrderSnapshot, accounts: AccountSnapshot) -> Iterator[Batch]:
         moment = now()
         since = self._since(moment)
         yield from _batches(self._deal_news(list(self._server.deals(since, moment + AHEAD)), since))
         yield Batch(cursors={"deals": moment.isoformat()}, clock_offset_min=self._platform.server_time().utc_offset_min)
+        yield from _batches(orders.compare(self._server.orders(), now()))
         yield from _batches(positions.compare(self._server.positions(), now()))
         yield from _batches(accounts.compare(self._server.accounts(), now()))
 
@@ -79,17 +81,10 @@ class PollSource:
             if before is None or before[1].fingerprint() != deal.fingerprint():
                 news.append(Told("update" if before else "add", deal, at))
         for ticket, (at, deal) in self._deals.items():
-            if ticket not in present and at >= since and self._is_gone(ticket):
+            if ticket not in present and at >= since and is_gone(self._platform, ticket, deal.login):
                 news.append(Told("delete", deal, at))
         self._deals = present
         return news
-
-    def _is_gone(self, ticket: int) -> bool:
-        try:
-            self._platform.deal(ticket)
-        except NotKnown:
-            return True
-        return False
 
 
 def _batches(news: list[Told]) -> Iterator[Batch]:

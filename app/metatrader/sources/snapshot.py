@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from datetime import datetime
 
-from app.metatrader.platform import AccountState, Position
+from app.metatrader.errors import NotKnown
+from app.metatrader.platform import AccountState, Order, Position
 from app.metatrader.servertime import ServerZone
 from app.metatrader.sources import Told
 
@@ -42,6 +43,40 @@ class PositionSnapshot:
     def closed(position: Position, wall_ms: int) -> Position:
         """The position as its deletion tells it: as it last stood, at the moment at which it was seen no more."""
         return replace(position, update_ms=max(position.update_ms, wall_ms))
+
+
+class OrderSnapshot:
+    """Open orders as they were last seen; at first those that our own tables hold.
+
+    `ask` says of one that is not shown any more what became of it, and raises NotKnown where the server has it no more; so
+    many are asked for after one look, the others after the next.
+    """
+
+    MOST_ASKED = 100
+
+    def __init__(self, held: Iterable[Order], ask: Callable[[int], Order]) -> None:
+        self._seen = {order.ticket: order for order in held}
+        self._ask = ask
+
+    def compare(self, present: Iterable[Order], at: datetime) -> list[Told]:
+        """What changed since the last look, the closed ones last."""
+        news: list[Told] = []
+        shown = {order.ticket: order for order in present}
+        for ticket, order in shown.items():
+            before = self._seen.get(ticket)
+            if before != order:
+                news.append(Told("add" if before is None else "update", order, at))
+        missing = sorted(self._seen.keys() - shown.keys())
+        news += [self._closed(self._seen[ticket], at) for ticket in missing[: self.MOST_ASKED]]
+        self._seen = shown | {ticket: self._seen[ticket] for ticket in missing[self.MOST_ASKED :]}
+        return news
+
+    def _closed(self, order: Order, at: datetime) -> Told:
+        """What became of it: done, or deleted. Still open, it has only left our sight, and is told as it is."""
+        try:
+            return Told("update", self._ask(order.ticket), at)
+        except NotKnown:
+            return Told("delete", order, at)
 
 
 class AccountSnapshot:

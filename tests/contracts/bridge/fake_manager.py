@@ -172,7 +172,7 @@ class FakeServer:
     def clear(self):
         with self.lock:
             self.users, self.states, self.groups = {}, {}, {}
-            self.deals, self.positions, self.orders = {}, {}, {}
+            self.deals, self.positions, self.orders, self.history = {}, {}, {}, {}
             self.sessions = []
             self.password = "Mt5#Manager1"
             self.refuse = []  # retcodes of the next connects
@@ -209,6 +209,10 @@ class FakeServer:
         self._change(self.orders, "Order", order, "OnOrderUpdate")
 
     def order_delete(self, order):
+        """An order leaves the open ones: deleted, or done."""
+        if order.TimeDoneMsc:
+            with self.lock:
+                self.history[order.Order] = order
         self._remove(self.orders, "Order", order, "OnOrderDelete")
 
     def user_add(self, user):
@@ -421,6 +425,9 @@ class ManagerAPI:
             to_date,
         )
 
+    def DealRequestByTickets(self, ticket_list):
+        return self._request("DealRequestByTickets", lambda: self._of_tickets(SERVER.deals, ticket_list), ticket_list)
+
     def PositionRequestByGroup(self, group):
         return self._request("PositionRequestByGroup", lambda: self._of_group(SERVER.positions.values(), group), group)
 
@@ -434,6 +441,12 @@ class ManagerAPI:
 
     def OrderRequestByLogins(self, login_list):
         return self._request("OrderRequestByLogins", lambda: self._of_logins(SERVER.orders.values(), login_list), login_list)
+
+    def OrderRequestByTickets(self, ticket_list):
+        return self._request("OrderRequestByTickets", lambda: self._of_tickets(SERVER.orders, ticket_list), ticket_list)
+
+    def HistoryRequestByTickets(self, ticket_list):
+        return self._request("HistoryRequestByTickets", lambda: self._of_tickets(SERVER.history, ticket_list), ticket_list)
 
     def UserRequestByGroup(self, group):
         return self._request("UserRequestByGroup", lambda: self._of_group(SERVER.users.values(), group), group)
@@ -476,6 +489,12 @@ class ManagerAPI:
     def _of_logins(records, logins):
         assert isinstance(logins, list)
         return [copy(record) for record in records if record.Login in set(logins)]
+
+    @staticmethod
+    def _of_tickets(store, tickets):
+        assert isinstance(tickets, list)
+        found = [copy(store[ticket]) for ticket in tickets if ticket in store]
+        return found if len(found) == len(tickets) else None  # nobody promises the others where one is missing
 
 
 _FED = {"deal": MTDeal, "position": MTPosition, "order": MTOrder, "user": MTUser, "state": MTAccount}

@@ -91,6 +91,33 @@ def test_positions_and_orders_arrive(server, loaded, reader):
     assert reader.of("position.update")[0].position.price_stop_loss == Decimal("1.07000")
 
 
+def test_an_order_that_leaves_the_open_ones_because_it_is_done_was_not_deleted(server, loaded, reader):
+    """The API calls both a deletion, and tells of the history to nobody."""
+    with house.Running(loaded):
+        reader.first("control.sync_done")
+        server.order_add(mt_order(9))
+        server.order_delete(mt_order(9, State=2, TimeDoneMsc=house.wall_ms()))
+        server.order_add(mt_order(10))
+        server.order_delete(mt_order(10))
+        deleted = reader.first("order.delete")
+    told = [(event.kind, event.order.ticket) for event in reader.read() if event.kind.startswith("order.")]
+    assert told == [("order.add", 9), ("order.update", 9), ("order.add", 10), ("order.delete", 10)]
+    assert (reader.of("order.update")[0].order.state, deleted.order.state) == (2, 1)
+
+
+def test_a_login_whose_deals_are_wiped_is_told_of(server, loaded, reader):
+    with house.Running(loaded):
+        reader.first("control.sync_done")
+        server.clean("OnDealClean", 5)  # gone itself by now
+        server.clean("OnPositionClean", 100001)
+        server.clean("OnDealClean", 100001)
+        cleaned = reader.first("account.cleaned")
+        state = reader.first("account.state")
+    assert (cleaned.account.login, cleaned.account.group) == (100001, house.GROUP)
+    assert cleaned.seq < state.seq
+    assert len(reader.of("account.cleaned")) == 1
+
+
 def test_a_deal_brings_the_state_of_its_login_after_it(server, loaded, reader):
     with house.Running(loaded):
         reader.first("control.sync_done")

@@ -18,7 +18,7 @@ from app.metatrader.bridge.outbox import Outbox
 from app.metatrader.bridge.publisher import Publisher, redis_client
 from app.metatrader.bridge.requests import Request, answer_stream, requests_stream, write_request
 from app.metatrader.bridge.telling import Teller
-from app.metatrader.errors import BadAnswer, Unreachable
+from app.metatrader.errors import BadAnswer, NotKnown, Unreachable
 from app.metatrader.events import Origin, SequenceWatch
 from app.metatrader.fields import write_deal
 from tests.contracts.bridge import fake_manager, house
@@ -108,6 +108,34 @@ def test_an_answer_of_its_own_is_what_the_simulators_reader_would_get(bridge, se
     ]
     assert [position.ticket for position in bridge.positions()] == [31]
     assert list(bridge.deals(since - 48 * HOUR, since - 47 * HOUR)) == []
+
+
+def test_open_orders_and_single_things(bridge, server):
+    server.deal_add(mt_deal(7))
+    server.position_add(mt_position(31))
+    server.order_add(mt_order(41))
+    server.order_add(mt_order(42))
+    server.order_delete(mt_order(42, State=4, VolumeCurrent=0, VolumeCurrentExt=0, TimeDoneMsc=house.wall_ms()))
+    assert [order.ticket for order in bridge.orders()] == [41]
+    witness, hour = bridge.witness, (datetime.now(UTC) - HOUR, datetime.now(UTC) + HOUR)
+    assert witness.deal(7) == next(iter(bridge.deals(*hour)))
+    assert [witness.order(ticket).state for ticket in (41, 42)] == [1, 4]
+    assert witness.get_account(100001).equity == Decimal("1012.30")
+    assert [deal.ticket for deal in witness.deals(100001, *hour)] == [7]
+    assert [position.ticket for position in witness.positions(100001)] == [31]
+    for call in (lambda: witness.deal(8), lambda: witness.order(43), lambda: witness.get_account(5)):
+        with pytest.raises(NotKnown):
+            call()
+    assert (witness.deals(5, *hour), witness.positions(5)) == ([], [])
+
+
+def test_a_long_range_is_asked_for_in_pieces(bridge, server):
+    """So that a busy day is never one answer in memory; what lies on an edge comes once."""
+    start = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - 5 * HOUR
+    for ticket in range(1, 6):
+        server.deal_add(mt_deal(ticket, TimeMsc=house.wall_ms(start + ticket * HOUR)))
+    assert [deal.ticket for deal in bridge.deals(start, start + 5 * HOUR)] == [1, 2, 3, 4, 5]
+    assert len([call for call in server.asked if call[0] == "DealRequestByGroup"]) >= 5
 
 
 def test_the_asker_leaves_nothing_behind(bridge, server, redis):
@@ -255,6 +283,15 @@ def test_the_servers_clock_is_compared_with_its_zone(server, loaded, redis, capl
         until(lambda: outbox.note("requests") == "the server's clock contradicts time_zone")
         assert outbox.note("clock_offset_min") == "300"
     assert any("300 minutes ahead of UTC" in message for message in caplog.messages)
+
+
+def test_a_clock_that_nobody_sees_any_more_is_not_told(server, loaded, redis, monkeypatch):
+    """After a clock change what the server said before would look like a wrong time zone."""
+    monkeypatch.setattr(backfill, "LOOK_AT_CLOCK_EVERY_S", 0.1)
+    with house.answering(loaded) as outbox:
+        until(lambda: outbox.note("clock_offset_min"))
+        server.is_up = False
+        until(lambda: outbox.note("clock_offset_min") == "")
 
 
 def test_a_redis_that_lost_its_data_is_used_again(answerer, server, redis, reader, caplog):

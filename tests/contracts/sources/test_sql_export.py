@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import create_engine, select, text
 
+from app.metatrader.codes import OrderType
 from app.metatrader.platform import Deal, Order, Position
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.servertime import server_zone
@@ -77,6 +78,8 @@ def test_it_gives_what_the_web_api_gives(make_world):
     world.close(part, "0.30")
     world.simulator.exchange.balance_operation(other, 2, Decimal(500), "")
     world.simulator.control.trade(other, "USDJPY", "sell", Decimal("0.1"), close=False)
+    for login in (other, world.login):
+        world.simulator.exchange.place_order(login, "EURUSD", OrderType.BUY_LIMIT, 1_000_000, Decimal("0.90000"))
     source = SQLExport(world.settings.database_owner_url, EET, {"schema": "mt5"})
     mine = SQLExport(world.settings.database_owner_url, EET, {"schema": "mt5", "groups": [r"real\*,!real\std\e*"]})
     now = datetime.now(UTC)
@@ -92,6 +95,10 @@ def test_it_gives_what_the_web_api_gives(make_world):
             assert [replace(one, update_ms=0) for one in exported.positions()] == [
                 replace(one, update_ms=0) for one in positions
             ]
+            orders = platform.orders_by_group(mask)
+            wait_until(lambda e=exported, o=orders: len(list(e.orders())) == len(o))
+            assert list(exported.orders()) == orders
+            assert len(orders) == (2 if mask == "*" else 1)
             accounts = {state.login: state for state in platform.accounts(mask)}
             wait_until(lambda e=exported, a=accounts: {state.login: state for state in e.accounts()} == a)
     source.close()

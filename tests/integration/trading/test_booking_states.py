@@ -203,6 +203,30 @@ def test_an_account_that_is_not_open_yet_is_left_to_its_opening(desk):
     assert account.status == "opening"
 
 
+def test_a_login_that_was_wiped_is_told_of_and_stays_as_it_is(desk):
+    """Also where it is deleted at once: what becomes of its deals is decided by a job."""
+    account = desk.add_account()
+    wiped = replace(ACCOUNT, balance=Decimal(0))
+    tell(desk, account_event(ORIGIN, stamp(desk, 1), wiped, "cleaned"), account_event(ORIGIN, stamp(desk, 2), wiped, "deleted"))
+    desk.session.refresh(account)
+    assert (account.status, account.balance) == ("archived", 0)
+    (told,) = desk.events("account.cleaned")
+    assert (told["login"], told["server_id"], told["group"]) == (ACCOUNT.login, desk.server_id, ACCOUNT.group)
+    assert abs(datetime.fromisoformat(told["at"]) - desk.at(1)) < timedelta(milliseconds=1)
+
+
+def test_a_bridges_heartbeat_tells_the_servers_clock(desk):
+    tell(desk, control_event(ORIGIN, stamp(desk, 1), "heartbeat", {"clock_offset_min": "180"}))
+    assert server_state(desk).clock_offset_min == 180
+    for odd in ("", "x", "-", "9999", "900"):
+        tell(desk, control_event(ORIGIN, stamp(desk, 2), "heartbeat", {"clock_offset_min": odd}))
+    tell(desk, control_event(ORIGIN, stamp(desk, 3), "disconnected", {"clock_offset_min": "60"}))
+    assert server_state(desk).clock_offset_min == 180
+    tell(desk, control_event(ORIGIN, stamp(desk, 4), "heartbeat", {"clock_offset_min": "-300"}))
+    assert server_state(desk).clock_offset_min == -300
+    assert server_state(desk).clock_seen_at is not None
+
+
 def test_what_was_heard_of_a_server_only_moves_forward(desk):
     tell(desk, control_event(ORIGIN, stamp(desk, 5), "connected"), deal_event(ORIGIN, stamp(desk, 6), "add", DEAL))
     tell(desk, control_event(ORIGIN, stamp(desk, 1), "disconnected"), deal_event(ORIGIN, stamp(desk, 2), "add", CLOSING))

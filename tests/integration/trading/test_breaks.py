@@ -16,7 +16,7 @@ from app.core.uow import unit_of_work
 from app.jobs import handlers
 from app.ledger import chart, requests
 from app.ledger.requests import Evidence
-from app.metatrader import breaks, mirror, open_positions, reconcile, sync
+from app.metatrader import breaks, findings, mirror, open_positions, reconcile, sync
 from app.models.controls import Alert
 from app.models.metatrader import Deal, Position, Server, TradingAccount
 from app.models.trading_desk import ServerBreak
@@ -225,3 +225,51 @@ def test_a_doubtful_report_is_settled_by_asking(house, login):
     lose_the_stream(house)
     handlers.refetch_deals(house.session, event, house.settings)
     assert current(house, closed.ticket).is_void
+
+
+def test_a_repair_that_died_may_be_ordered_again(house, login, careful):
+    house.delete(house.at_server(login)[-1].ticket)
+    lose_the_stream(house)
+    check(house)
+    one = the_break(house, "deal_vanished")
+    breaks.order_repair(house.session, one.id, OFFICER)
+    with pytest.raises(breaks.RepairUnderWay):
+        breaks.order_repair(house.session, one.id, OTHER)
+    with unit_of_work(house.session, SYSTEM):
+        row = house.session.get_one(ServerBreak, one.id)
+        row.repair = {**row.repair, "ordered_at": (now() - breaks.UNDER_WAY_FOR).isoformat()}
+    assert repair(house, one).state == "repaired"
+
+
+def test_what_a_repair_made_is_told_also_where_a_check_closed_the_break_meanwhile(house, login, careful, monkeypatch):
+    gone = house.at_server(login)[-1].ticket
+    house.delete(gone)
+    lose_the_stream(house)
+    check(house)
+    one, settled = the_break(house, "deal_vanished"), reconcile.is_settled
+    id_ = one.id
+
+    def closed_meanwhile(*arguments, **named):
+        with house.database.session() as session, unit_of_work(session, SYSTEM) as unit:
+            findings.close(unit, [id_])
+        return settled(*arguments, **named)
+
+    monkeypatch.setattr(reconcile, "is_settled", closed_meanwhile)
+    repaired = repair(house, one)
+    assert (repaired.state, repaired.repair["booked"]) == ("gone", 1)
+    actions = house.session.scalars(select(AuditEntry.action).where(AuditEntry.target == f"mt_break:{id_}")).all()
+    assert actions == ["mt_break.repair", "mt_break.repaired"]
+
+
+def test_a_day_of_a_login_that_is_out_of_sight_is_left_as_it_is(house, login, careful, monkeypatch):
+    monkeypatch.setattr(reconcile, "BREAKS_PER_LOGIN", 1)
+    gone = [deal.ticket for deal in trade(house, login, move_points=30)]
+    house.drain()
+    for ticket in gone:
+        house.delete(ticket)
+    lose_the_stream(house)
+    check(house)
+    house.simulator.exchange.archive(login)
+    failed = repair(house, the_break(house, "deal_count"))
+    assert (failed.state, failed.repair["error"].partition(":")[0]) == ("open", "NotKnown")
+    assert not any(house.session.scalars(select(Deal.is_void)))

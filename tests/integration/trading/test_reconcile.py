@@ -5,6 +5,7 @@ stands before people where it is not. Nothing is doubled.
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
@@ -23,7 +24,7 @@ from app.metatrader.servertime import server_zone
 from app.metatrader.simulator.event_faults import EventSettings
 from app.metatrader.simulator.export import ExportOutput
 from app.metatrader.sources.sql_copy import CopyingSQLExport
-from app.models.metatrader import Deal, Position, Server
+from app.models.metatrader import Deal, Position, Server, TradingAccount
 from app.models.trading_desk import ServerBreak, ServerCheck
 from tests.integration.trading.house import SYSTEM, USER, House, wait_until
 
@@ -335,11 +336,96 @@ def test_which_day_is_due(house):
     assert due(2026, 7, 7, 21, 30) == date(2026, 7, 7)
     assert due(2026, 12, 7, 21, 30) == date(2026, 12, 6)  # in winter it is at ten
     with unit_of_work(house.session, SYSTEM):
-        house.session.add(ServerCheck(server_id=house.server_id, day=date(2026, 7, 7), source="platform", status="done"))
-        for _ in range(reconcile.MOST_TRIES):
-            house.session.add(ServerCheck(server_id=house.server_id, day=date(2026, 7, 8), source="platform", status="failed"))
+        for day, status in ((7, "done"), *((8, "failed"),) * reconcile.MOST_TRIES):
+            night = datetime(2026, 7, day, 22, tzinfo=UTC)
+            house.session.add(
+                ServerCheck(
+                    server_id=house.server_id, day=date(2026, 7, day), source="platform", status=status, started_at=night
+                )
+            )  # fmt: skip
     assert due(2026, 7, 7, 21, 30) is None
     assert due(2026, 7, 8, 21, 30) is None
+
+
+def test_what_was_not_checked_whole_is_made_up_for(house):
+    def due() -> date | None:
+        return reconcile.due_day(house.session, house.server_id, datetime(2026, 7, 9, 3, tzinfo=UTC))
+
+    def checked(day: int, *moment: int, status: str = "done") -> None:
+        started_at = datetime(2026, 7, *moment, tzinfo=UTC)
+        with unit_of_work(house.session, SYSTEM):
+            house.session.add(
+                ServerCheck(
+                    server_id=house.server_id, day=date(2026, 7, day), source="platform", status=status, started_at=started_at
+                )
+            )  # fmt: skip
+
+    assert due() == date(2026, 7, 8), "the first is yesterday's"
+    checked(8, 8, 12)
+    assert due() == date(2026, 7, 8), "staff had it checked at noon"
+    checked(5, 5, 22)
+    checked(7, 7, 22)
+    assert due() == date(2026, 7, 6), "nobody was there that night"
+    for _ in range(reconcile.MOST_TRIES):
+        checked(6, 9, 1, status="failed")
+    assert due() == date(2026, 7, 8)
+    checked(8, 8, 21)
+    assert due() is None
+
+
+def test_deals_that_are_done_while_we_read_are_no_difference(house, login, monkeypatch):
+    """A check of the day that is not over: what the stream brings meanwhile has not vanished."""
+    monkeypatch.setattr(sync, "MOST_BELIEVED_GONE", 0)
+    monkeypatch.setattr(reconcile, "ONE_BY_ONE", 0)
+
+    class Busy(PlatformBackfill):
+        def deals(self, since, until):
+            yield from super().deals(since, until)
+            trade(house, login, move_points=10)
+            house.drain()
+
+    mirror.mirror_deals(house.session)
+    look = look_at(house)
+    busy = Look(look.session, look.platform, Busy(house.platform, [r"real\std\usd"]), look.server_id, ZONE, SYSTEM, look.pause)
+    assert reconcile.check_server(busy, today()).breaks == 0
+    assert breaks(house) == []
+
+
+def test_a_login_that_moved_to_a_strange_group_is_followed(house, login):
+    """Nothing told us: its group is none of ours. From the check on it is, and what it did meanwhile is booked."""
+    house.simulator.exchange.change_group(login, r"real\protected\usd")
+    lost = trade(house, login, move_points=40)
+    lose_the_stream(house)
+    assert sync.sweep(house.session, house.platform, house.server_id, since=datetime.now(UTC) - timedelta(hours=1)).new == 0
+    check(house)
+    assert {deal.ticket for deal in lost} <= set(house.session.scalars(select(Deal.ticket)))
+    assert r"real\protected\usd" in our_groups(house.session, house.server_id)
+    assert [one for one in breaks(house) if one[0] == "login_vanished"] == []
+    later = trade(house, login)
+    lose_the_stream(house)
+    assert sync.sweep(house.session, house.platform, house.server_id, since=datetime.now(UTC) - timedelta(hours=1)).new == 2
+    assert current(house, later[-1].ticket).login == login
+
+
+def test_a_copy_takes_no_account_back_to_what_it_was(house, login):
+    export = export_of(house)
+    house.simulator.exchange.balance_operation(login, 2, Decimal(700), "later")
+    house.drain()
+    before = house.session.scalars(select(TradingAccount.balance).where(TradingAccount.login == login)).one()
+    look = Look(house.session, house.platform, export, house.server_id, ZONE, SYSTEM, pause=lambda _: None)
+    reconcile.check_server(look, today())
+    house.session.rollback()
+    assert house.session.scalars(select(TradingAccount.balance).where(TradingAccount.login == login)).one() == before
+
+
+def test_a_difference_that_no_words_show_is_not_settled(house, login):
+    deal = house.at_server(login)[-1]
+    house.drain()
+    look = look_at(house)
+    assert reconcile.is_settled(look, "deal_differs", str(deal.ticket))
+    with house.simulator.store.transaction():
+        house.simulator.store.add_deal(replace(deal, volume=deal.volume * 2))
+    assert not reconcile.is_settled(look, "deal_differs", str(deal.ticket))
 
 
 def test_a_day_is_the_servers_own():

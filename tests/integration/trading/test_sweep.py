@@ -15,9 +15,11 @@ from app.core.uow import unit_of_work
 from app.jobs import gateways, handlers, queues, servers, tasks
 from app.metatrader import booking, sync
 from app.metatrader.backfill import PlatformBackfill
+from app.metatrader.servertime import server_zone
 from app.metatrader.simulator import Simulator
 from app.models.metatrader import Deal, Position, Product, Server, ServerState
 from tests.integration.trading.house import PASSWORD, SYSTEM, USER, House, in_threads, wait_until
+from tests.unit.metatrader.samples import DEAL
 
 HOUR = timedelta(hours=1)
 
@@ -124,6 +126,48 @@ def test_the_hour_that_occurs_twice(house, tmp_path):
             sync.sweep(house.session, platform, house.server_id, since=moment - timedelta(minutes=15))
     deal = house.session.scalars(select(Deal)).one()
     assert (deal.done_at, deal.utc_offset_min) == (moment, 120)
+
+
+class Told:
+    """A server that is asked for single deals long after that night."""
+
+    def __init__(self, *deals):
+        self._deals = {deal.ticket: deal for deal in deals}
+
+    def deal(self, ticket):
+        return self._deals[ticket]
+
+
+@pytest.mark.parametrize(
+    ("done_at", "neighbour_at"),
+    [
+        (datetime(2025, 10, 26, 0, 30, tzinfo=UTC), datetime(2025, 10, 26, 0, 40, tzinfo=UTC)),
+        (datetime(2025, 10, 26, 1, 30, tzinfo=UTC), datetime(2025, 10, 26, 1, 20, tzinfo=UTC)),
+    ],
+)
+def test_a_deal_that_was_lost_in_the_hour_that_occurs_twice(house, done_at, neighbour_at):
+    """Found days later, its neighbours by ticket say in which of the two hours it was done; and an edit stays in its hour."""
+    zone = server_zone("GMT+2/EU")
+
+    def at(ticket, moment, **changes):
+        return replace(DEAL, ticket=ticket, server_time_ms=zone.wall_ms(moment), **changes)
+
+    lost = at(20, done_at)
+    is_later = neighbour_at > done_at
+    with unit_of_work(house.session, SYSTEM) as unit:
+        booking.lock_server(house.session, house.server_id)
+        neighbour = booking.DealReport(at(21 if is_later else 19, neighbour_at), neighbour_at, zone.offset_min(neighbour_at))
+        booking.book_deals(unit, house.server_id, [neighbour])
+    for told in (lost, replace(lost, profit=Decimal(7))):
+        assert sync.refetch(house.session, Told(told), house.server_id, [20], actor=SYSTEM) == (1, [])
+        house.session.rollback()
+        row = house.session.scalars(select(Deal).where(Deal.ticket == 20, Deal.is_current)).one()
+        assert (row.done_at, row.utc_offset_min, row.profit) == (done_at, zone.offset_min(done_at), told.profit)
+    again = sync.book(
+        house.session, house.server_id, [replace(lost, profit=Decimal(8))], zone, not_before=now(), actor=SYSTEM, asked_at=now()
+    )
+    house.session.rollback()
+    assert (again, house.session.scalars(select(Deal.done_at).where(Deal.is_current, Deal.ticket == 20)).one()) == (1, done_at)
 
 
 def test_the_task_goes_on_where_the_last_pull_ended(house, login, clock, monkeypatch):

@@ -103,6 +103,8 @@ def fields_of(request, **changes):
     [
         ASKED,
         replace(ASKED, groups="", logins=(100001, 100002)),
+        Request("t", "deals", "answer", ASKED.asked_at, tickets=(7, 8)),
+        Request("o", "orders", "answer", ASKED.asked_at, tickets=(9,)),
         Request("p", "positions", "answer", ASKED.asked_at, groups="*"),
     ],
 )
@@ -118,8 +120,11 @@ def test_a_request_survives_the_stream(request_):
         ({"what": "passwords"}, "unknown what 'passwords'"),
         ({"into": "mail"}, "unknown into 'mail'"),
         ({"asked_utc": "yesterday"}, "asked_utc is not a moment"),
-        ({"groups": ""}, "either groups or logins must be given, not both"),
-        ({"logins": "1"}, "either groups or logins must be given, not both"),
+        ({"groups": ""}, "groups, logins or tickets must be given, one of the three"),
+        ({"logins": "1"}, "groups, logins or tickets must be given, one of the three"),
+        ({"groups": "", "logins": "1", "tickets": "2"}, "groups, logins or tickets must be given, one of the three"),
+        ({"groups": "", "tickets": ",".join("1" * 101)}, "more than 100 tickets"),
+        ({"groups": "", "tickets": "1", "what": "positions"}, "positions cannot be asked for by ticket"),
         ({"groups": "", "logins": "1,x"}, "logins is not a whole number from 1 to 9223372036854775807: 'x'"),
         ({"groups": "", "logins": ",".join("1" * 1001)}, "more than 1000 logins"),
         ({"to_s": "1794999999"}, "to_s lies before from_s"),
