@@ -193,10 +193,8 @@ def repair_break(session: Session, event: Event, settings: Settings) -> None:
 
 def refetch_deals(session: Session, event: Event, settings: Settings) -> None:
     """What contradicts what we have, and is not surely older, is asked of the server itself."""
-    server_id, actor = event.payload["server_id"], Actor.system("refetch_deals")
-    platform = gateways.platform_of(session, settings, server_id)
-    session.rollback()
-    sync.follow(session, platform, server_id, event.payload["tickets"], actor=actor)
+    look = gateways.look_of(session, settings, event.payload["server_id"], Actor.system("refetch_deals"))
+    sync.follow(session, look.witness, look.server_id, event.payload["tickets"], actor=look.actor)
 
 
 HANDLERS: dict[str, Handler] = {
