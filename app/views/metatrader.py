@@ -38,6 +38,10 @@ from app.views.columns import (
 from app.views.guarded import AuditedInterface, BackOfficeView, ReadOnlyView
 from app.views.ledger_request_forms import Needed
 
+PLATFORM_WORDS = {
+    "mt5_web": _l("MetaTrader 5, by its Web API"),
+    "mt4_bridge": _l("MetaTrader 4, by its bridge"),
+}
 EVENT_WORDS = {
     "stream": _l("A bridge publishes them"),
     "kafka": _l("Kafka streaming of the server"),
@@ -105,6 +109,7 @@ class ServerView(BackOfficeView):
         "options": _l("Of the interface and the source of events, as JSON. No passwords: those stand in the environment."),
     }
     formatters_columns = formatters(
+        platform=lambda value: PLATFORM_WORDS.get(value, value),
         events=lambda value: EVENT_WORDS.get(value, value),
         backfill=lambda value: BACKFILL_WORDS.get(value, value),
         options=data,
@@ -118,7 +123,7 @@ class ServerView(BackOfficeView):
         ),
         "platform": SelectField(
             _l("Platform"),
-            choices=_choices(sorted(PLATFORMS), {}),
+            choices=_choices(sorted(PLATFORMS), PLATFORM_WORDS),
             default="mt5_web",
             validators=[Needed()],
             widget=Select2Widget(),
