@@ -97,7 +97,10 @@ class Connection:
         read = usual.read if read_s is None else min(read_s, usual.read or read_s)
         timeout = httpx.Timeout(connect=usual.connect, read=read, write=usual.write, pool=usual.pool)
         headers = {"X-Request-Id": request_id} if request_id else {}
-        response = self._client.post(command, json=dict(body), headers=headers, timeout=timeout)
+        try:
+            response = self._client.post(command, json=dict(body), headers=headers, timeout=timeout)
+        except httpx.DecodingError as error:  # half of something packed, which says as little as half of a line
+            raise httpx.RemoteProtocolError(str(error)) from error
         self._used_at = time.monotonic()
         return Reply(response.status_code, _object(response.content))
 
@@ -210,15 +213,15 @@ class Exchanges:
             except (httpx.TransportError, Unreachable) as error:
                 log.info("outcome not told server=%s id=%s error=%s", self._access.code, request_id, type(error).__name__)
                 continue
-            log.info("outcome told server=%s id=%s outcome=%s", self._access.code, request_id, told.outcome[:20])
-            if told.status == httpx.codes.OK and told.outcome == "never":
+            log.info("outcome told server=%s id=%s outcome=%.20s", self._access.code, request_id, told.outcome or told.status)
+            if told.status != httpx.codes.OK:
+                continue
+            if told.outcome == "never":
                 raise NotSent(detail=f"{command}: it did not arrive, {type(lost).__name__}")
-            if told.status == httpx.codes.OK and told.outcome in ("done", "refused"):
-                reply = _recorded(told)
-                if reply.is_clear:
-                    return reply
-            if told.status == httpx.codes.OK:
-                raise UnknownOutcome(detail=f"{command}: the bridge does not know how it ended")
+            reply = _recorded(told)
+            if told.outcome in ("done", "refused") and reply.is_clear:
+                return reply
+            raise UnknownOutcome(detail=f"{command}: the bridge does not know how it ended")
         raise UnknownOutcome(detail=f"{command}: {type(lost).__name__}") from lost
 
     def _read_once(self, command: str, body: Mapping[str, str], *, fresh: bool) -> Reply:
@@ -258,7 +261,7 @@ def _answer(command: str, reply: Reply, *, mutation: bool) -> Mapping[str, Any]:
         case httpx.codes.CONFLICT if reply.outcome == "never":
             raise NotSent(detail=f"{command}: it came after it was asked about")
         case httpx.codes.CONFLICT if mutation:
-            raise UnknownOutcome(detail=f"{command}: the bridge does not know how it ended")
+            raise UnknownOutcome(retcode=code, detail=f"{detail}, the bridge does not know how it ended")
         case httpx.codes.SERVICE_UNAVAILABLE if code == mt4_retcodes.NO_CONNECTION:
             raise (NotSent if mutation else Unreachable)(retcode=code, detail=detail)
         case httpx.codes.SERVICE_UNAVAILABLE | httpx.codes.TOO_MANY_REQUESTS:

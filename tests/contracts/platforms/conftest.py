@@ -5,12 +5,12 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from app.metatrader.platform import NewAccount, ServerAccess, TradingPlatform
+from app.metatrader.platform import NewAccount, TradingPlatform
 from app.metatrader.platforms import PLATFORMS
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.simulator import Simulator
+from tests.contracts.platforms.houses import HOUSES, PASSWORD, access
 
-PASSWORD = "Mt5#Manager1"
 QUICK = httpx.Timeout(connect=2.0, read=1.0, write=2.0, pool=2.0)
 
 
@@ -20,23 +20,19 @@ def simulator(tmp_path):
         yield running
 
 
-def access(simulator, **changes) -> ServerAccess:
-    known = {
-        "code": "sim",
-        "platform": "mt5_web",
-        "url": simulator.url,
-        "manager_login": 1000,
-        "password": PASSWORD,
-        "ca_file": str(simulator.ca_file),
-        "time_zone": "GMT+2/EU",
-    }
-    return ServerAccess(**{**known, **changes})
-
-
 @pytest.fixture(params=sorted(PLATFORMS))
-def platform(request, simulator) -> TradingPlatform:
-    """Every registered adapter in turn, connected to the simulator."""
-    with PLATFORMS[request.param](access(simulator, platform=request.param)) as connected:
+def house(request, tmp_path):
+    """A server for every registered adapter in turn."""
+    house = HOUSES[request.param](tmp_path / "server")
+    with house.simulator:
+        yield house
+
+
+@pytest.fixture
+def platform(request, house) -> TradingPlatform:
+    """The adapter, connected to the house's server."""
+    name = request.node.callspec.params["house"]
+    with PLATFORMS[name](access(house.simulator, platform=name)) as connected:
         yield connected
 
 

@@ -29,7 +29,8 @@ from app.metatrader.simulator.commands import COMMANDS
 from app.metatrader.simulator.faults import Fault
 from app.metatrader.simulator.server import Handler
 from app.metatrader.simulator.session import ApiSession
-from tests.contracts.platforms.conftest import PASSWORD, QUICK, access
+from tests.contracts.platforms.conftest import QUICK
+from tests.contracts.platforms.houses import PASSWORD, access
 
 BALANCE = "/api/trade/balance"
 TOKEN = "D-8QK2N0V5ZT3RM"

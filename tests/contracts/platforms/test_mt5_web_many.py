@@ -16,7 +16,8 @@ from app.metatrader.platforms import mt5_web, windows
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.simulator.commands import COMMANDS
 from app.metatrader.simulator.exchange import Refused
-from tests.contracts.platforms.conftest import QUICK, access
+from tests.contracts.platforms.conftest import QUICK
+from tests.contracts.platforms.houses import access
 
 HOUR = timedelta(hours=1)
 

@@ -19,7 +19,7 @@ from app.metatrader.platforms.breaker import Breaker, Verdict
 from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.metatrader.platforms.traffic import Limits
 from app.metatrader.simulator.faults import FOREVER, Fault
-from tests.contracts.platforms.conftest import access
+from tests.contracts.platforms.houses import access
 
 IMPATIENT = httpx.Timeout(connect=2.0, read=0.3, write=2.0, pool=2.0)
 BREAKER = {"breaker": {"failures": 3, "open_s": 1}}
