@@ -7,6 +7,7 @@ move no money, so none of this is left to people; what cannot be asked for now i
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -68,7 +69,8 @@ def replace_orders(
         differing = [order for order in differing if order.ticket not in known]
     if len(doubtful) > MOST_ASKED:
         log.warning("many orders to ask for, the next sweep goes on server=%s orders=%s", server_id, len(doubtful))
-    asked = _asked(witness, [order_of(known[ticket]) for ticket in doubtful[:MOST_ASKED]], server_id, zone)
+        doubtful = random.sample(doubtful, MOST_ASKED)  # so that those which stay doubtful hold up no other
+    asked = _asked(witness, [order_of(known[ticket]) for ticket in doubtful], server_id, zone)
     replaced = ReplacedOrders(
         changed=len(differing) + sum(not one.order.done_ms and not one.is_deleted for one in asked),
         closed=sum(bool(one.order.done_ms or one.is_deleted) for one in asked),

@@ -305,12 +305,13 @@ def is_settled(look: Look, kind: str, subject: str, *, checked: date | None = No
     row = look.session.scalars(
         select(Deal).where(Deal.server_id == look.server_id, Deal.ticket == ticket, Deal.is_current)
     ).one_or_none()
+    is_gone_here = row is None or row.is_void
     here = None if row is None or (row.is_void and not _is_cancelled(row)) else compared(row)
     look.session.rollback()
     try:
         return here == compared(look.witness.deal(ticket))
     except NotKnown:
-        return here is None
+        return is_gone_here
 
 
 def compared(deal: Deal | ReportedDeal) -> tuple[Any, ...]:
@@ -348,12 +349,15 @@ def settle_login(look: Look, login: int, day: date) -> int:
 
     Raises NotKnown where the server does not show the login, such as one in its archive: then nothing is changed.
     """
-    server_day, asked_at = ServerDay.of(day, look.zone), now()
+    server_day = ServerDay.of(day, look.zone)
+    ours = select(Deal.ticket).where(Deal.server_id == look.server_id, Deal.login == login, Deal.is_current)
+    known = set(look.session.scalars(ours.where(Deal.filed_at.between(server_day.since, server_day.until))))
+    look.session.rollback()
+    asked_at = now()
     there = _deals_of(look, login, server_day)
     booked = sync.book(
         look.session, look.server_id, there, look.zone, not_before=server_day.since, actor=look.actor, asked_at=asked_at
     )
-    missing = _differing(look, login, server_day, there).first["vanished"]
-    # A deal that was done and told since we asked is none that vanished.
-    vanished = [ticket for ticket in missing if is_gone(look.witness, ticket, login)]
+    # What we heard of since we asked has not vanished.
+    vanished = known.intersection(_differing(look, login, server_day, there).first["vanished"])
     return booked + (len(sync.void(look.session, look.server_id, vanished, actor=look.actor)) if vanished else 0)

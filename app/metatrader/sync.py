@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
@@ -201,28 +201,34 @@ def _moments(
     session: Session, server_id: int, deals: Sequence[Deal], zone: ServerZone, not_before: datetime
 ) -> list[ServerMoment]:
     """When deals given by ticket were done. In the hour that the clock shows twice their order tells the pass; what we have
-    beside them tells it better, because it also knows of the deals that were not asked for.
+    beside them by ticket, or of the same, tells it better, because it also knows of deals that were not asked for.
     """
     moments = zone.in_order((deal.server_time_ms for deal in deals), not_before=not_before)
-    return [
-        _pass_beside(session, server_id, deal, zone) or moment if moment.is_ambiguous else moment
-        for deal, moment in zip(deals, moments, strict=True)
-    ]
+    unsure = {deal.ticket: place for place, deal in enumerate(deals) if moments[place].is_ambiguous}
+    if unsure:
+        rows = session.execute(_BESIDE, {"server_id": server_id, "tickets": list(unsure)}).all()
+        session.rollback()
+        for ticket, before, after in rows:
+            place = unsure[ticket]
+            wall_ms = deals[place].server_time_ms
+            first = zone.to_utc(wall_ms)
+            second = zone.to_utc(wall_ms, near=first.utc + timedelta(hours=1))
+            if before is not None and before > first.utc + OUT_OF_ORDER:
+                moments[place] = second
+            elif after is not None and after < second.utc - OUT_OF_ORDER:
+                moments[place] = first
+    return moments
 
 
-def _pass_beside(session: Session, server_id: int, deal: Deal, zone: ServerZone) -> ServerMoment | None:
-    """Which pass of the repeated hour our deals with the nearest tickets, or the deal itself, leave possible; None for both."""
-    first = zone.to_utc(deal.server_time_ms)
-    second = zone.to_utc(deal.server_time_ms, near=first.utc + timedelta(hours=1))
-    ours = select(DealHead.filed_at).where(DealHead.server_id == server_id)
-    before = session.scalar(ours.where(DealHead.ticket <= deal.ticket).order_by(DealHead.ticket.desc()).limit(1))
-    after = session.scalar(ours.where(DealHead.ticket >= deal.ticket).order_by(DealHead.ticket).limit(1))
-    session.rollback()
-    if before is not None and before > first.utc + OUT_OF_ORDER:
-        return second
-    if after is not None and after < second.utc - OUT_OF_ORDER:
-        return first
-    return None
+#: By ticket: when the nearest deals that we have were done, up to it and from it on.
+_BESIDE = text("""
+    SELECT asked.ticket,
+           (SELECT filed_at FROM deal_head WHERE server_id = :server_id AND ticket <= asked.ticket
+             ORDER BY ticket DESC LIMIT 1),
+           (SELECT filed_at FROM deal_head WHERE server_id = :server_id AND ticket >= asked.ticket
+             ORDER BY ticket LIMIT 1)
+      FROM unnest(CAST(:tickets AS bigint[])) AS asked (ticket)
+""")
 
 
 def _book_piece(
