@@ -39,6 +39,9 @@ USERS = "user"
 LOST = "lost"
 
 
+Record = Deal | Position | Order | AccountState
+
+
 class Outbox(Protocol):
     """What keeps events until they are sent. `changed` is set after every commit."""
 
@@ -105,6 +108,10 @@ class Journal:
             self.store.put_in_outbox(LOST, encode(deal_event(self.origin, stamp, "delete", deal)))
         self.account(account, "cleaned")
 
+    def again(self, record: Record) -> None:
+        """Tell a record as it stands now, because somebody asked for it."""
+        self._put(lambda stamp: standing(self.origin, stamp, record), record.login)
+
     def user(self, change: Change, record: Mapping[str, str]) -> None:
         """A login's record as it stands now, for the outputs that tell of records."""
         if self.tells_users and not self._away(self.clock()):
@@ -117,26 +124,23 @@ class Journal:
             self._signal(signal, notes)
 
     def _put(self, make: Callable[[Stamp], AnyEvent], login: int) -> None:
-        moment = self.clock()
-        if self._away(moment):
-            stamp = Stamp(0, self._zone.wall_ms(moment), self._zone.offset_min(moment), moment)
-            self.store.put_in_outbox(LOST, encode(make(stamp)))
+        if self._away(self.clock()):
+            self.store.put_in_outbox(LOST, encode(make(self.stamp(0))))
         else:
-            self._write(make, stream_name(self.origin.server, login, self._shards), moment)
+            self._write(make, stream_name(self.origin.server, login, self._shards))
 
     def _signal(self, signal: Signal, notes: Mapping[str, str]) -> None:
-        moment = self.clock()
         for shard in range(self._shards):
             stream = stream_name(self.origin.server, shard, self._shards)
-            self._write(lambda stamp: control_event(self.origin, stamp, signal, notes), stream, moment)
+            self._write(lambda stamp: control_event(self.origin, stamp, signal, notes), stream)
 
-    def _write(self, make: Callable[[Stamp], AnyEvent], stream: str, moment: datetime) -> None:
-        stamp = Stamp(
-            seq=self.store.next_number(f"seq:{stream}", 1),
-            server_time_ms=self._zone.wall_ms(moment),
-            utc_offset_min=self._zone.offset_min(moment),
-            received_at=moment,
-        )
+    def stamp(self, seq: int) -> Stamp:
+        """Now, in some place of a sequence."""
+        moment = self.clock()
+        return Stamp(seq, self._zone.wall_ms(moment), self._zone.offset_min(moment), moment)
+
+    def _write(self, make: Callable[[Stamp], AnyEvent], stream: str) -> None:
+        stamp = self.stamp(self.store.next_number(f"seq:{stream}", 1))
         self.store.put_in_outbox(stream, encode(make(stamp)))
 
     def _away(self, moment: datetime) -> bool:
@@ -150,3 +154,15 @@ class Journal:
                 self._signal("connected", {"note": "the connection to the server is back"})
                 self._signal("sync_done", {})
         return is_away
+
+
+def standing(origin: Origin, stamp: Stamp, record: Record) -> AnyEvent:
+    """The event that tells how a record stands."""
+    match record:
+        case Deal():
+            return deal_event(origin, stamp, "add", record)
+        case Position():
+            return position_event(origin, stamp, "update", record)
+        case Order():
+            return order_event(origin, stamp, "update", record)
+    return account_event(origin, stamp, record)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from app.metatrader.simulator.journal import Journal, Outbox
@@ -43,7 +44,7 @@ class Dealing(Protocol):
 
 
 class Life:
-    """Made to run in a thread until `stopping` is set. With `tick_s` 0 the market stands still."""
+    """Made to run in a thread until `stopping` is set. With `tick_s` 0 the market stands still. `notes` go with heartbeats."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Life:
         *,
         tick_s: float,
         deals_per_second: float,
+        notes: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
         self._exchange = exchange
         self._trader = trader
@@ -61,6 +63,7 @@ class Life:
         self._stopping = stopping
         self._tick_s = tick_s
         self._deals_per_second = deals_per_second
+        self._notes = notes
 
     def run(self) -> None:
         """One pass after another. What goes wrong in one is logged, and undone."""
@@ -91,5 +94,5 @@ class Life:
 
     def _beat(self) -> None:
         if self._exchange.store.outbox_size() <= OUTBOX_FULL:
-            self._exchange.journal.control("heartbeat")
+            self._exchange.journal.control("heartbeat", **self._notes())
             self._exchange.report_open(REPORT_MOST)

@@ -6,7 +6,8 @@ server.py        HTTPS; bridge.py the rule for commands that change something, r
 engine.py        the trading engine: books.py trading.py pending.py nightly.py logins.py are its parts, valuation.py its
                  arithmetic; prices, certificates, faults and the way of events are those of the MT5 simulator
 trader.py        the people who trade, dealer.py who corrects them
-book.py          what it remembers; telling.py the events it tells; reporting.py and report.py its report database
+book.py          what it remembers; telling.py the events it tells, asked.py those that it is asked for; reporting.py and
+                 report.py its report database
 """
 
 from app.metatrader.simulator.mt4.engine import MT4Engine

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from app.metatrader.mt4 import Cmd, Login, Trade, write_login, write_trade
+from app.metatrader.mt4 import COMMENT_LIMIT, Cmd, Login, Trade, is_selected, write_login, write_trade
 from app.metatrader.simulator.books import Refused
-from app.metatrader.simulator.groups import matches
 from app.metatrader.simulator.instruments import INSTRUMENTS
 from app.metatrader.simulator.mt4.engine import MT4Engine
 from app.metatrader.simulator.mt4.groups import GROUPS
@@ -175,7 +174,7 @@ def change_password(engine: MT4Engine, body: Body) -> Answer:
 def balance(engine: MT4Engine, body: Body) -> Answer:
     login, amount = body.whole("login"), body.amount("amount")
     is_checked = body.one_of("check_margin", ("0", "1")) == "1"
-    comment = on_code_page(body.text("comment"), 31)
+    comment = on_code_page(body.text("comment"), COMMENT_LIMIT)
     return {"order": str(engine.balance_operation(login, Cmd.BALANCE, amount, comment, check_margin=is_checked).order)}
 
 
@@ -203,7 +202,7 @@ def _logins(engine: MT4Engine, body: Body) -> list[Login]:
         mask = body.text("groups")
         if len(mask) > MASK_MAX:
             raise Meaningless(f"groups is longer than {MASK_MAX} characters")
-        return [login for login in engine.logins() if matches(mask, login.group)]
+        return [login for login in engine.logins() if is_selected(mask, login.group)]
     numbers = body.wholes("logins")
     if len(numbers) == 1:
         return [engine.login(numbers[0])]

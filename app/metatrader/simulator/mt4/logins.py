@@ -7,7 +7,18 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from app.metatrader.mt4 import GROUP_LIMIT, MARK_LIMIT, PASSWORD_LIMIT, Cmd, Login
+from app.metatrader.mt4 import (
+    COUNTRY_LIMIT,
+    EMAIL_LIMIT,
+    GROUP_LIMIT,
+    MARK_LIMIT,
+    NAME_LIMIT,
+    NOTE_LIMIT,
+    PASSWORD_LEAST,
+    PASSWORD_LIMIT,
+    Cmd,
+    Login,
+)
 from app.metatrader.simulator.books import Refused
 from app.metatrader.simulator.mt4 import codes
 from app.metatrader.simulator.mt4.books import Books, moved
@@ -16,11 +27,10 @@ from app.metatrader.simulator.mt4.valuation import ZERO
 from app.metatrader.simulator.passwords import fits, hashed
 
 FIRST_LOGIN = 500_001
-PASSWORD_MIN = 5
 KINDS = ("main", "investor")
 
 #: Characters of the text fields that MT4's arrays hold.
-_LIMITS = {"name": 127, "email": 47, "country": 31, "comment": 63, "id": MARK_LIMIT}
+_LIMITS = {"name": NAME_LIMIT, "email": EMAIL_LIMIT, "country": COUNTRY_LIMIT, "comment": NOTE_LIMIT, "id": MARK_LIMIT}
 SWITCHES = ("enable", "enable_change_password", "enable_read_only")
 
 
@@ -119,4 +129,4 @@ def _group(name: str) -> GroupSettings:
 def _is_strong(password: str) -> bool:
     """Letters and digits, and a length that MT4 holds."""
     has_both = any(one.isalpha() for one in password) and any(one.isdigit() for one in password)
-    return PASSWORD_MIN <= len(password) <= PASSWORD_LIMIT and password.isascii() and has_both
+    return PASSWORD_LEAST <= len(password) <= PASSWORD_LIMIT and password.isascii() and has_both

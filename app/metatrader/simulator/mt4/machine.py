@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from app.core import clock as real_clock
-from app.metatrader.events import Origin
+from app.metatrader.events import VERSION, Origin
 from app.metatrader.servertime import server_zone
 from app.metatrader.simulator.certificates import server_context
 from app.metatrader.simulator.event_faults import EventFaults
@@ -19,6 +19,7 @@ from app.metatrader.simulator.faults import FaultPlan, Faults
 from app.metatrader.simulator.journal import Journal
 from app.metatrader.simulator.life import Life
 from app.metatrader.simulator.market import KEPT, Market
+from app.metatrader.simulator.mt4.asked import Answerer
 from app.metatrader.simulator.mt4.book import Book
 from app.metatrader.simulator.mt4.bridge import Bridge
 from app.metatrader.simulator.mt4.control import Control
@@ -43,8 +44,8 @@ class MT4Simulator:
     """An MT4 server with its bridge on this machine: commands over TLS, market, traders, events, a report database.
 
     `password` is the bridge's secret. State stays in `state_dir` over restarts, the log of commands too. Without `redis_url`
-    events wait in the outbox; without `deals_per_minute` nobody trades by himself; with `tick_s` = 0 the market stands still
-    until `engine.tick()`. `report_url`: a PostgreSQL database that gets the report server's tables.
+    events wait in the outbox and nobody can ask for any; without `deals_per_minute` nobody trades by himself; with `tick_s` = 0
+    the market stands still until `engine.tick()`. `report_url`: a database that gets the report server's tables.
     """
 
     def __init__(
@@ -87,8 +88,10 @@ class MT4Simulator:
             self._stopping,
             tick_s=tick_s,
             deals_per_second=deals_per_minute / 60,
+            notes=self._notes,
         )
         self._publisher = Publisher(self.journal, redis_url) if redis_url else None
+        self._answerer = Answerer(self.engine, redis_url) if redis_url else None
         self._reporting = _reporting(self.engine, report_url, report_schema) if report_url else None
         self._server: BridgeServer | None = None
         self._threads: list[threading.Thread] = []
@@ -122,6 +125,8 @@ class MT4Simulator:
         self.journal.control("sync_done")
         if self._publisher:
             self._publisher.start()
+        if self._answerer:
+            self._answerer.start()
         if self._reporting:
             self._reporting.start()
         self._threads = [
@@ -141,6 +146,8 @@ class MT4Simulator:
         self._server.stop()
         for thread in self._threads:
             thread.join(timeout=5)
+        if self._answerer:
+            self._answerer.stop()
         self.journal.control("disconnected", note="MT4 simulator stopped")
         if self._reporting:
             self._reporting.stop()
@@ -154,6 +161,17 @@ class MT4Simulator:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _notes(self) -> dict[str, str]:
+        """What heartbeats tell of the bridge."""
+        is_away = self.journal.faults.is_away(self.journal.clock())
+        return {
+            "contract": VERSION,
+            "connected": "no" if is_away else "yes",
+            "outbox": str(self.store.outbox_size()),
+            "requests": "ready",
+            "clock_offset_min": str(self.engine.zone.offset_min(self.journal.clock())),
+        }
 
     def _close(self) -> None:
         self.store.close()

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
-from app.metatrader.mt4 import UNITS_PER_HUNDREDTH, Trade
+from app.metatrader.mt4 import MONEY_PLACES, UNITS_PER_HUNDREDTH, Trade
 from app.metatrader.simulator import pricing
 from app.metatrader.simulator.instruments import INSTRUMENTS
 from app.metatrader.simulator.mt4.books import Books
 from app.metatrader.simulator.mt4.trading import Desk
-from app.metatrader.simulator.mt4.valuation import PLACES
 from app.metatrader.simulator.valuation import major
 
 
@@ -39,8 +38,8 @@ class RollOver:
         if not nights or not group.has_swaps:
             return
         units = trade.volume * UNITS_PER_HUNDREDTH
-        swap = pricing.swap(books.market, instrument, trade.cmd, units, nights, group.currency, PLACES)
-        books.write(replace(trade, storage=trade.storage + major(swap, PLACES)))
+        swap = pricing.swap(books.market, instrument, trade.cmd, units, nights, group.currency, MONEY_PLACES)
+        books.write(replace(trade, storage=trade.storage + major(swap, MONEY_PLACES)))
 
 
 class StopOuts:

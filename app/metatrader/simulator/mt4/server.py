@@ -65,8 +65,8 @@ class Handler(Connection):
             cut(self.connection)
 
     def _command(self, path: str, body: object) -> None:
-        given = self.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not hmac.compare_digest(given.encode("utf-8", "replace"), self.server.password.encode()):
+        given = self.headers.get("Authorization", "")  # http.server reads headers as Latin-1
+        if not hmac.compare_digest(given.encode("latin-1", "replace"), f"Bearer {self.server.password}".encode()):
             self._refuse(401, codes.ERROR, "the secret is wrong")
             return
         if self.command != "POST":

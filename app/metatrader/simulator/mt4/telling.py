@@ -6,13 +6,11 @@ rows has to think of events, and an activation, a partial close or a dealer's ed
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from app.metatrader import mt4
-from app.metatrader.codes import OrderState
 from app.metatrader.mt4 import Login, Trade
-from app.metatrader.platform import Deal, Order
+from app.metatrader.platform import Deal
 from app.metatrader.simulator.instruments import INSTRUMENTS
 from app.metatrader.simulator.journal import Journal
 
@@ -54,7 +52,7 @@ class Teller:
         before = mt4.pending_of(old, contract_size(old)) if old else None
         after = mt4.pending_of(new, contract_size(new)) if new else None
         if before and new and new.is_trade:
-            after = _filled(before, new)
+            after = mt4.order_of(new, contract_size(new))
         if after and after != before:
             self._journal.order("update" if before else "add", after)
         elif before and not after:
@@ -70,10 +68,3 @@ def _deals(trade: Trade | None) -> dict[int, Deal]:
     if trade is None or trade.is_deleted:
         return {}
     return {deal.ticket: deal for deal in mt4.deals_of(trade, contract_size(trade))}
-
-
-def _filled(order: Order, trade: Trade) -> Order:
-    """A pending order that has come true: its row is the trade now."""
-    return replace(
-        order, state=OrderState.FILLED, volume_current=0, position_ticket=trade.order, done_ms=1000 * trade.open_time
-    )

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
-from app.metatrader.mt4 import COMMENT_LIMIT, UNITS_PER_HUNDREDTH, Cmd, State, Trade
+from app.metatrader.mt4 import COMMENT_LIMIT, MONEY_PLACES, UNITS_PER_HUNDREDTH, Cmd, State, Trade
 from app.metatrader.simulator import pricing
 from app.metatrader.simulator.books import Refused
 from app.metatrader.simulator.instruments import Instrument
 from app.metatrader.simulator.mt4 import codes
 from app.metatrader.simulator.mt4.books import Books
-from app.metatrader.simulator.mt4.valuation import PLACES, ZERO, Closing, cents
+from app.metatrader.simulator.mt4.valuation import ZERO, Closing, cents
 from app.metatrader.simulator.valuation import major
 
 #: Hundredths of a lot.
@@ -55,7 +55,9 @@ class Desk:
             expiration=0,
             conv_rate_open=books.market.rate(quote.symbol.profit_currency, group.currency, sell=True),
             margin_rate=books.market.rate(quote.symbol.margin_currency, group.currency, sell=False),
-            commission=major(pricing.commission(group.commission_per_lot, row.volume * UNITS_PER_HUNDREDTH, PLACES), PLACES),
+            commission=major(
+                pricing.commission(group.commission_per_lot, row.volume * UNITS_PER_HUNDREDTH, MONEY_PLACES), MONEY_PLACES
+            ),
         )
         if books.figures(row.login, trade).margin_free < 0:
             raise Refused(codes.NO_MONEY)
@@ -157,7 +159,7 @@ class Desk:
         if volume == trade.volume:
             return trade, None
         commission, storage, taxes = (
-            major(pricing.share(cents(amount), volume, trade.volume), PLACES)
+            major(pricing.share(cents(amount), volume, trade.volume), MONEY_PLACES)
             for amount in (trade.commission, trade.storage, trade.taxes)
         )
         rest = replace(

@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 
-from app.metatrader.mt4 import UNITS_PER_HUNDREDTH, Cmd, Login, Trade
+from app.metatrader.mt4 import MONEY_PLACES, UNITS_PER_HUNDREDTH, Cmd, Login, Trade
 from app.metatrader.simulator import pricing
 from app.metatrader.simulator.instruments import INSTRUMENTS
 from app.metatrader.simulator.market import Market
 from app.metatrader.simulator.mt4.groups import GROUPS
 from app.metatrader.simulator.valuation import major
 
-#: MT4 counts all money with two places.
-PLACES = 2
 CENT = Decimal("0.01")
 ZERO = Decimal("0.00")
 
@@ -51,9 +49,9 @@ class Valuation:
             at,
             trade.volume * UNITS_PER_HUNDREDTH,
             currency,
-            PLACES,
+            MONEY_PLACES,
         )
-        return Closing(instrument.price(at), major(gain.minor, PLACES), gain.rate)
+        return Closing(instrument.price(at), major(gain.minor, MONEY_PLACES), gain.rate)
 
     def shown(self, trade: Trade, currency: str) -> Trade:
         """The row as the server shows it now: what is open has the price and the profit of this moment."""
@@ -82,7 +80,7 @@ class Valuation:
         """What the trade ties up by itself."""
         worth = pricing.worth(INSTRUMENTS[trade.symbol], points(trade, trade.open_price))
         units = trade.volume * UNITS_PER_HUNDREDTH
-        return major(pricing.margin(units, leverage, trade.margin_rate, PLACES, worth), PLACES)
+        return major(pricing.margin(units, leverage, trade.margin_rate, MONEY_PLACES, worth), MONEY_PLACES)
 
 
 def points(trade: Trade, price: Decimal) -> int:
@@ -92,4 +90,4 @@ def points(trade: Trade, price: Decimal) -> int:
 
 def cents(amount: Decimal) -> int:
     """An amount in hundredths, as the shared arithmetic counts money."""
-    return pricing.minor(amount, PLACES)
+    return pricing.minor(amount, MONEY_PLACES)
