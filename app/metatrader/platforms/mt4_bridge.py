@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
@@ -251,7 +251,11 @@ class MT4BridgePlatform:
         return parsed(lambda: [mt4.read_trade(row) for row in rows])
 
     def _deals(self, whose: Mapping[str, str], since: datetime, until: datetime) -> list[Deal]:
-        """Window by window. A window has the rows that began or ended in it; what else they did belongs to other windows."""
+        """Window by window. A window has the rows that began or ended in it, and what they did at other times belongs to others.
+
+        Only a deal that closed brings the one that opened along: when a part is closed, that shrinks, and the rest's appears
+        with an old time, which nobody asks for any more.
+        """
 
         def trades(first_s: int, last_s: int) -> list[mt4.Trade]:
             return self._trades({**whose, "from": str(first_s), "to": str(last_s)})
@@ -259,14 +263,15 @@ class MT4BridgePlatform:
         first_s, last_s = self._zone.wall_range_s(since, until)
         deals: dict[int, Deal] = {}
         for start_s, end_s, rows in in_windows(max(first_s, 0), min(last_s, LAST_S), trades):
-            found = (deal for deal in self._made_by(rows) if start_s <= deal.server_time_ms // 1000 <= end_s)
-            deals.update((deal.ticket, deal) for deal in found)
+            for trade in rows:
+                made = self._made_by(trade)
+                within = [start_s <= deal.server_time_ms // 1000 <= end_s for deal in made]
+                deals.update((deal.ticket, deal) for deal, is_in in zip(made, within, strict=True) if is_in or within[-1])
         return [deals[ticket] for ticket in sorted(deals)]
 
-    def _made_by(self, trades: Iterable[mt4.Trade]) -> Iterator[Deal]:
-        for trade in trades:
-            if not trade.is_deleted:
-                yield from mt4.deals_of(trade, self._sizes.of(trade))
+    def _made_by(self, trade: mt4.Trade) -> list[Deal]:
+        """A row's deals in the order of time."""
+        return [] if trade.is_deleted else list(mt4.deals_of(trade, self._sizes.of(trade)))
 
     def _open(self, whose: Mapping[str, str], build: Callable[[mt4.Trade, Decimal], T | None]) -> list[T]:
         """What `build` makes of the open rows, by order."""

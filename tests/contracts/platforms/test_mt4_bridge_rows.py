@@ -144,7 +144,7 @@ def moved(simulator, order, **times):
     return simulator.engine.edit(order, **times)
 
 
-def test_each_deal_of_a_row_belongs_to_its_own_time(mt4, simulator, login):
+def test_each_deal_of_a_row_belongs_to_its_own_time_and_one_that_closed_tells_what_opened(mt4, simulator, login):
     order = simulator.engine.open(login, "EURUSD", 0, Decimal("0.10")).order
     simulator.engine.close(order)
     closed_at = now() - HOUR
@@ -159,7 +159,7 @@ def test_each_deal_of_a_row_belongs_to_its_own_time(mt4, simulator, login):
     opening, closing = (rows.opening_ticket(order), DealEntry.IN), (rows.closing_ticket(order), DealEntry.OUT)
     assert entries(opened_at - HOUR, now()) == [opening, closing]
     assert entries(opened_at - HOUR, opened_at + HOUR) == [opening]
-    assert entries(closed_at - HOUR, closed_at + HOUR / 2) == [closing]
+    assert entries(closed_at - HOUR, closed_at + HOUR / 2) == [opening, closing]
     assert entries(opened_at + HOUR, closed_at - HOUR) == []
 
 
