@@ -251,7 +251,7 @@ class MT4BridgePlatform:
         return parsed(lambda: [mt4.read_trade(row) for row in rows])
 
     def _deals(self, whose: Mapping[str, str], since: datetime, until: datetime) -> list[Deal]:
-        """Window by window. A window has the rows that began or ended in it, and what they did at other times belongs to others.
+        """Window by window. A window has the rows that began or ended in it; what they did at other times belongs to others.
 
         Only a deal that closed brings the one that opened along: when a part is closed, that shrinks, and the rest's appears
         with an old time, which nobody asks for any more.
