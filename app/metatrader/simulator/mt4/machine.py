@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -29,6 +29,7 @@ from app.metatrader.simulator.mt4.request_log import RequestLog
 from app.metatrader.simulator.mt4.server import MANAGER_LOGIN, BridgeServer
 from app.metatrader.simulator.mt4.trader import Trader
 from app.metatrader.simulator.publisher import Publisher
+from app.metatrader.simulator.virtual_clock import VirtualClock
 
 if TYPE_CHECKING:
     from app.metatrader.simulator.mt4.reporting import Reporting
@@ -155,6 +156,22 @@ class MT4Simulator:
             self._publisher.stop()
         self._close()
         self._server = None
+
+    def forward(self, span: timedelta, *, step: timedelta = timedelta(minutes=1), deals_a_step: int = 0) -> None:
+        """Let so much time pass at once, with a move of the market and so many deals each step.
+
+        Raises TypeError when the clock is not a VirtualClock: real time cannot be hurried.
+        """
+        clock = self.engine.clock
+        if not isinstance(clock, VirtualClock):
+            raise TypeError("this simulator runs by a clock that cannot be moved")
+        end = clock() + span
+        while (left := end - clock()) > timedelta():
+            clock.move(min(step, left))
+            with self.store.transaction():
+                self.engine.tick()
+                if deals_a_step:
+                    self.trader.make(deals_a_step)
 
     def __enter__(self) -> Self:
         return self.start()
