@@ -355,8 +355,11 @@ def test_the_control_interface_trades_and_edits(double, client, control, login):
     assert [one["Position"] for one in recent["positions"]] == [held]
     assert (recent["accounts"][0]["login"], recent["archived"]) == (int(login), [])
     assert control.post("close", json={"position": int(held), "lots": "0.2"}).json()["trades"][0]["state"] == "4"
+    late = {"login": int(login), "symbol": "EURUSD", "side": "sell", "lots": "0.1", "profit": "7.5", "seconds_ago": 60}
+    assert control.post("late_deal", json=late).json()["deal"]["Profit"] == "7.50"
     state = control.get("state").json()
     assert (state["server"], state["accounts"], state["positions"]) == ("sim4", [int(login)], 1)
+    assert state["deals"] == 6  # the deposit, two trades that are over, the open rest
 
 
 def test_the_control_interface_keeps_orders_faults_and_drifts(double, control, login):
@@ -372,6 +375,8 @@ def test_the_control_interface_keeps_orders_faults_and_drifts(double, control, l
     assert double.engine.login(int(login)).balance == 2
     assert control.post("gap", json={"seconds": 5, "do": "lose"}).json() == {"seconds": 5.0}
     assert control.get("state").json()["is_away"] is True
-    assert control.post("trade", json={**body, "side": "buy"}).json()["retcode"] == "134 NO_MONEY"
+    refused = control.post("trade", json={**body, "side": "buy"}).json()
+    assert (refused["code"], refused["retcode"].partition(" ")[0]) == ("134", "10019")
+    assert control.post("trade", json={**body, "side": "buy", "login": 7}).json()["retcode"].startswith("13 ")
     assert control.get("state", auth=("1", "wrong")).status_code == 401
     assert control.get("nothing").status_code == 404

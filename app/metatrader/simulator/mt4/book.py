@@ -143,6 +143,14 @@ class Book:
     def count(self) -> int:
         return int(self._all("SELECT count(*) FROM trade")[0][0])
 
+    def count_deals(self) -> int:
+        """How many deals the rows have made: a closed trade two, a pending order none."""
+        found = self._all(
+            "SELECT coalesce(sum(CASE WHEN cmd > 5 THEN 1 WHEN cmd < 2 THEN 1 + (close_time > 0) ELSE 0 END), 0)"
+            " FROM (SELECT close_time, CAST(json_extract(row, '$.cmd') AS INTEGER) AS cmd FROM trade)"
+        )
+        return int(found[0][0])
+
     def put_trade(self, trade: Trade) -> None:
         """Write a row, over an older form of it."""
         with self._lock:

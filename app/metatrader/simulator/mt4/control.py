@@ -104,6 +104,24 @@ def post_deal(control: Control, fields: Fields) -> dict[str, Any]:
     return {"deal": next((write_deal(deal) for deal in _deals(row) if deal.ticket == ticket), None)}
 
 
+def post_late_deal(control: Control, fields: Fields) -> dict[str, Any]:
+    """{login, symbol, side, lots, profit, price, seconds_ago} writes down a trade that was closed in the past, by a deal to
+    that side → {deal: …}
+    """
+    engine, symbol = control.engine, str(fields["symbol"])
+    row = engine.enter(
+        int(fields["login"]),
+        symbol,
+        Cmd.SELL if _side(str(fields["side"])) == Cmd.BUY else Cmd.BUY,
+        _decimal(fields["lots"]),
+        price=_decimal(fields["price"]) if "price" in fields else engine.market.quote(symbol).bid_price,
+        profit=_decimal(fields["profit"]),
+        closed_at=engine.now_s() - int(fields.get("seconds_ago", 0)),
+        comment=str(fields.get("comment", "")),
+    )
+    return {"deal": write_deal(_deals(row)[-1])}
+
+
 def post_account(control: Control, fields: Fields) -> dict[str, Any]:
     """{login, do: "group", group} or {login, do: "drift", balance} → {login}
 
@@ -163,6 +181,7 @@ def get_state(control: Control, fields: Fields) -> dict[str, Any]:
             "positions": sum(trade.is_trade for trade in waiting),
             "orders": sum(trade.is_pending for trade in waiting),
             "trades": engine.store.count(),
+            "deals": engine.store.count_deals(),
             "outbox": engine.store.outbox_size(),
             "is_away": engine.journal.faults.is_away(engine.clock()),
             "is_held": engine.journal.faults.is_held(engine.clock()),
@@ -240,6 +259,7 @@ CONTROLS: dict[tuple[str, str], Callable[[Control, Fields], dict[str, Any]]] = {
     ("POST", "order"): post_order,
     ("POST", "market"): post_market,
     ("POST", "deal"): post_deal,
+    ("POST", "late_deal"): post_late_deal,
     ("POST", "account"): post_account,
     ("POST", "faults"): post_faults,
     ("POST", "gap"): post_gap,

@@ -202,6 +202,38 @@ class MT4Engine:
                 )
             )
 
+    def enter(
+        self,
+        login: int,
+        symbol: str,
+        cmd: int,
+        lots: Decimal,
+        *,
+        price: Decimal,
+        profit: Decimal,
+        closed_at: int,
+        comment: str = "",
+    ) -> Trade:
+        """Write down a trade of the past under a new order, opened and closed at one price. Refused: 3, 65, 131."""
+        instrument, volume = self.books.instrument(symbol), hundredths(lots)
+        if cmd not in (Cmd.BUY, Cmd.SELL) or not profit.is_finite() or profit % CENT or not 0 < closed_at <= self.now_s():
+            raise Refused(codes.INVALID_DATA)
+        with self.store.transaction():
+            self.books.login(login)
+            row = self._desk.blank(login, instrument, cmd, volume, comment=comment, reason=DEALER)
+            return self.books.write(
+                replace(
+                    row,
+                    order=self.books.next_order(),
+                    state=State.CLOSED_NORMAL,
+                    open_time=closed_at,
+                    close_time=closed_at,
+                    open_price=price,
+                    close_price=price,
+                    profit=profit.quantize(CENT),
+                )
+            )
+
     def delete(self, order: int) -> None:
         """Take a row away, and what it did to the money. Refused(3)."""
         with self.store.transaction():

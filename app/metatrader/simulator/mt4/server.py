@@ -7,6 +7,7 @@ import ssl
 import threading
 from urllib.parse import urlsplit
 
+from app.metatrader.platforms import mt4_retcodes, mt5_retcodes
 from app.metatrader.simulator.books import Refused
 from app.metatrader.simulator.faults import AFTERWARDS, Fault, Misread
 from app.metatrader.simulator.listening import Connection, Cut, Listener, cut
@@ -106,6 +107,7 @@ class Handler(Connection):
             self.answer(200, result)
 
     def _refuse(self, status: int, code: int, reason: str) -> None:
-        """`retcode` and `error` are what the control interface of the MT5 simulator says."""
-        name = codes.name(code)
-        self.answer(status, {"code": str(code), "name": name, "retcode": f"{code} {name}", "error": reason, "reason": reason})
+        """`retcode` and `error` are how the control interface of the MT5 simulator says it, with MT5's number of the same."""
+        same = mt5_retcodes.NOT_FOUND if code == codes.BAD_ACCOUNT_INFO else mt4_retcodes.REFUSED.get(code, code)
+        words = {"code": str(code), "name": codes.name(code), "reason": reason}
+        self.answer(status, {**words, "retcode": f"{same} {mt5_retcodes.name(same)}", "error": reason})
