@@ -1,5 +1,5 @@
-"""The demo brokerage: one trading server, six products, trading rules by country, an introducing broker with a plan and
-clients, staff for every role.
+"""The demo brokerage: an MT5 and an MT4 server with their products, trading rules by country, an introducing broker with a
+plan and clients, staff for every role.
 
 Loaded once, in development only. What needs the trading server (accounts, transfers) is ordered here through the same use
 cases as ever, and carried out by the running jobs.
@@ -8,6 +8,7 @@ cases as ever, and carried out by the running jobs.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ from app.models.fx import FXRate
 from app.models.metatrader import Product, Server, TradingAccount
 from app.partners import attribution, links
 from app.payments import funding, transfers
+from config import MT4_SIMULATOR
 
 if TYPE_CHECKING:
     from config import Settings
@@ -93,6 +95,12 @@ PRODUCTS: tuple[tuple[str, str, str, str, str, list[int], dict[str, Any]], ...] 
     ),
     ("cent-usd", "Cent", "Small amounts, counted in US cents", r"real\cent\usc", "USC", [100, 200, 500], {"is_cent": True}),
 )
+MT4_PRODUCTS: tuple[tuple[str, str, str, str, str, list[int], dict[str, Any]], ...] = (
+    ("mt4-standard-usd", "Standard MT4", "Spreads from 1.2 points, no commission", "std-usd", "USD", [30, 100, 200, 500], {}),
+    ("mt4-ecn-usd", "ECN MT4", "Raw spreads, 7 USD a lot", "ecn-usd", "USD", [30, 100, 200], {}),
+)
+#: Who has an account on MT4 besides.
+MT4_CLIENT = "marek@demo.lotwise.example"
 
 #: What `run.py up` prints: role, where to sign in (a path), user, password.
 SIGN_INS: list[tuple[str, str, str, str]] = [
@@ -166,26 +174,35 @@ def load_staff() -> None:
 
 
 def load_house(session: Session, settings: Settings) -> None:
-    """The simulated trading server and what clients can open on it."""
+    """The simulated trading servers and what clients can open on them."""
+    mt5 = Server(
+        code="sim", name="Lotwise-Demo", platform="mt5_web", url=settings.simulator_url, manager_login=1000, time_zone="EET"
+    )
+    mt4 = Server(
+        code=MT4_SIMULATOR,
+        name="Lotwise-MT4-Demo",
+        platform="mt4_bridge",
+        url=settings.mt4_simulator_url,
+        manager_login=1,
+        time_zone="EET",
+    )
     with unit_of_work(session, ACTOR):
-        server = Server(
-            code="sim", name="Lotwise-Demo", platform="mt5_web", url=settings.simulator_url, manager_login=1000, time_zone="EET"
-        )
-        session.add(server)
+        session.add_all([mt5, mt4])
         session.flush()
-        for code, name, words, group, currency, leverages, more in PRODUCTS:
-            session.add(
-                Product(
-                    code=code,
-                    name=name,
-                    description=words,
-                    server_id=server.id,
-                    group=group,
-                    currency=currency,
-                    leverages=leverages,
-                    **more,
+        for server, products in ((mt5, PRODUCTS), (mt4, MT4_PRODUCTS)):
+            for code, name, words, group, currency, leverages, more in products:
+                session.add(
+                    Product(
+                        code=code,
+                        name=name,
+                        description=words,
+                        server_id=server.id,
+                        group=group,
+                        currency=currency,
+                        leverages=leverages,
+                        **more,
+                    )
                 )
-            )
 
 
 def load_trading_rules(session: Session) -> None:
@@ -247,13 +264,15 @@ def load_partner(session: Session) -> None:
 
 
 def load_clients(session: Session, bank: str) -> None:
-    """Approved clients, with money in their wallets as a migration would bring it, and an account each."""
-    product_id = session.scalars(select(Product.id).where(Product.code == "standard-usd")).one()
+    """Approved clients, with money in their wallets as a migration would bring it, and an account each; one has two."""
+    product_ids = dict(session.execute(select(Product.code, Product.id)).tuples().all())
     for first, last, mail, country, language, opening_minor in CLIENTS[1:]:
         client_id = add_client(session, first, last, mail, country, language)
         attribution.attribute_client(session, client_id=client_id, link_code=LINK_CODE, at=now(), source="link")
-        leverage = offered_leverage(session, product_id, client_id)
-        accounts.request_account(session, client_id=client_id, product_id=product_id, leverage=leverage, actor=ACTOR)
+        for code in ("standard-usd", *(["mt4-standard-usd"] if mail == MT4_CLIENT else [])):
+            product_id = product_ids[code]
+            leverage = offered_leverage(session, product_id, client_id)
+            accounts.request_account(session, client_id=client_id, product_id=product_id, leverage=leverage, actor=ACTOR)
         bring_money(session, bank, client_id, Money(opening_minor, "USD"))
 
 
@@ -265,7 +284,7 @@ def offered_leverage(session: Session, product_id: int, client_id: int) -> int:
 
 
 def fund_accounts(session: Session, within_s: float = 20) -> None:
-    """Move half of each client's money to the trading account, once the running jobs have opened it.
+    """Move half of each client's money to the trading accounts, once the running jobs have opened them.
 
     Without running jobs nothing opens; the demo is then without trades until somebody moves money by hand.
     """
@@ -284,13 +303,14 @@ def fund_accounts(session: Session, within_s: float = 20) -> None:
         .order_by(TradingAccount.id)
     ).all()
     session.rollback()
+    accounts_of = Counter(client_id for _, client_id, _ in rows)
     for account_id, client_id, mail in rows:
         transfers.request_transfer(
             session,
             client_id=client_id,
             trading_account_id=account_id,
             direction="to_account",
-            amount=Money(opening[mail] // 2, "USD"),
+            amount=Money(opening[mail] // (2 * accounts_of[client_id]), "USD"),
             key=f"demo-{account_id}",
             actor=ACTOR,
         )

@@ -74,6 +74,19 @@ class Server(Model):
     commands_paused_at: Mapped[Moment | None] = mapped_column(comment="since when staff let nothing out to the server")
     events_paused_at: Mapped[Moment | None] = mapped_column(comment="since when staff let nothing of the server be booked")
 
+    @property
+    def platform_name(self) -> str:
+        """The brand that a client looks for when installing a terminal."""
+        return "MetaTrader 4" if self.is_mt4 else "MetaTrader 5"
+
+    @property
+    def is_mt4(self) -> bool:
+        return self.platform.startswith("mt4")
+
+    def shown_ticket(self, ticket: int) -> int:
+        """The number under which a terminal shows a deal: MT4 knows orders only, and each gives two deals of ours."""
+        return ticket // 2 if self.is_mt4 else ticket
+
     def __repr__(self) -> str:
         return self.name
 

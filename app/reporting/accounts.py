@@ -142,7 +142,7 @@ def _account(session: Session, account: TradingAccount, period: Period) -> tuple
     lines: list[AccountLine] = []
     for row in rows:
         if row.ticket is not None:
-            lines.append(_line(row, currency, lines[-1].balance if lines else opening))
+            lines.append(_line(row, account, lines[-1].balance if lines else opening))
     closing = lines[-1].balance if lines else opening
     zero, trades = Money.zero(currency), [line for line in lines if line.is_trade]
     made = AccountStatement(
@@ -254,7 +254,8 @@ def _in_ledger(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
     )
 
 
-def _line(row: Any, currency: str, before: Money) -> AccountLine:
+def _line(row: Any, account: TradingAccount, before: Money) -> AccountLine:
+    currency = account.currency
     commission, swap, profit = (Money.parse(value, currency) for value in (row.commission, row.swap, row.profit))
     is_trade = row.action in TRADES
     what = ACTIONS.get(row.action, OTHER)
@@ -262,7 +263,7 @@ def _line(row: Any, currency: str, before: Money) -> AccountLine:
         what = FROM_WALLET if row.profit > 0 else TO_WALLET
     return AccountLine(
         at=row.done_at,
-        ticket=row.ticket,
+        ticket=account.server.shown_ticket(row.ticket),
         is_trade=is_trade,
         what=what,
         entry=ENTRIES.get(row.entry, "") if is_trade else "",

@@ -98,15 +98,15 @@ class Brokerage:
 
         return eventually(find, what=f"mail with {pattern}")
 
-    def trade(self, login: int, symbol: str, side: str, lots: str) -> dict[str, Any]:
+    def trade(self, login: int, symbol: str, side: str, lots: str, *, on_mt4: bool = False) -> dict[str, Any]:
         """Let the simulator trade this login once, there and back."""
-        simulator = self.var_dir / "simulator"
-        context = ssl.create_default_context(cafile=str(simulator / "ca.pem"))
+        folder, port, manager = ("mt4-simulator", self.port + 5, "1") if on_mt4 else ("simulator", self.port + 1, "1000")
+        context = ssl.create_default_context(cafile=str(self.var_dir / folder / "ca.pem"))
         with httpx.Client(verify=context) as client:
             answer = client.post(
-                f"https://127.0.0.1:{self.port + 1}/sim/trade",
+                f"https://127.0.0.1:{port}/sim/trade",
                 json={"login": login, "symbol": symbol, "side": side, "lots": lots, "close": True},
-                auth=("1000", self.secret("MT5_PASSWORD")),
+                auth=(manager, self.secret("MT5_PASSWORD")),
             )
         answer.raise_for_status()
         return dict(answer.json())

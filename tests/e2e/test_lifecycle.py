@@ -220,7 +220,7 @@ class Lifecycle:
         self.shot(page, "account-after-trading")
 
     def ib_sees_the_commission(self) -> None:
-        ib = self.person().page
+        ib = self.ib = self.person().page
         self.open(ib, "/portal/sign-in?lang=en")
         ib.fill("[name=email]", "ib@demo.lotwise.example")
         ib.fill("[name=password]", PASSWORD)
@@ -282,6 +282,74 @@ class Lifecycle:
         refunds = [refund for refund in state["refunds"] if refund["status"] == "succeeded"]
         assert [refund["amount"] for refund in refunds] == [30_000]
 
+    # ── the same on MetaTrader 4 ───────────────────────────────────────────────────────────────────────────────────────
+
+    def opens_an_account_on_mt4(self) -> int:
+        page = self.client
+        self.open(page, "/portal/accounts/open")
+        page.get_by_label("Standard MT4").check()
+        page.select_option("[name=leverage]", "100")
+        self.shot(page, "mt4-open-account")
+        page.locator("main form").get_by_role("button", name="Open account").click()
+        page.wait_for_url(re.compile(r"/portal/accounts/\d+$"))
+        expect(page.get_by_role("button", name="Show password once")).to_be_visible()
+        self.mt4_path = page.url.removeprefix(self.brokerage.url)
+        page.get_by_role("button", name="Show password once").click()
+        login = int(page.locator("dd code").nth(0).inner_text())
+        assert len(page.locator("dd code").nth(1).inner_text()) >= 8
+        expect(page.locator("main")).to_contain_text("MetaTrader 4")
+        self.shot(page, "mt4-password-once")
+        return login
+
+    def moves_on_mt4(self, login: int, direction: str, amount: str, words: str, wallet: str) -> None:
+        page = self.client
+        self.open(page, "/portal/money/transfer")
+        page.check(f"[name=direction][value={direction}]")
+        account = page.locator("[name=account] option", has_text=str(login)).get_attribute("value")
+        page.select_option("[name=account]", account)
+        page.fill("[name=amount]", amount)
+        self.shot(page, f"mt4-{direction}")
+        page.locator("main form").get_by_role("button", name="Move money").click()
+        page.wait_for_url("**/portal/money/")
+        expect(page.locator("tr", has_text=words).filter(has_text=f"{amount}.00").first).to_contain_text("Done")
+        expect(page.locator(".key-figure-value").first).to_have_text(wallet)
+
+    def trades_on_mt4(self, login: int) -> None:
+        page = self.client
+        self.open(page, self.mt4_path)
+        expect(page.locator(".key-figure-value").first).to_have_text("60.00 USD")
+        page.evaluate("window.notReloaded = true")
+        told = self.brokerage.trade(login, "GBPUSD", "sell", "0.02", on_mt4=True)
+        expect(page.locator("main")).to_contain_text("closes")
+        assert page.evaluate("window.notReloaded")
+        expect(page.locator(".key-figure-value").first).not_to_have_text("60.00 USD")
+        order = told["trades"][0]["order"]
+        expect(page.locator("tr", has_text="closes")).to_contain_text(order)
+        self.shot(page, "mt4-account-after-trading")
+
+    def ib_sees_the_commission_of_mt4(self) -> None:
+        ib = self.ib
+        self.brokerage.run("task", "settle_commissions")
+        self.open(ib, "/portal/partner/")
+        row = ib.locator("tr", has_text="GBPUSD")
+        expect(row).to_contain_text("0.02 × 7")
+        expect(row).to_contain_text("0.14 USD")
+        expect(row).to_contain_text("Settled")
+        expect(ib.locator("main")).to_contain_text("ledger balance 0.84 USD")
+        self.shot(ib, "mt4-ib-settled")
+
+    def withdraws_what_mt4_gave_back(self) -> None:
+        self.asks_for_a_withdrawal("50")
+        page = self.staff("officer")
+        self.open(page, "/withdrawals/")
+        page.locator("tr", has_text="نورة").get_by_role("link", name="Decide").click()
+        page.get_by_role("button", name="Approve 50.00 USD …").click()
+        page.locator("dialog[open]").get_by_role("button", name="Approve").click()
+        self.open(self.client, "/portal/money/")
+        expect(self.client.locator("tr", has_text="Withdrawal").filter(has_text="50.00")).to_contain_text("Paid out")
+        expect(self.client.locator(".key-figure-value").first).to_have_text("30.00 USD")
+        self.shot(self.client, "mt4-paid-out")
+
     def compliance_reads_the_statement(self, folder: Path) -> None:
         self.brokerage.run("task", "mirror_deals")
         page = self.staff("compliance")
@@ -295,7 +363,7 @@ class Lifecycle:
         pdf = folder / "statement.pdf"
         pdf.write_bytes(answer.body())
         words = subprocess.run(["pdftotext", "-layout", str(pdf), "-"], capture_output=True, text=True, check=True).stdout
-        for figure in ("1,000.00", "600.00", "300.00", "100.00"):
+        for figure in ("1,000.00", "600.00", "300.00", "100.00", "Lotwise-MT4-Demo", "60.00", "30.00"):
             assert figure in words, words
         assert "differ" not in words.lower(), words
         if self.screenshots:
@@ -376,6 +444,12 @@ def test_lifecycle(brokerage: Brokerage, person: People, screenshots: Path | Non
     life.asks_for_a_withdrawal("300")
     life.two_officers_approve_at_once()
     life.is_paid_out_once()
+    mt4_login = life.opens_an_account_on_mt4()
+    life.moves_on_mt4(mt4_login, "to_account", "60", "To trading account", "40.00 USD")
+    life.trades_on_mt4(mt4_login)
+    life.ib_sees_the_commission_of_mt4()
+    life.moves_on_mt4(mt4_login, "to_wallet", "40", "From trading account", "80.00 USD")
+    life.withdraws_what_mt4_gave_back()
     life.compliance_reads_the_statement(tmp_path)
     life.administrator_makes_a_narrow_role()
     life.clerk_sees_two_things()
