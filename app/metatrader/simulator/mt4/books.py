@@ -118,8 +118,8 @@ class Books:
         login = self.login(number)
         balance, credit = (moved(new, what) - moved(old, what) for what in (Cmd.BALANCE, Cmd.CREDIT))
         if balance or credit:
-            moved = replace(login, balance=login.balance + balance, credit=login.credit + credit)
-            self.book.put_login(replace(moved, timestamp=max(self.now_s(), login.timestamp)))
+            after = replace(login, balance=login.balance + balance, credit=login.credit + credit)
+            self.book.put_login(replace(after, timestamp=max(self.now_s(), login.timestamp)))
         self.book.touch(number)
 
     def _tell_logins(self, numbers: Iterable[int]) -> None:
