@@ -35,6 +35,7 @@ class Reporting:
         """Write what is there, if it is taken, and end."""
         self._stop.set()
         self._thread.join(timeout=10)
+        self._report.close()
 
     def _work(self) -> None:
         has_tables = False
