@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -12,9 +12,12 @@ from app.metatrader.codes import DealReason, OrderState
 from app.metatrader.events import AccountEvent, DealEvent, OrderEvent, PositionEvent, decode
 from app.metatrader.mt4 import Cmd, State
 from app.metatrader.simulator.books import Refused
+from app.metatrader.simulator.event_faults import EventSettings
 from app.metatrader.simulator.mt4 import MT4Simulator
 from app.metatrader.simulator.mt4.book import Book
+from app.metatrader.simulator.mt4.process import gather
 from app.metatrader.simulator.mt4.telling import contract_size
+from app.metatrader.simulator.virtual_clock import VirtualClock
 
 LOT, TENTH = Decimal(1), Decimal("0.1")
 
@@ -436,3 +439,47 @@ def test_accounts_follow_their_deals_in_the_same_transaction(double, engine, new
 def test_times_are_the_servers_wall_clock(engine, new_login, clock):
     login = new_login(money="1000")
     assert engine.trades(login)[0].open_time == int((clock.moment + timedelta(hours=2)).timestamp())
+
+
+def test_a_dealer_corrects_and_deletes_when_that_fault_is_on(double, engine, new_login, clock):
+    login = new_login(money="1000")
+    double.journal.faults.set(EventSettings(edits=1.0))
+    edited = engine.close(engine.open(login, "EURUSD", Cmd.BUY, TENTH).order)
+    double.dealer.act()
+    assert engine.trade(edited.order) == edited
+    clock.move(seconds=21)
+    double.dealer.act()
+    assert engine.trade(edited.order).profit == edited.profit + 1
+    double.journal.faults.set(EventSettings(deletes=1.0))
+    deleted = engine.close(engine.open(login, "EURUSD", Cmd.BUY, TENTH).order)
+    clock.move(seconds=21)
+    double.dealer.act()
+    assert refusal(engine.trade, deleted.order) == 3
+    assert engine.login(login).balance == 1000 + edited.profit + 1
+
+
+def test_a_trade_of_the_past_is_over_at_once(double, engine, new_login):
+    login = new_login(money="1000")
+    hour_ago = engine.now_s() - 3600
+    row = engine.enter(login, "EURUSD", Cmd.BUY, TENTH, price=Decimal("1.1"), profit=Decimal("-7.5"), closed_at=hour_ago)
+    assert (row.open_time, row.close_time, row.profit) == (hour_ago, hour_ago, Decimal("-7.50"))
+    assert engine.login(login).balance == Decimal("992.50")
+    assert refusal(engine.enter, login, "EURUSD", 2, TENTH, price=row.open_price, profit=row.profit, closed_at=hour_ago) == 3
+    late = engine.now_s() + 1
+    assert refusal(engine.enter, login, "EURUSD", 0, TENTH, price=row.open_price, profit=row.profit, closed_at=late) == 3
+
+
+def test_weeks_pass_at_once_and_alike_for_the_same_seed(tmp_path):
+    ends = []
+    for run in ("one", "two"):
+        clock = VirtualClock(datetime(2026, 11, 20, 9, tzinfo=UTC))
+        made = MT4Simulator(state_dir=tmp_path / run, password="secret", clock=clock, tick_s=0)
+        gather(made.engine, 4)
+        made.forward(timedelta(days=7), step=timedelta(hours=1), deals_a_step=2)
+        ends.append((made.engine.trades(), [login.equity for login in made.engine.logins()]))
+        made.store.close()
+    rows, equities = ends[0]
+    assert len([row for row in rows if row.close_time and row.is_trade]) > 20
+    assert any(row.storage for row in rows)
+    assert ends[0] == ends[1]
+    assert len(set(equities)) == 4

@@ -83,7 +83,7 @@ def test_what_the_server_is_and_offers(client, double):
     assert done(client, "time")["server_time"] == str(double.engine.now_s())
     assert (done(client, "time")["time_zone"], done(client, "time")["daylight"]) == ("2", "1")
     groups = [read_group(one) for one in done(client, "groups")["groups"]]
-    assert ("ecn-usd", "USD", Decimal(30)) in [(one.name, one.currency, one.stop_out) for one in groups]
+    assert ("ecn-usd", "USD", Decimal(30)) in [(one.name, one.currency, one.margin_stop_out) for one in groups]
     symbols = {one["symbol"]: read_symbol(one) for one in done(client, "symbols")["symbols"]}
     assert (symbols["EURUSD"].digits, symbols["EURUSD"].volume_min, symbols["XAUUSD"].contract_size) == (5, 1_000_000, 100)
 
@@ -139,7 +139,7 @@ def test_texts_are_cut_and_translated_to_the_servers_code_page(client, double):
 
 def test_who_does_not_know_the_secret_does_nothing(double, client, login):
     body = {"login": login, "amount": "5", "comment": "x", "check_margin": "0"}
-    for given in ("", "Bearer ", "Bearer wrong", f"Basic {SECRET}"):
+    for given in ("", "Bearer", SECRET, "Bearer wrong", f"Basic {SECRET}"):
         headers = {"Authorization": given.encode(), "X-Request-Id": "bad-1"}
         assert client.post("balance", json=body, headers=headers).status_code == 401
     assert balances(double, login) == []

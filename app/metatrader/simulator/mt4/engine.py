@@ -180,7 +180,7 @@ class MT4Engine:
 
     # ── what dealers do afterwards ─────────────────────────────────────────────────────────────────────────────────────
 
-    def edit(self, order: int, **changes: Any) -> Trade:
+    def edit(self, order: int, /, **changes: Any) -> Trade:
         """Change a row, by its own names; money that it has moved moves along. Refused(3) for what cannot be changed of such a
         row, and for money finer than a cent.
         """
