@@ -112,7 +112,10 @@ class MT4Report(ExportDatabase):
         self._decimals = Decimals()
 
     def deals(self, since: datetime, until: datetime) -> Iterator[Deal]:
-        """Deals by ticket. The range is UTC, both ends included; around a clock change it may give more."""
+        """Deals by ticket. The range is UTC, both ends included; around a clock change it may give more.
+
+        A deal that closed brings the one that opened along, however old: closing a part has changed it.
+        """
         trades = self._look().trades
         first_s, last_s = self._zone.wall_range_s(since, until)
         opened, closed = trades.column("OPEN_TIME"), trades.column("CLOSE_TIME")
@@ -127,9 +130,8 @@ class MT4Report(ExportDatabase):
             values,
         )
         for trade in self._trades(in_range & _of_kind(trades, _WITH_DEALS)):
-            for deal in mt4.deals_of(trade, self.contract_size(trade.symbol)):
-                if first_s <= deal.server_time_ms // 1000 <= last_s:
-                    yield deal
+            made = list(mt4.deals_of(trade, self.contract_size(trade.symbol)))
+            yield from made if first_s <= made[-1].server_time_ms // 1000 <= last_s else made[:1]
 
     def positions(self) -> Iterator[Position]:
         """All open positions, by ticket."""
@@ -148,7 +150,7 @@ class MT4Report(ExportDatabase):
     def accounts(self) -> Iterator[AccountState]:
         """All logins, by number."""
         users = self._look().users
-        where = masked(users.column("GROUP"), self._groups)
+        where = self._of_groups(users)
         for row in self._rows(users.select(LOGIN, where, order="LOGIN"), where.values):
             values = self._exact(row, _LOGIN_NUMBERS, _TEXTS)
             yield mt4.account_of(mt4.Login(*values))
@@ -189,7 +191,7 @@ class MT4Report(ExportDatabase):
         tables = self._look()
         trades = tables.trades
         if self._groups:
-            where &= logins_of(tables.users, masked(tables.users.column("GROUP"), self._groups), trades.column("LOGIN"))
+            where &= logins_of(tables.users, self._of_groups(tables.users), trades.column("LOGIN"))
         statement = trades.select(TRADE, where, order=order, then="TICKET" if order != "TICKET" else "", limit=limit)
         for row in self._rows(statement, where.values):
             values = self._exact(row, _TRADE_NUMBERS, (_SYMBOL, _COMMENT))
@@ -205,6 +207,10 @@ class MT4Report(ExportDatabase):
         for place in texts:
             values[place] = values[place].rstrip(" ")
         return values
+
+    def _of_groups(self, users: Table) -> Condition:
+        """The condition that a user is of our groups. In a column of fixed length blanks stand behind a group's name."""
+        return masked(f"RTRIM({users.column('GROUP')})", self._groups)
 
     def _open(self) -> Condition:
         """The condition that a row is not closed."""

@@ -85,11 +85,12 @@ def test_rows_are_read_as_they_were_written(report):
     assert accounts == [mt4.account_of(USER)]
 
 
-def test_a_deal_belongs_to_the_range_of_its_own_time(report):
+def test_each_deal_belongs_to_its_own_time_and_one_that_closed_tells_what_opened(report):
     report.put(closed(opened(1, MOMENT - 48 * HOUR), MOMENT), opened(2, MOMENT - 48 * HOUR), opened(3, MOMENT + HOUR))
-    assert [deal.ticket for deal in read(report, MOMENT, MOMENT)] == [3]
+    assert [deal.ticket for deal in read(report, MOMENT, MOMENT)] == [2, 3]
     assert [deal.ticket for deal in read(report, MOMENT - 48 * HOUR, MOMENT - 47 * HOUR)] == [2, 4]
-    assert [deal.ticket for deal in read(report, MOMENT, MOMENT + HOUR)] == [3, 6]
+    assert [deal.ticket for deal in read(report, MOMENT, MOMENT + HOUR)] == [2, 3, 6]
+    assert [deal.ticket for deal in read(report, MOMENT - 40 * HOUR, MOMENT - HOUR)] == []
 
 
 def test_a_part_that_was_closed_leaves_two_openings(report):
@@ -113,11 +114,11 @@ def test_groups_are_selected_by_masks(report):
     others = replace(USER, login=6, group="std-eur")
     report.put(opened(1, MOMENT), opened(2, MOMENT, login=6), opened(3, MOMENT, login=7), logins=[USER, others])
     found = {}
-    for masks in (["std-*"], ["std-*,!std-e*"], ["demo"]):
+    for masks in (["std-*"], ["std-*,!std-e*"], ["std-eur"], ["demo"]):
         source = report.open(groups=masks)
         found[masks[0]] = ([one.ticket for one in source.positions()], [one.login for one in source.accounts()])
         source.close()
-    assert found == {"std-*": ([1, 2], [5, 6]), "std-*,!std-e*": ([1], [5]), "demo": ([], [])}
+    assert found == {"std-*": ([1, 2], [5, 6]), "std-*,!std-e*": ([1], [5]), "std-eur": ([2], [6]), "demo": ([], [])}
 
 
 def test_contract_sizes_are_those_of_the_options_or_of_the_bridge(report):
@@ -275,7 +276,7 @@ def test_rows_of_one_second_are_all_told(report, reading, monkeypatch):
     one = reading()
     assert [ticket for _ in range(3) for _, _, ticket in one.next()] == [2, 4, 6, 8, 10]
     report.put(money(7, MOMENT, 5), money(6, MOMENT, 5))
-    assert [ticket for _, _, ticket in one.next()] == [12, 14]
+    assert [ticket for _ in range(2) for _, _, ticket in one.next()] == [12, 14]
     assert one.next(rounds=5) == []
 
 
@@ -304,6 +305,7 @@ def test_a_pending_order_that_comes_true_is_filled(report, reading):
     report.put(waiting, pending(2, MOMENT))
     one = reading()
     assert one.next() == [("add", Order, 1), ("add", Order, 2)]
+    assert one.next(rounds=3) == []
     at = MOMENT + timedelta(minutes=2)
     report.put(replace(waiting, cmd=Cmd.BUY, open_time=wall(at), timestamp=wall(at)), closed(pending(2, MOMENT), at))
     filled, deal, canceled = one.news()
