@@ -236,6 +236,7 @@ def _transferred(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
     )
     return (
         select(func.coalesce(func.sum(BalanceOperation.amount_minor), 0))
+        .select_from(Transfer)
         .join(Transaction, Transaction.id == Transfer.ledger_txn_id)
         .join(BalanceOperation, BalanceOperation.id == Transfer.operation_id)
         .where(Transfer.trading_account_id == account.id, Transaction.effective_at < end, ~is_mirrored)
