@@ -248,7 +248,7 @@ class Lifecycle:
         self.shot(page, "withdraw")
         page.get_by_role("button", name="Ask for withdrawal").click()
         page.wait_for_url("**/portal/money/")
-        expect(page.locator("tr", has_text="Withdrawal")).to_contain_text("Waiting for review")
+        expect(page.locator("tr", has_text="Withdrawal").filter(has_text=f"{amount}.00")).to_contain_text("Waiting for review")
         self.shot(page, "withdrawal-waiting")
 
     def two_officers_approve_at_once(self) -> None:
