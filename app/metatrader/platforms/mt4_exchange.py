@@ -92,9 +92,9 @@ class Connection:
         self._used_at = time.monotonic()
 
     def ask(self, command: str, body: Mapping[str, str], *, request_id: str = "", read_s: float | None = None) -> Reply:
-        """Send one command. `read_s`: less patience than usual. Raises httpx.TransportError when the connection fails."""
+        """Send one command. `read_s`: another patience than usual. Raises httpx.TransportError when the connection fails."""
         usual = self._timeouts
-        read = usual.read if read_s is None else min(read_s, usual.read or read_s)
+        read = usual.read if read_s is None else read_s
         timeout = httpx.Timeout(connect=usual.connect, read=read, write=usual.write, pool=usual.pool)
         headers = {"X-Request-Id": request_id} if request_id else {}
         try:

@@ -17,7 +17,6 @@ from app.metatrader.platforms import windows
 from app.metatrader.platforms.mt4_bridge import MT4BridgePlatform
 from app.metatrader.simulator.mt4 import MT4Simulator
 from app.metatrader.simulator.mt4.commands import CHANGES, READS
-from tests.contracts.platforms.conftest import QUICK
 from tests.contracts.platforms.houses import PASSWORD, access
 
 HOUR = timedelta(hours=1)
@@ -32,7 +31,7 @@ def simulator(tmp_path):
 @pytest.fixture
 def mt4(simulator):
     options = {"requests_per_second": 1000}
-    with MT4BridgePlatform(access(simulator, platform="mt4_bridge", options=options), timeouts=QUICK) as platform:
+    with MT4BridgePlatform(access(simulator, platform="mt4_bridge", options=options)) as platform:
         yield platform
 
 

@@ -342,7 +342,7 @@ def test_unknown_logins(platform, house):
         lambda: platform.update_account(5, leverage=10),
         lambda: platform.update_account(5, group=house.ecn),
         lambda: platform.check_password(5, "main", "x"),
-        lambda: platform.change_password(5, "main", "x"),
+        lambda: platform.change_password(5, "main", "Main1234!"),
     ):
         with pytest.raises(NotKnown):
             call()
