@@ -66,8 +66,9 @@ def state(environment, *, until=lambda found: True):
 
 def end(process):
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=30) == 0
-    return process.stderr.read().decode()
+    _, words = process.communicate(timeout=30)
+    assert process.returncode == 0
+    return words.decode()
 
 
 def test_people_trade_and_everything_is_there_after_a_restart(environment):
