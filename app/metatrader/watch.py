@@ -209,10 +209,10 @@ WORDS: dict[str, tuple[str, str]] = {
         N_("Deals wait in the stream, clients see old balances. Resume events; what waited is booked in its order."),
     ),
     "no_answer": (
-        N_("The server does not answer (%(error)s). It is tried again by itself."),
+        N_("The server does not answer. It is tried again by itself."),
         N_(
             "Look whether the server runs, and whether its address, its certificate and our manager account still hold."
-            " Nothing is sent twice; what was asked for waits."
+            " Nothing is sent twice; what was asked for waits. What it came to last: %(error)s"
         ),
     ),
     "call_failed": (

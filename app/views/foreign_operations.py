@@ -125,7 +125,7 @@ class ForeignOperationPage(DeskPage):
             reviews=appbuilder.sm.has_access("can_review", RIGHTS),
             kept=_kept(),
             refusal=refusal,
-            chosen=request.form.getlist("operation"),
+            selected=request.form.getlist("operation"),
         )
         return page, 422 if filters.problems or refusal.problem else 200
 

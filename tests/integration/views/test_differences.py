@@ -64,7 +64,7 @@ def test_empty_pages(office, account):
     answer = office.browser(OPERATOR).get(BREAKS)
     assert answer.status_code == 200
     assert "No differences" in answer.text
-    assert "Not checked yet" in answer.text
+    assert "Not checked yet: " in answer.text
     assert "Nothing to be reviewed" in office.browser(OPERATOR).get(FOREIGN).text
     for page in (BREAKS, FOREIGN):
         assert office.browser(NOTHING).get(page).status_code == 403
