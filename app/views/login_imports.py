@@ -69,7 +69,7 @@ NOTES = {
 
 class StartForm(FlaskForm):
     server = SelectField(_l("Trading server"), coerce=lambda value: int(value) if str(value).isdecimal() else 0)
-    group_mask = StringField(_l("Groups"), description=_l("Such as real\\*,!real\\test*. Groups after ! are left out."))
+    group_mask = StringField(_l("Groups"), description=_l("With commas between; groups after ! are left out."))
 
     def __init__(self) -> None:
         super().__init__()

@@ -111,9 +111,14 @@ class TradingAccountView(ReadOnlyView):
     list_title, show_title = _l("Trading accounts"), _l("Trading account")
     list_template = "office/trading_accounts.html"
     show_template = SHOW
-    list_columns = ["login", "client", "product", "server", "leverage", "balance", "equity", "status", "opened_at"]
+    list_columns = ["login", "client", "product", "server", "leverage", "balance", "equity", "currency", "status"]
     search_columns = ["login", "client", "product", "server", "status", "currency", "origin", "group", "leverage"]
-    formatters_columns = formatters(client=client_link, balance=decimals, credit=decimals, equity=decimals, requested_at=moment)
+    formatters_columns = formatters(
+        client=client_link,
+        leverage=lambda value: f"1:{value}",
+        **dict.fromkeys(("balance", "credit", "equity"), decimals),
+        requested_at=moment,
+    )
 
     @expose("/show/<pk>", methods=["GET"])
     @has_access

@@ -285,7 +285,7 @@ def test_an_alert_leads_to_its_servers_queue_and_goes_with_what_raised_it(office
         alert_id = session.scalars(select(Alert.id)).one()
     queue = f"{BREAKS}?server={account.server_id}"
     operator = office.browser(OPERATOR)
-    told = "differences have been open for too long"
+    told = "Differences have been open for too long."
     assert told in operator.get("/").text
     assert f'href="{queue}"' in operator.get("/").text, "from every page to the queue of this server"
     assert told not in office.browser(NOTHING).get("/").text
