@@ -188,9 +188,9 @@ class BreakPage(DeskPage):
             flash(words, "success")
         except NotFound:
             raise
-        except InvalidInput as error:
-            return self._index(refused(dialog, error))
         except AppError as error:
+            if dialog and isinstance(error, InvalidInput):
+                return self._index(refused(dialog, error))
             flash(why(error), "warning")
         return redirect(url_for("BreakPage.index", **_kept()))
 

@@ -168,9 +168,9 @@ class Connections(DeskPage):
         try:
             action()
             flash(words, "success")
-        except InvalidInput as error:
-            return self._index(refused(dialog, error))
         except AppError as error:
+            if dialog and isinstance(error, InvalidInput):
+                return self._index(refused(dialog, error))
             flash(why(error), "warning")
         return redirect(url_for("Connections.index", _anchor=place))
 

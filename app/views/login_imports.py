@@ -206,9 +206,9 @@ class LoginImportPage(DeskPage):
             flash(words, "success")
         except NotFound:
             abort(404)
-        except InvalidInput as error:
-            return self._show(pk, refused(dialog, error))
         except AppError as error:
+            if dialog and isinstance(error, InvalidInput):
+                return self._show(pk, refused(dialog, error))
             flash(why(error), "warning")
         return redirect(url_for("LoginImportPage.show", pk=pk, **_kept()))
 
