@@ -54,18 +54,16 @@ class Usage:
         self._thread.join()
         self._look()
 
-    def growth(self, after: float = 0.2) -> list[Growth]:
-        """Of every process of every part, from a fifth of the time to the end. Those that came or went are left out."""
+    def growth(self, part: str, after: float = 0.2) -> list[Growth]:
+        """Of every process of a part, from a fifth of the time to the end. Those that came or went are left out."""
         began, ended = self._looks[0][0], self._looks[-1][0]
         early = next(seen for at, seen in self._looks if at >= began + after * (ended - began))
         last = self._looks[-1][1]
-        found = []
-        for part, root in self._parts.items():
-            stayed = [pid for pid in _family(early, root) if pid in last]
-            for number, pid in enumerate(stayed):
-                name = f"{part} {number}" if number else part
-                found.append(Growth(name, early[pid].memory_mb, last[pid].memory_mb))
-        return found
+        stayed = [pid for pid in _family(early, self._parts[part]) if pid in last]
+        return [
+            Growth(f"{part} {number}" if number else part, early[pid].memory_mb, last[pid].memory_mb)
+            for number, pid in enumerate(stayed)
+        ]
 
     def cores(self) -> dict[str, float]:
         """By part: how much of one core it took, its children included."""

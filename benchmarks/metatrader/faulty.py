@@ -277,7 +277,9 @@ _HAPPENED = {
     "deals": "SELECT count(*) FROM deal_head",
     "revisions beyond the first": "SELECT coalesce(sum(revision - 1), 0) FROM deal_head",
     "deals deleted": "SELECT count(*) FROM deal WHERE is_current AND is_void",
-    "events lost in gaps": "SELECT coalesce(max(gaps), 0) FROM mt_server_state",
+    "gaps": "SELECT count(*) FROM event WHERE type = 'server.gap'",
+    "deals that only sweeps found": "SELECT coalesce(sum(jsonb_array_length(payload->'deal_ids')), 0) FROM event"
+    " WHERE type = 'deal.booked' AND actor = 'system:sweep'",
     "events parked": "SELECT count(*) FROM mt_dead_letter",
     "transfers": "SELECT count(*) FROM transfer",
     "of them sent more than once": "SELECT count(*) FROM balance_operation WHERE sends > 1",

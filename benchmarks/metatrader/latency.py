@@ -30,7 +30,7 @@ from app.metatrader.simulator.machine import SERVER_CODE
 from app.metatrader.stream import lag, stream_names
 from benchmarks.form import Limit, Result, Run
 from benchmarks.metatrader import faulty
-from benchmarks.metatrader.house import House
+from benchmarks.metatrader.house import PARTS, SIMULATOR, House
 from benchmarks.metatrader.pages import Page, Pages
 from benchmarks.servers import BenchFailed, database
 from benchmarks.usage import Growth, Usage
@@ -93,7 +93,7 @@ def measure(run: Run) -> None:
         house.open_doors()
         with Pages(house.pages(size.pages)) as pages:
             _steady(run, house, size, pages)
-        house.stop("simulator")
+        house.stop(SIMULATOR)
         faulty.measure(run, house, deals_per_s=size.deals_per_s)
 
 
@@ -112,8 +112,9 @@ def _steady(run: Run, house: House, size: Size, pages: Pages) -> None:
     )
     booked = _booked(house, since, until)
     _report(run, size, booked, pages.by_client, until - since)
-    for growth in usage.growth():
-        run.add(_memory(growth))
+    for part in (SIMULATOR, *PARTS, "valkey"):
+        for growth in usage.growth(part):
+            run.add(_memory(growth))
     with house.session() as session:
         waiting = session.scalar(text("SELECT count(*) FROM delivery WHERE delivered_at IS NULL"))
     run.tell(f"{waiting} facts wait for their jobs")

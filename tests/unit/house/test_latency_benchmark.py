@@ -90,7 +90,7 @@ def test_growth_is_of_processes_that_stayed(monkeypatch):
     monkeypatch.setattr(usage, "_all_processes", lambda: next(looks))
     with Usage({"web": 1}) as watched:
         pass
-    assert watched.growth(after=0.0) == [Growth("web", 10, 12), Growth("web 1", 50, 70)]
+    assert watched.growth("web", after=0.0) == [Growth("web", 10, 12), Growth("web 1", 50, 70)]
     assert watched.cores()["web"] > 0
 
 
