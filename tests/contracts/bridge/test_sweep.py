@@ -27,14 +27,14 @@ __all__ = ["clock", "house"]
 
 def mirror_the_simulator(house, login):
     """The fake server has what the simulator has."""
-    state = house.platform.get_account(login)
+    store, exchange = house.simulator.store, house.simulator.exchange
+    state = exchange.state(login)
     SERVER.users[login] = bridge.mt(MTUser, write_account(state))
     SERVER.states[login] = bridge.mt(MTAccount, write_account(state))
     SERVER.deals = {deal.ticket: bridge.mt(MTDeal, write_deal(deal)) for deal in house.at_server(login)}
     SERVER.positions = {
-        position.ticket: bridge.mt(MTPosition, write_position(position)) for position in house.platform.positions(login)
+        position.ticket: bridge.mt(MTPosition, write_position(position)) for position in exchange.positions(login)
     }
-    store = house.simulator.store
     SERVER.orders = {order.ticket: bridge.mt(MTOrder, write_order(order)) for order in store.orders(login)}
     SERVER.history = {order.ticket: bridge.mt(MTOrder, write_order(order)) for order in store.order_history(login, 0, 2**62)}
 
