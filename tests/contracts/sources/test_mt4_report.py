@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import select
 
 from app.jobs.gateways import backfill_of
-from app.metatrader import mt4, sync
+from app.metatrader import mt4, reconcile, sync
 from app.metatrader.backfill import asked_now
+from app.metatrader.balances import Look
 from app.metatrader.codes import OrderState
 from app.metatrader.mt4 import Cmd
 from app.metatrader.platform import Deal, Order, Position
@@ -35,7 +36,7 @@ from tests.contracts.sources.mt4_rows import (
     wall,
 )
 from tests.contracts.sources.world import business
-from tests.integration.trading.house import wait_until
+from tests.integration.trading.house import SYSTEM, wait_until
 
 HOUR = timedelta(hours=1)
 SIZE = Decimal(100_000)
@@ -214,6 +215,31 @@ def test_a_sweep_reads_it_and_the_bridge_has_the_last_word(make_world):
         assert sweep().voided == 1
         assert world.deals() == world.deals_there()
         source.close()
+
+
+def test_a_day_is_checked_against_it(make_world):
+    """What was edited, deleted and done while nobody read is found by the nightly comparison."""
+    world = make_world("mt4_report")
+    session = world.session
+    with world.reading():
+        vanishing = world.deposit(77)
+        world.deposit()
+        edited = world.close(world.open("0.20"))
+        world.settles()
+    world.simulator.engine.delete(mt4.order_of_ticket(vanishing))
+    world.edit(edited, profit=Decimal("1.10"))
+    world.close(world.open("0.10"))
+    server, secrets = session.get_one(Server, world.server_id), world.settings.server_secrets("sim")
+    with connect(server, password=secrets.password, ca_file=secrets.ca_file) as bridge:
+        source = backfill_of(session, world.settings, world.server_id, bridge)
+        wait_until(lambda: reported(world, source))
+        look = Look(session, bridge, source, world.server_id, EET, SYSTEM, pause=lambda _: None)
+        today = datetime.fromtimestamp(wall(datetime.now(UTC)), UTC).date()
+        first, again = (reconcile.check_server(look, today) for _ in range(2))
+        source.close()
+    assert (first.booked, first.breaks, first.deals_there) == (4, 0, len(world.deals_there()))
+    assert (again.booked, again.deals_here) == (0, again.deals_there)
+    assert world.deals() == world.deals_there()
 
 
 # ── what is told ───────────────────────────────────────────────────────────────────────────────────────────────────────
