@@ -74,6 +74,14 @@ def test_helpers_listen_behind_the_web_part() -> None:
     assert settings.stripe_api_base == settings.stripe_sandbox_url == "http://127.0.0.1:9002"
     assert settings.mailbox_url == "http://127.0.0.1:9003"
     assert settings.smtp_port == 9004
+    assert settings.mt4_simulator_url == "https://127.0.0.1:9005"
+
+
+def test_the_mt4_simulator_has_an_authority_of_its_own_outside_production() -> None:
+    secrets = load_settings(GOOD).server_secrets("sim4")
+    assert secrets.ca_file.endswith("/mt4-simulator/ca.pem")
+    assert load_settings(GOOD | {"MT_SECRETS": '{"sim4": {"password": "x"}}'}).server_secrets("sim4").password == "x"
+    assert load_settings(PRODUCTION).mt_secrets == ()
 
 
 def test_production_has_no_development_defaults() -> None:

@@ -33,7 +33,6 @@ class Options:
 
     `deals_per_minute`, `seed` and `port` None: as the settings say. `accounts`: open and fund logins until there are so many.
     `seconds` 0: until it is told to stop. `report_url`: a PostgreSQL, MySQL or MariaDB database that gets the report's tables.
-    With `is_silent` the event stream is told nothing.
     """
 
     code: str = SERVER_CODE
@@ -44,7 +43,6 @@ class Options:
     seed: int | None = None
     faults: str = ""
     seconds: float = 0.0
-    is_silent: bool = False
     report_url: str = ""
     report_schema: str = "mt4"
 
@@ -89,7 +87,7 @@ def _make(settings: Settings, options: Options, port: int) -> MT4Simulator:
             state_dir=settings.var_dir / ("mt4-simulator" if is_demo else f"mt4-simulator-{options.code}"),
             password=settings.server_secrets(options.code).password,
             port=port,
-            redis_url="" if options.is_silent else settings.redis_url,
+            redis_url=settings.redis_url,
             code=options.code,
             seed=settings.simulator_seed if options.seed is None else options.seed,
             deals_per_minute=pace,
