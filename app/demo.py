@@ -93,7 +93,7 @@ PRODUCTS: tuple[tuple[str, str, str, str, str, list[int], dict[str, Any]], ...] 
         [100, 500],
         {"is_demo": True, "demo_deposit_minor": 1_000_000},
     ),
-    ("cent-usd", "Cent", "Small amounts, counted in US cents", r"real\cent\usc", "USC", [100, 200, 500], {"is_cent": True}),
+    ("cent-usd", "Cent", "Small amounts, counted in US cents", r"real\cent\usc", "USC", [30, 100, 200, 500], {"is_cent": True}),
 )
 MT4_PRODUCTS: tuple[tuple[str, str, str, str, str, list[int], dict[str, Any]], ...] = (
     ("mt4-standard-usd", "Standard MT4", "Spreads from 1.2 points, no commission", "std-usd", "USD", [30, 100, 200, 500], {}),
