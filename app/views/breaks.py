@@ -11,7 +11,7 @@ from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, exists, func, select
 from wtforms import StringField
 
 from app.core.clock import now
@@ -237,7 +237,8 @@ def late_servers(*, unacknowledged: bool = False) -> list[tuple[Server, Alert]]:
     told = {one.subject: one for one in alerts.open_alerts(db.session(), code=breaks.ALERT, unacknowledged=unacknowledged)}
     if not told:
         return []
-    servers = db.session.scalars(select(Server).where(Server.code.in_(told)).order_by(Server.name, Server.id))
+    is_open = exists().where(ServerBreak.server_id == Server.id, ServerBreak.closed_at.is_(None))
+    servers = db.session.scalars(select(Server).where(Server.code.in_(told), is_open).order_by(Server.name, Server.id))
     return [(server, told[server.code]) for server in servers]
 
 
