@@ -195,5 +195,5 @@ def test_a_cent_account_shows_both_amounts_before_anything_moves(app, house, dat
     page = browser.get("/portal/money/").text
     assert "490.00 USD" in page
     assert "1,000.00 USC" in page
-    assert "in your wallet: 12.34 USD" in browser.get(f"/portal/accounts/{account_id}").text
-    assert "in your wallet: 12.34 USD" in browser.get("/portal/accounts/").text
+    assert "worth 12.34 USD" in browser.get(f"/portal/accounts/{account_id}").text
+    assert "worth 12.34 USD" in browser.get("/portal/accounts/").text
