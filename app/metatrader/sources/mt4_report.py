@@ -5,11 +5,12 @@ contract sizes: mt4.py makes deals, positions and orders of a row, a close time 
 come from the options or from the bridge beside it.
 
 Options (`mt_server.options["mt4_report"]`) beside those of exports.py: `contract_sizes`, an object of symbols and numbers, or
-"bridge" to ask the server's bridge for them, and `contract_size` for all other symbols (100000).
+"bridge" to ask the server's bridge for them, and `contract_size` for all other symbols (100000; 0 with a bridge).
 """
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from app.metatrader.sources import SourceError
 from app.metatrader.sources.exports import DISCOVER_EVERY_S, PER_FETCH, ExportDatabase
 from app.metatrader.sources.sql_tables import Catalog, Condition, Decimals, Table, Wanted, logins_of, masked, number_places
 
-CONTRACT_SIZE = Decimal(100_000)
+log = logging.getLogger("lotwise.sources")
+
+CONTRACT_SIZE, UNKNOWN = Decimal(100_000), Decimal(0)
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  # the report's times are a wall clock's, without a zone
 
 #: The columns of a row, in the order of mt4.Trade's fields. There is no column for its state.
@@ -183,7 +186,7 @@ class MT4Report(ExportDatabase):
             return int(connection.exec_driver_sql(statement, values).scalar_one())
 
     def contract_size(self, symbol: str) -> Decimal:
-        """Units in one lot of a symbol. Raises SourceError when the bridge has to say it and does not."""
+        """Units in one lot of a symbol; 0 when nobody knows."""
         return self._sizes.of(symbol)
 
     def _trades(self, where: Condition, order: str = "TICKET", limit: int = 0) -> Iterator[mt4.Trade]:
@@ -230,26 +233,34 @@ class MT4Report(ExportDatabase):
 
 
 class ContractSizes:
-    """Units in one lot of each symbol, as the options give them."""
+    """Units in one lot of each symbol, as the options give them, or the bridge, which is asked anew every ten minutes.
+
+    They are shown to people and nothing is reckoned with them: a bridge that does not answer holds up no deal.
+    """
+
+    ASK_EVERY_S = 600.0
 
     def __init__(self, options: Mapping[str, Any], symbols: Callable[[], Sequence[Symbol]]) -> None:
         """Raises SourceError when the options cannot be meant."""
         given = options.get("contract_sizes", {})
-        if given != "bridge" and not isinstance(given, dict):
+        asks = given == "bridge"
+        if not asks and not isinstance(given, dict):
             raise SourceError('option contract_sizes must be an object of symbols and numbers, or "bridge"')
-        self._rest = _size("contract_size", options.get("contract_size", CONTRACT_SIZE))
-        self._symbols = symbols
-        self._known: dict[str, Decimal] | None = None
-        if given != "bridge":
-            self._known = {str(symbol): _size(f"contract_sizes.{symbol}", size) for symbol, size in given.items()}
+        self._symbols = symbols if asks else None
+        self._ask_at = 0.0
+        self._known = {} if asks else {symbol: _size(f"contract_sizes.{symbol}", size) for symbol, size in given.items()}
+        self._rest = UNKNOWN if asks else CONTRACT_SIZE
+        if "contract_size" in options:
+            self._rest = _size("contract_size", options["contract_size"])
 
     def of(self, symbol: str) -> Decimal:
-        """Units in one lot. The bridge is asked once, when it is first needed. Raises SourceError when it does not answer."""
-        if self._known is None:
+        """Units in one lot; 0 when the bridge does not know."""
+        if self._symbols and time.monotonic() >= self._ask_at:
+            self._ask_at = time.monotonic() + self.ASK_EVERY_S
             try:
                 self._known = {one.name: one.contract_size for one in self._symbols()}
             except PlatformError as error:
-                raise SourceError(f"the bridge does not tell its symbols: {error.code}") from error
+                log.warning("the bridge does not tell its symbols, contract sizes stay as they are error=%s", error.code)
         return self._known.get(symbol, self._rest)
 
 

@@ -131,7 +131,7 @@ def test_contract_sizes_are_those_of_the_options_or_of_the_bridge(report):
     assert sizes() == [SIZE, SIZE, 0]
     assert sizes(contract_sizes={"XAUUSD": 100}) == [SIZE, 100, 0]
     assert sizes(contract_sizes={"EURUSD": 2.5}, contract_size=10) == [Decimal("2.5"), 10, 0]
-    assert sizes(contract_sizes="bridge", symbols=[GOLD]) == [SIZE, 100, 0]
+    assert sizes(contract_sizes="bridge", symbols=[GOLD]) == [0, 100, 0]
 
 
 def test_an_older_build_in_small_letters_with_times_as_numbers(report):

@@ -83,15 +83,20 @@ def test_contract_sizes_that_are_given_are_taken_and_nobody_is_asked():
 
 def test_the_bridge_is_asked_once_and_its_session_ended():
     bridge = Bridge()
-    reading = source(bridge=bridge, contract_sizes="bridge", contract_size=1_000)
+    reading = source(bridge=bridge, contract_sizes="bridge")
     sizes = [reading._report.contract_size(symbol) for symbol in ("XAUUSD", "EURUSD", "XAUUSD")]
-    assert (sizes, bridge.asked, bridge.is_closed) == ([100, 1_000, 100], 1, True)
+    assert (sizes, bridge.asked, bridge.is_closed) == ([100, 0, 100], 1, True)
 
 
-def test_no_contract_size_is_guessed_while_the_bridge_does_not_answer():
+def test_a_bridge_that_does_not_answer_holds_up_nothing_and_is_asked_again(monkeypatch, caplog):
     bridge = Bridge(answers=False)
+    sizes = ContractSizes({"contract_sizes": "bridge", "contract_size": 1_000}, bridge.symbols)
+    assert [sizes.of("XAUUSD") for _ in range(3)] == [1_000, 1_000, 1_000]
+    assert (bridge.asked, "platform.unreachable" in caplog.text) == (1, True)
+    monkeypatch.setattr(ContractSizes, "ASK_EVERY_S", 0.0)
     sizes = ContractSizes({"contract_sizes": "bridge"}, bridge.symbols)
-    with pytest.raises(SourceError, match=r"the bridge does not tell its symbols: platform\.unreachable"):
-        sizes.of("EURUSD")
+    assert sizes.of("XAUUSD") == 0
     bridge.answers = True
     assert sizes.of("XAUUSD") == 100
+    bridge.answers = False
+    assert sizes.of("XAUUSD") == 100  # what is known stays
