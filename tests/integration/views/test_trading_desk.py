@@ -389,7 +389,7 @@ def test_who_has_the_logins_mail_address_is_put_beside_it_at_once(desk):
     page = desk.office.browser(OPERATOR).get(f"/trading-accounts/bind?server={desk.server_id}&login={login}").text
     assert hidden(page, "shown") == str(desk.office.client_id)
     assert f"Bind login {login}" in page
-    assert "The names differ." not in page
+    assert "What the server has of this login is the client&#39;s." in page
 
 
 def test_a_login_that_was_bound_by_mistake(desk):
@@ -399,6 +399,7 @@ def test_a_login_that_was_bound_by_mistake(desk):
         "server": desk.server_id, "login": login, "client": str(desk.office.client_id), "product": desk.office.product_id,
         "reason": "merger", "shown": str(desk.office.client_id), "bind": "yes",
     }  # fmt: skip
+    assert "does not say whose this login is" in operator.post(path, {**given, "shown": ""}, page=path).text
     assert "Take it from the client" in operator.post(path, given, page=path).text
     with desk.office.session() as session:
         account_id = session.scalars(select(TradingAccount.id).where(TradingAccount.login == login)).one()
