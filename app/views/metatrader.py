@@ -299,8 +299,6 @@ class DeadLetterView(ReadOnlyView):
     label_columns = {
         "entry_id": _l("Stream entry"),
         "fields": _l("What came"),
-        "dismissed_at": _l("Dismissed"),
-        "decided_by": _l("Decided by"),
     }
 
 
