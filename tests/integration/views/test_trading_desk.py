@@ -389,7 +389,7 @@ def test_who_has_the_logins_mail_address_is_put_beside_it_at_once(desk):
     page = desk.office.browser(OPERATOR).get(f"/trading-accounts/bind?server={desk.server_id}&login={login}").text
     assert hidden(page, "shown") == str(desk.office.client_id)
     assert f"Bind login {login}" in page
-    assert "What the server has of this login is the client&#39;s." in page
+    assert "What the server has of this login is the client's." in page
 
 
 def test_a_login_that_was_bound_by_mistake(desk):
