@@ -78,7 +78,7 @@ def database(*, redis: bool = False, commit_times: bool = False) -> Iterator[Ben
 
 
 def _restart(server: embedded.Server, superuser: str) -> None:
-    server.stop()
+    server.stop(timeout_s=60)  # one that is killed leaves memory behind, with which the next does not start
     server.launch()
     server.wait_for(lambda: _answers(superuser))
 

@@ -29,6 +29,7 @@ from app.metatrader.booking_states import (
     book_lives,
     book_orders,
     book_positions,
+    remove_closed,
 )
 from app.metatrader.codes import DealAction
 from app.metatrader.commands import finish_operation
@@ -53,6 +54,7 @@ __all__ = [
     "book_orders",
     "book_positions",
     "lock_server",
+    "remove_closed",
 ]
 
 #: Class of advisory locks, beside the server's id.

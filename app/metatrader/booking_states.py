@@ -263,27 +263,44 @@ def _closed_by_deals(session: Session, server_id: int, changes: list[PositionCha
     opened = {position.ticket: opened_at for position, _, opened_at in changes}
     if not opened:
         return set()
-    found = session.scalars(_CLOSED, {
+    return set(session.scalars(_CLOSED, _asked_for(server_id, opened)))
+
+
+def remove_closed(session: Session, server_id: int, opened: Mapping[int, datetime]) -> set[int]:
+    """Of these positions (by ticket when they were opened) remove those whose deals have closed all that was opened, and
+    return them: what is left after their end was lost on its way to us.
+    """
+    return set(session.scalars(_DELETE_CLOSED, _asked_for(server_id, opened))) if opened else set()
+
+
+def _asked_for(server_id: int, opened: Mapping[int, datetime]) -> dict[str, Any]:
+    return {
         "server_id": server_id,
         "tickets": list(opened),
         "since": min(opened.values()) - timedelta(days=1),
         "opening": int(DealEntry.IN),
         "reversing": int(DealEntry.INOUT),
-    })  # fmt: skip
-    return set(found)
+    }
 
 
-_CLOSED = text(
+#: Of some positions those whose deals have closed all that was opened.
+_DONE = (
     "SELECT deal.position_ticket FROM deal"
     " WHERE deal.server_id = :server_id AND deal.filed_at >= :since AND deal.is_current AND NOT deal.is_void"
-    " AND deal.action IN (0, 1) AND deal.position_ticket = ANY(ARRAY("
-    "  SELECT new.ticket FROM unnest(CAST(:tickets AS bigint[])) AS new (ticket)"
-    "  WHERE NOT EXISTS (SELECT FROM position WHERE position.server_id = :server_id AND position.ticket = new.ticket)))"
+    " AND deal.action IN (0, 1) AND deal.position_ticket = ANY({tickets})"
     " GROUP BY deal.position_ticket"
     " HAVING sum(deal.volume) FILTER (WHERE deal.entry = :opening)"
     "   <= sum(deal.volume) FILTER (WHERE deal.entry <> :opening)"
     " AND NOT bool_or(deal.entry = :reversing)"
 )
+_CLOSED = text(
+    _DONE.format(
+        tickets="ARRAY(SELECT new.ticket FROM unnest(CAST(:tickets AS bigint[])) AS new (ticket)"
+        " WHERE NOT EXISTS (SELECT FROM position WHERE position.server_id = :server_id AND position.ticket = new.ticket))"
+    )
+)
+_DELETE_DONE = f"DELETE FROM position WHERE server_id = :server_id AND ticket = ANY(ARRAY({_DONE})) RETURNING ticket"  # noqa: S608  ours
+_DELETE_CLOSED = text(_DELETE_DONE.format(tickets="CAST(:tickets AS bigint[])"))
 
 
 def _columns(records: Sequence[object], names: Sequence[str]) -> dict[str, list[Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -45,7 +46,9 @@ class Replaced:
 def replace_positions(
     session: Session, witness: Witness, source: BackfillSource, server_id: int, zone: ServerZone, *, actor: Actor
 ) -> Replaced:
-    """Make our open positions those that the server has. Left are ghosts in numbers, and what our deals say is closed."""
+    """Make our open positions those that the server has. Left are ghosts in numbers that no deals of ours have closed, and
+    positions there that our deals say are closed.
+    """
     there = {position.ticket: position for position in source.positions()}
     here = _ours(session, server_id)
     replaced = Replaced()
@@ -61,12 +64,18 @@ def replace_positions(
             added = _ours(session, server_id, [one.ticket for one in wanted if one.ticket not in still])
             replaced.added += len(added)
             replaced.missing_left |= {one.ticket: one.login for one in wanted if one.ticket not in still | added}
-    ghosts = {ticket: login for ticket, (login, _) in here.items() if ticket not in there}
+    ghosts = {ticket: login for ticket, (login, _, _) in here.items() if ticket not in there}
+    with unit_of_work(session, actor):
+        booking.lock_server(session, server_id)
+        # After minutes without events there are thousands, and the deals that closed them are booked by now.
+        closed = booking.remove_closed(session, server_id, {ticket: here[ticket][2] for ticket in ghosts})
+    replaced.removed = len(closed)
+    ghosts = {ticket: login for ticket, login in ghosts.items() if ticket not in closed}
     if len(ghosts) > MOST_GHOSTS:
         log.error("positions vanished in numbers; left to people server=%s positions=%s", server_id, len(ghosts))
         replaced.ghosts_left = ghosts
     elif ghosts:
-        replaced.removed = remove_ghosts(session, witness, server_id, ghosts, actor=actor)
+        replaced.removed += remove_ghosts(session, witness, server_id, ghosts, actor=actor)
     return replaced
 
 
@@ -107,12 +116,13 @@ def _confirmed(witness: Witness, missing: list[Reported]) -> list[Reported]:
     return [one for login in sorted(logins) for one in positions_of(witness, login) if one.ticket in wanted]
 
 
-def _ours(session: Session, server_id: int, tickets: Collection[int] | None = None) -> dict[int, tuple[int, int]]:
-    """By ticket: login and moment of the last report, of all or of these."""
-    query = select(Position.ticket, Position.login, Position.update_ms).where(Position.server_id == server_id)
+def _ours(session: Session, server_id: int, tickets: Collection[int] | None = None) -> dict[int, tuple[int, int, datetime]]:
+    """By ticket: login, moment of the last report, and when it was opened, of all or of these."""
+    columns = (Position.ticket, Position.login, Position.update_ms, Position.opened_at)
+    query = select(*columns).where(Position.server_id == server_id)
     if tickets is not None:
         query = query.where(Position.ticket.in_(tickets))
-    found = {row.ticket: (row.login, row.update_ms) for row in session.execute(query)}
+    found = {row.ticket: (row.login, row.update_ms, row.opened_at) for row in session.execute(query)}
     if tickets is None:
         session.rollback()
     return found

@@ -315,11 +315,24 @@ def test_a_check_that_cannot_read_the_server_stands_as_failed(house, login):
     assert (row.status, row.error.partition(":")[0]) == ("failed", "Unreachable")
 
 
+def test_ghosts_that_our_deals_have_closed_go_in_any_number(house, login, monkeypatch):
+    monkeypatch.setattr(open_positions, "MOST_GHOSTS", 0)
+    opened = trade(house, login, close=False)[0]
+    kept = trade(house, login, close=False)[0]
+    house.drain()
+    house.simulator.exchange.close(opened.position_ticket)
+    house.simulator.exchange.close(kept.position_ticket, kept.volume // 2)
+    lose_the_stream(house)
+    check(house)
+    assert breaks(house) == []
+    assert house.session.scalars(select(Position.ticket)).all() == [kept.position_ticket]
+
+
 def test_ghosts_in_numbers_wait_for_people(house, login, monkeypatch):
     monkeypatch.setattr(open_positions, "MOST_GHOSTS", 0)
     opened = trade(house, login, close=False)[0]
     house.drain()
-    house.simulator.exchange.close(opened.position_ticket)
+    house.delete(house.simulator.exchange.close(opened.position_ticket).ticket)
     lose_the_stream(house)
     check(house)
     assert ("ghost_position", str(opened.position_ticket), "") in breaks(house)
