@@ -20,6 +20,7 @@ from app.ledger import chart, posting, queries
 from app.models.clients import Client
 from app.models.fx import FXQuote
 from app.models.ledger import Transaction
+from app.models.metatrader import Product, Server
 from tests.integration.ledger.market import a_client, a_rate, a_spread
 from tests.integration.portal.conftest import PASSWORD, Visitor
 
@@ -238,7 +239,16 @@ def test_what_is_offered_follows_products_wallets_and_spreads(fay, database):
         a_rate(session, "EUR/GBP", "0.85")
         assert offered() == ["EUR", "GBP"]
         a_spread(session, "JPY/USD", 30)
-    assert offered() == ["EUR", "GBP", "JPY"]
+        assert offered() == ["EUR", "GBP", "JPY"]
+        with unit_of_work(session, Actor.system("test")):
+            server = Server(
+                code="cents", name="Cents", platform="mt5_web", url="https://127.0.0.1:1", manager_login=1, time_zone="EET"
+            )
+            session.add(server)
+            session.flush()
+            of_cents = {"currency": "USC", "is_cent": True, "leverages": [100], "is_open": True}
+            session.add(Product(code="cent", name="Cent", server_id=server.id, group="cent", **of_cents))
+    assert offered() == ["EUR", "GBP", "JPY"], "a cent account is funded from dollars: nobody needs a wallet in cents"
     assert "You get 15,951 JPY" in seen(fay.get(asked(fay, amount="125", buy_currency="JPY")))
 
 
