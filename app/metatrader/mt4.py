@@ -121,9 +121,10 @@ def deals_of(trade: Trade, contract_size: Decimal) -> Iterator[Deal]:
     """The deals that a row has made so far, the opening one first; none of a pending order.
 
     A part of a trade that is closed keeps the order, and the rest goes on under a new one, both from the old opening on: so
-    the first order's opening deal shrinks (a revision), and the new one's stands beside it.
+    the first order's opening deal shrinks (a revision), and the new one's stands beside it. What closed against another
+    order to its last lot may be left as a row of volume 0: no trade is in it, so it gives none.
     """
-    if trade.is_pending:
+    if trade.is_pending or (trade.is_trade and not trade.volume):
         return
     yield _deal(trade, contract_size, closing=False)
     if trade.is_trade and trade.close_time:

@@ -345,7 +345,10 @@ class TradingPlatform(Protocol):
         """One deal as it stands now. NotKnown when there is none, or no longer."""
 
     def deals(self, login: int, since: datetime, until: datetime) -> list[Deal]:
-        """Deals of one login by ticket. The range is UTC, both ends included; around a clock change it may give more."""
+        """Deals of one login by ticket. The range is UTC, both ends included.
+
+        It may give more: around a clock change, and on MT4 beside a closing deal the one that opened, however old.
+        """
 
     def deals_by_group(self, group_mask: str, since: datetime, until: datetime) -> list[Deal]:
         """Deals of all logins in the groups, by ticket; the range as in `deals`. All of them, however many there are."""

@@ -104,6 +104,12 @@ def test_a_closed_part_leaves_the_money_where_it_was():
     assert closing.result == first.profit + first.storage + first.commission
 
 
+def test_what_is_left_of_a_hedge_without_volume_gives_no_deals():
+    row = next(mt4.read_trade(case["row"]) for case in ROWS if case["row"]["order"] == "7010")
+    assert len(list(mt4.deals_of(row, SIZE))) == 2
+    assert list(mt4.deals_of(replace(row, volume=0, comment="close hedge by #7011"), SIZE)) == []
+
+
 MONEY = st.decimals("-99999", "99999", places=2)
 ROW = st.builds(
     mt4.Trade,
