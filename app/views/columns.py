@@ -37,8 +37,8 @@ _Formatter = Callable[[Any], Any]
 def badge(state: str | None) -> Markup:
     """A dot and the word; colour is never the only sign."""
     kind = next((name for name, states in KINDS.items() if state in states), "neutral")
-    words = gettext((state or "—").replace("_", " "))
-    return Markup('<span class="badge kind-{}">{}</span>').format(kind, words.capitalize())
+    words = gettext((state or "—").replace("_", " ").capitalize())
+    return Markup('<span class="badge kind-{}">{}</span>').format(kind, words)
 
 
 def figure(text: str) -> Markup:
