@@ -149,7 +149,7 @@ class SimulatorPage(DeskPage):
             elif what == "lose-answer":
                 rules = [
                     *server.get("state")["faults"],
-                    {"kind": "execute_then_drop", "path": "/api/trade/balance", "times": 1},
+                    {"kind": "execute_then_drop", "path": server.balance_command, "times": 1},
                 ]
                 server.post("faults", {"rules": rules})
                 words = gettext("The next payment to or from an account is carried out, and its answer is lost.")
@@ -166,7 +166,7 @@ class SimulatorPage(DeskPage):
         if server is None:
             abort(404)
         try:
-            form = _forms(server.get("state"), server.get("recent"))[name]
+            form = _forms(server, server.get("state"))[name]
         except SimulatorAway as error:
             flash(sentence(error), "danger")
             return redirect(url_for("SimulatorPage.index", server=server.code))
@@ -184,7 +184,7 @@ class SimulatorPage(DeskPage):
         state = states.get(shown.code) if shown else None
         if shown and state:
             try:
-                forms = _forms(state, shown.get("recent"))
+                forms = _forms(shown, state)
             except SimulatorAway:
                 states[shown.code] = None
         if given is not None and forms:
@@ -218,20 +218,25 @@ class SimulatorPage(DeskPage):
         return server
 
 
-def _forms(state: Mapping[str, Any], recent: Mapping[str, Any]) -> dict[str, Part]:
-    """All forms of the page with the choices that the server offers just now."""
+def _forms(server: SimulatedServer, state: Mapping[str, Any]) -> dict[str, Part]:
+    """All forms of the page with the choices that the server offers just now. Raises SimulatorAway."""
+    recent = server.get("recent")
     symbols = [(name, f"{name}, {quote['bid']}") for name, quote in state["quotes"].items()]
     accounts = [(str(one["login"]), _account_words(one)) for one in recent["accounts"]]
     archived = [
         (str(one["login"]), gettext("%(account)s, archived", account=_account_words(one))) for one in recent["archived"]
     ]
     deals = [(one["Deal"], _deal_words(one)) for one in recent["deals"][:DEALS_SHOWN]]
+    deal, account = DealForm(ticket=deals), AccountForm(login=[*accounts, *archived])
+    if server.is_mt4:
+        deal.leave_out("cancel")
+        account.leave_out("archive", "restore", "clean")
     return {
         "move": MoveForm(symbol=symbols),
         "trade": TradeForm(login=accounts, symbol=symbols),
-        "deal": DealForm(ticket=deals),
+        "deal": deal,
         "late": LateForm(login=accounts, symbol=symbols),
-        "account": AccountForm(login=[*accounts, *archived]),
+        "account": account,
         "faults": FaultForm(state),
     }
 

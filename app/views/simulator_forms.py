@@ -38,6 +38,10 @@ class Part(FlaskForm):
         for field, pairs in choices.items():
             self[field].choices = [SelectChoice(*pair) for pair in pairs]
 
+    def leave_out(self, *unknown: str) -> None:
+        """Of what can happen, leave out what this server does not know."""
+        self["do"].choices = [choice for choice in self["do"].choices if choice.value not in unknown]
+
     def show(self, error: AppError) -> None:
         self.elsewhere = [sentence(error)]
 
@@ -206,12 +210,12 @@ class FaultForm(Part):
         return ",".join(f"{field.short_name}={field.data}" for field in self.switches if field.data)
 
 
-#: Where the simulator's state has the chance of a fault of commands: word, kind of rule, return code.
-_RULES = (
-    ("drop_after_execute", "execute_then_drop", None),
-    ("slow", "slow", None),
-    ("too_frequent", "retcode", 12),
-    ("unavailable", "http_503", None),
+#: Where the simulator's state has the chance of a fault of commands: word, kind of rule, return codes (MT5's and MT4's).
+_RULES: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("drop_after_execute", "execute_then_drop", ()),
+    ("slow", "slow", ()),
+    ("too_frequent", "retcode", (12, 8)),
+    ("unavailable", "http_503", ()),
 )
 
 
@@ -225,9 +229,9 @@ def chosen(state: Mapping[str, Any]) -> dict[str, str]:
         values["late"] = f"{_percent(events['late'])}/{_time(events['late_s'])}"
     if events["gap_s"]:
         values["gap"] = f"{_time(events['gap_s'])}/{_time(events['gap_every_s'])}"
-    for word, kind, code in _RULES:
+    for word, kind, codes in _RULES:
         for rule in state["faults"]:
-            if rule["kind"] == kind and rule["chance"] < 1 and code in (None, rule["code"]):
+            if rule["kind"] == kind and rule["chance"] < 1 and (not codes or rule["code"] in codes):
                 values[word] = _percent(rule["chance"]) + (f"/{_time(rule['seconds'])}" if kind == "slow" else "")
     return values
 

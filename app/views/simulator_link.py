@@ -57,6 +57,12 @@ class SimulatedServer:
     login: int
     password: str
     ca_file: str
+    is_mt4: bool = False
+
+    @property
+    def balance_command(self) -> str:
+        """The path of the command that moves money."""
+        return "/v1/balance" if self.is_mt4 else "/api/trade/balance"
 
     def __repr__(self) -> str:
         return f"SimulatedServer({self.code!r}, {self.url!r})"
@@ -94,7 +100,7 @@ def simulated_servers(session: Session, settings: Settings) -> list[SimulatedSer
 
 def _simulated(row: Server, settings: Settings) -> SimulatedServer:
     secrets = settings.server_secrets(row.code)
-    return SimulatedServer(row.code, row.name, row.url, row.manager_login, secrets.password, secrets.ca_file)
+    return SimulatedServer(row.code, row.name, row.url, row.manager_login, secrets.password, secrets.ca_file, row.is_mt4)
 
 
 def _refusal(answer: Mapping[str, Any]) -> AppError:

@@ -9,8 +9,10 @@ import pytest
 
 from app import create_app
 from app.metatrader.simulator import Simulator
+from app.metatrader.simulator.mt4 import MT4Simulator
 from app.models.metatrader import Server
 from app.views.simulator_forms import chosen
+from config import ServerSecrets
 from tests.integration.metatrader_link.conftest import USER
 from tests.integration.views.conftest import LIBRARY_WARNINGS
 
@@ -193,3 +195,38 @@ def test_values_that_are_no_choice_are_shown_too():
 def test_it_does_not_exist_in_production(office):
     app = create_app(replace(office.app.extensions["settings"], environment="production"))
     assert not [rule for rule in app.url_map.iter_rules() if str(rule).startswith("/simulator")]
+
+
+def test_an_mt4_server_has_what_mt4_knows(office, tmp_path):
+    settings = office.app.extensions["settings"]
+    with MT4Simulator(state_dir=tmp_path / "mt4", password="a-secret", tick_s=0) as running:
+        with office.session() as session:
+            session.add(
+                Server(
+                    code="page4",
+                    name="Page MT4",
+                    platform="mt4_bridge",
+                    url=running.url,
+                    manager_login=running.manager_login,
+                    time_zone="GMT+2/EU",
+                )
+            )
+            session.commit()
+        secrets = (*settings.mt_secrets, ("page4", ServerSecrets("a-secret", str(running.ca_file))))
+        office.app.extensions["settings"] = replace(settings, mt_secrets=secrets)
+        try:
+            login = running.engine.users.add("std-usd", 100, "Main1234!", "Invest1234!", name="Zoë Müller").login
+            running.engine.balance_operation(login, 6, Decimal(26000), "deposit")
+            admin = office.browser("Admin")
+            page = admin.get("/simulator/?server=page4").text
+            assert f"{login} Zoë Müller, 26000.00 USD" in page
+            assert "It is archived" not in page
+            assert "It is declared void" not in page
+            admin.post("/simulator/do/lose-answer?server=page4", page="/simulator/?server=page4")
+            assert [rule["path"] for rule in running.faults.listed()] == ["/v1/balance"]
+            wished = {"login": login, "symbol": "EURUSD", "side": "buy", "lots": "0.10", "then": "close", "points": "50"}
+            traded = {f"trade-{name}": value for name, value in wished.items()}
+            admin.post("/simulator/trade?server=page4", traded, page="/simulator/?server=page4")
+            assert [(row.cmd, row.volume) for row in running.engine.trades()][1:] == [(0, 10)]
+        finally:
+            office.app.extensions["settings"] = settings
