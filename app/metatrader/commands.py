@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -29,6 +29,8 @@ log = logging.getLogger("lotwise.metatrader")
 
 #: A "sending" row older than this belongs to a process that died between sending and recording.
 LOST_AFTER = timedelta(seconds=60)
+#: What the server certainly did not get goes out again after so long.
+RETRY_AFTER = timedelta(seconds=10)
 #: The least time between two looks for a token.
 LOOK_INTERVAL = timedelta(seconds=60)
 LOOKS_BEFORE_RESEND = 2
@@ -214,7 +216,9 @@ def unresolved_operations(session: Session) -> list[tuple[int, int, str]]:
     A few of each server, so that one with many leaves room for the others. What waits at a server whose commands are paused
     goes on waiting.
     """
-    waits = (BalanceOperation.status == "new") & (BalanceOperation.created_at < now() - LOST_AFTER)
+    moment = now()
+    is_overdue = or_(BalanceOperation.created_at < moment - LOST_AFTER, BalanceOperation.sent_at < moment - RETRY_AFTER)
+    waits = (BalanceOperation.status == "new") & is_overdue
     order = (BalanceOperation.looked_at.nulls_first(), BalanceOperation.id)
     place = func.row_number().over(partition_by=BalanceOperation.server_id, order_by=order)
     ranked = (

@@ -186,6 +186,18 @@ class TestPause:
         assert status(house, order) == "done"
 
 
+def test_what_was_not_sent_goes_out_again_soon(house, clock):
+    order = order_at(house, house.simulator, house.server_id)
+    house.faults("retcode", path="trade/balance", code=12)
+    assert house.send(order) == "new", "the server was too busy to take it"
+    tasks.resolve_operations(house.session, house.settings)
+    assert (status(house, order), house.operation(order).sends) == ("new", 1), "it is not pestered"
+    clock.advance(11)
+    tasks.resolve_operations(house.session, house.settings)
+    assert status(house, order) == "done"
+    assert len(house.with_token(order)) == 1
+
+
 def test_the_resolver_takes_some_of_every_server(house, other, monkeypatch):
     simulator, other_id = other
     monkeypatch.setattr("app.metatrader.commands.MOST_AT_ONCE", 3)
