@@ -168,9 +168,11 @@ def _of_events(link: Link) -> Iterator[Finding]:
         level: Level = "danger" if link.oldest_age > STUCK_AFTER else "warning"
         yield Finding(level, "late", {"count": link.queued, "seconds": int(link.oldest_age.total_seconds())})
     seen = link.state.clock_offset_min if link.state else None
-    expected = server_zone(link.server.time_zone).offset_min(link.at)
-    if seen is not None and seen != expected:
-        yield Finding("danger", "clock", {"seen": seen, "expected": expected})
+    if link.state and seen is not None:
+        # Compared for the moment of the look: since then the clocks may have changed.
+        expected = server_zone(link.server.time_zone).offset_min(link.state.clock_seen_at or link.at)
+        if seen != expected:
+            yield Finding("danger", "clock", {"seen": seen, "expected": expected})
 
 
 def _of_sweeps(link: Link) -> Iterator[Finding]:

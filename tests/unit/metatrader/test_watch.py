@@ -46,6 +46,13 @@ def test_nothing_is_said_of_a_link_that_is_well():
     assert watch.findings(link()) == []
 
 
+def test_a_clock_that_was_seen_before_the_change_to_winter_time_is_right():
+    seen = {"clock_offset_min": 180, "clock_seen_at": datetime(2026, 10, 24, 20, tzinfo=UTC)}
+    sunday = datetime(2026, 10, 25, 12, tzinfo=UTC)
+    assert "clock" not in {one.code for one in watch.findings(link(state=seen, at=sunday))}
+    assert "clock" in {one.code for one in watch.findings(link(state={**seen, "clock_seen_at": sunday}, at=sunday))}
+
+
 RED_LINES = {
     "redis_away": (link(is_redis_away=True), "danger"),
     "commands_paused": (link(server={"commands_paused_at": ago(hours=1)}), "warning"),
