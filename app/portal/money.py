@@ -243,8 +243,8 @@ def outside(endpoint: str) -> str:
 
 
 def _account_words(account: TradingAccount) -> str:
-    """A trading account with what is on it; a cent account also with what that is in its wallet."""
-    words = f"{account.login} · {decimals(account.balance)} {account.currency}"
+    """A trading account with its type and what is on it; a cent account also with what that is in its wallet."""
+    words = f"{account.login} · {account.product.name} · {decimals(account.balance)} {account.currency}"
     if transfers.wallet_currency(account.currency) != account.currency:
         words += f" = {money(transfers.at_wallet(account.balance, account.currency))}"
     return f"\N{LEFT-TO-RIGHT ISOLATE}{words}\N{POP DIRECTIONAL ISOLATE}"  # figures keep their order in every language

@@ -171,7 +171,7 @@ def test_a_cent_account_shows_both_amounts_before_anything_moves(app, house, dat
         session.commit()
     browser, path = signed_in(app, "elena"), "/portal/money/transfer"
     form = browser.get(f"{path}?account={account_id}&direction=to_wallet&amount=3.50").text
-    assert "5002 · 1,234.56 USC = 12.34 USD" in form
+    assert "5002 · Cent · 1,234.56 USC = 12.34 USD" in form
     assert 'value="3.50"' in form
     data = {"csrf_token": form_token(browser, path), "key": form_key(browser, path), "account": str(account_id)}
     for amount, direction in (("500.01", "to_account"), ("12.35", "to_wallet"), ("1.005", "to_account")):
