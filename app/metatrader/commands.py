@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import exists, func, or_, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from app.core.actor import Actor
 from app.core.clock import now
@@ -36,7 +36,9 @@ LOOK_INTERVAL = timedelta(seconds=60)
 LOOKS_BEFORE_RESEND = 2
 #: Operations of one server that one run of the resolver looks after.
 MOST_AT_ONCE = 50
-SEARCH_MARGIN = timedelta(minutes=5)
+#: How far beside an operation's time its deal is looked for. A whole day: the time zone that we know of a server may be wrong,
+#: and a deal that is looked for in the wrong hour would be sent again.
+SEARCH_MARGIN = timedelta(hours=25)
 
 
 class NotResendable(Conflict):
@@ -103,8 +105,8 @@ def _ask_server(platform: TradingPlatform, operation: BalanceOperation) -> tuple
     if operation.sends > 1:
         try:
             ticket = find_token(platform, login, token, operation.created_at - SEARCH_MARGIN)
-        except PlatformError as error:
-            return None, "unknown", type(error).__name__
+        except PlatformError as error:  # nothing goes out in this attempt, and earlier ones were cleared or never left
+            return None, "new", type(error).__name__
         if ticket is not None:
             return ticket, "done", ""
     try:
@@ -218,8 +220,15 @@ def unresolved_operations(session: Session) -> list[tuple[int, int, str]]:
     """
     moment = now()
     is_overdue = or_(BalanceOperation.created_at < moment - LOST_AFTER, BalanceOperation.sent_at < moment - RETRY_AFTER)
-    waits = (BalanceOperation.status == "new") & is_overdue
-    order = (BalanceOperation.looked_at.nulls_first(), BalanceOperation.id)
+    other = aliased(BalanceOperation)
+    is_blocked = exists().where(
+        other.server_id == BalanceOperation.server_id,
+        other.login == BalanceOperation.login,
+        other.status.in_(("sending", "unknown")),
+    )
+    waits = (BalanceOperation.status == "new") & is_overdue & ~is_blocked
+    touched_at = func.coalesce(BalanceOperation.looked_at, BalanceOperation.sent_at, BalanceOperation.created_at)
+    order = (touched_at, BalanceOperation.id)
     place = func.row_number().over(partition_by=BalanceOperation.server_id, order_by=order)
     ranked = (
         select(BalanceOperation.id, BalanceOperation.server_id, BalanceOperation.status, place.label("place"))

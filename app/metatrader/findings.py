@@ -99,6 +99,14 @@ def count_open(session: Session, server_id: int) -> int:
     return session.scalar(statement.select_from(ServerBreak)) or 0
 
 
+def left_to_people(session: Session, server_id: int) -> set[int]:
+    """Real logins whose deals the server wiped: until somebody has looked, none of their deals is void by itself."""
+    wiped = select(ServerBreak.login).where(
+        ServerBreak.server_id == server_id, ServerBreak.kind == "login_cleaned", ServerBreak.state == "open"
+    )
+    return {login for login in session.scalars(wiped) if login is not None}
+
+
 def _picture(here: str, there: str, difference: str) -> str:
     """What must stay the same for an explanation to hold."""
     return difference or f"{here}\n{there}"

@@ -99,7 +99,11 @@ _REASONS = (
     DealReason.EXTERNAL_SERVICE,
 )
 #: What the server writes into the comment of a trade that it closed by itself.
-_CLOSED_BY_SERVER = (("so:", DealReason.STOP_OUT), ("[sl]", DealReason.STOP_LOSS), ("[tp]", DealReason.TAKE_PROFIT))
+_CLOSED_BY_SERVER = (
+    (re.compile(r"so: [0-9.]+%/"), DealReason.STOP_OUT),
+    (re.compile(r".*\[sl\]"), DealReason.STOP_LOSS),
+    (re.compile(r".*\[tp\]"), DealReason.TAKE_PROFIT),
+)
 
 
 def opening_ticket(order: int) -> int:
@@ -118,7 +122,7 @@ def order_of_ticket(ticket: int) -> int:
 
 
 def deals_of(trade: Trade, contract_size: Decimal) -> Iterator[Deal]:
-    """The deals that a row has made so far, the opening one first; none of a pending order.
+    """The deals that a row has made so far, the opening one first; none of a pending order. Of a deleted row they are void.
 
     A part of a trade that is closed keeps the order, and the rest goes on under a new one, both from the old opening on: so
     the first order's opening deal shrinks (a revision), and the new one's stands beside it. What closed against another
@@ -132,7 +136,9 @@ def deals_of(trade: Trade, contract_size: Decimal) -> Iterator[Deal]:
 
 
 def _deal(trade: Trade, contract_size: Decimal, *, closing: bool) -> Deal:
-    """Comments of trades change over their lives, so the opening deal has none."""
+    """Comments of trades change over their lives, so the opening deal has none. Money is rounded, and blanks at a comment's
+    end go: a deal is the same from a bridge's text and from a database's doubles and padded columns.
+    """
     is_money = trade.is_money
     carries = is_money or closing
     return Deal(
@@ -153,14 +159,14 @@ def _deal(trade: Trade, contract_size: Decimal, *, closing: bool) -> Deal:
         contract_size=_ZERO if is_money else contract_size,
         digits=trade.digits,
         digits_currency=MONEY_PLACES,
-        profit=trade.profit if carries else _ZERO,
-        swap=trade.storage if closing else _ZERO,
-        commission=trade.commission if closing else _ZERO,
-        fee=trade.taxes if closing else _ZERO,
+        profit=_money(trade.profit) if carries else _ZERO,
+        swap=_money(trade.storage) if closing else _ZERO,
+        commission=_money(trade.commission) if closing else _ZERO,
+        fee=_money(trade.taxes) if closing else _ZERO,
         rate_profit=trade.conv_rate_close if closing else trade.conv_rate_open,
         rate_margin=trade.margin_rate,
         server_time_ms=1000 * (trade.close_time if closing else trade.open_time),
-        comment=trade.comment if carries else "",
+        comment=trade.comment.rstrip(" ") if carries else "",
         external_id=str(trade.order) if is_money else "",
     )
 
@@ -312,6 +318,9 @@ def _reason(number: int) -> DealReason:
     return _REASONS[number] if number < len(_REASONS) else DealReason.CLIENT
 
 
+def _money(amount: Decimal) -> Decimal:
+    return round(amount, MONEY_PLACES)
+
+
 def _closing_reason(trade: Trade) -> DealReason:
-    text = trade.comment
-    return next((reason for sign, reason in _CLOSED_BY_SERVER if sign in text), _reason(trade.reason))
+    return next((reason for sign, reason in _CLOSED_BY_SERVER if sign.match(trade.comment)), _reason(trade.reason))

@@ -180,7 +180,11 @@ def _is_in_flight(session: Session, account: TradingAccount) -> bool:
 
 
 def _fall(session: Session, account: TradingAccount) -> Deal | None:
-    """The newest deal that the server closed by stop-out."""
+    """The newest deal that the server closed by stop-out. None on MT4: only a comment tells it there, and clients may write
+    one.
+    """
+    if account.server.is_mt4:
+        return None
     since = now() - LOOK_BACK
     return session.scalars(
         select(Deal)

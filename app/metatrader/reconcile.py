@@ -210,7 +210,10 @@ def _void_vanished(look: Look, deals: Differences) -> int:
     if not tickets or deals.count("vanished") > sync.MOST_BELIEVED_GONE:
         return 0
     booked, unseen = sync.refetch(look.session, look.witness, look.server_id, tickets, actor=look.actor)
-    gone = [ticket for ticket in unseen if is_gone(look.witness, ticket, tickets[ticket])]
+    for_people = findings.left_to_people(look.session, look.server_id)
+    look.session.rollback()
+    asked = [ticket for ticket in unseen if tickets[ticket] not in for_people]
+    gone = [ticket for ticket in asked if is_gone(look.witness, ticket, tickets[ticket])]
     booked += len(sync.void(look.session, look.server_id, gone, actor=look.actor)) if gone else 0
     for ticket in tickets:
         if ticket not in unseen or ticket in gone:
@@ -358,6 +361,7 @@ def settle_login(look: Look, login: int, day: date) -> int:
     booked = sync.book(
         look.session, look.server_id, there, look.zone, not_before=server_day.since, actor=look.actor, asked_at=asked_at
     )
-    # What we heard of since we asked has not vanished.
+    # What we heard of since we asked has not vanished, and what the server still has stands at another time there.
     vanished = known.intersection(_differing(look, login, server_day, there).first["vanished"])
-    return booked + (len(sync.void(look.session, look.server_id, vanished, actor=look.actor)) if vanished else 0)
+    moved, gone = sync.refetch(look.session, look.witness, look.server_id, vanished, actor=look.actor)
+    return booked + moved + (len(sync.void(look.session, look.server_id, gone, actor=look.actor)) if gone else 0)

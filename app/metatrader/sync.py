@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.uow import unit_of_work
-from app.metatrader import booking
+from app.metatrader import booking, findings
 from app.metatrader.backfill import (
     BackfillSource,
     PlatformBackfill,
@@ -271,8 +271,9 @@ def _void_vanished(
             BookedDeal.done_at.between(*piece),
         )
     ).all()
+    for_people = findings.left_to_people(session, server_id)
     session.rollback()
-    missing = [(row.ticket, row.login) for row in rows if row.ticket not in seen]
+    missing = [(row.ticket, row.login) for row in rows if row.ticket not in seen and row.login not in for_people]
     if len(missing) > MOST_BELIEVED_GONE:
         log.error("deals vanished in numbers; left to the daily check server=%s deals=%s", server_id, len(missing))
         return

@@ -136,8 +136,9 @@ def _account(session: Session, account: TradingAccount, period: Period) -> tuple
     assert account.login is not None
     currency = account.currency
     rows = session.execute(_figures(account, period)).all()
-    opening, mirrored = (Money.parse(value, currency) for value in (rows[0].opening, rows[0].mirrored))
-    expected = mirrored + Money(int(rows[0].transferred), currency)
+    taken_over = Money(int(rows[0].taken_over), currency)
+    opening = taken_over + Money.parse(rows[0].opening, currency)
+    expected = taken_over + Money.parse(rows[0].mirrored, currency) + Money(int(rows[0].transferred), currency)
     in_ledger = Money(int(rows[0].in_ledger), currency)
     lines: list[AccountLine] = []
     for row in rows:
@@ -170,11 +171,13 @@ def _figures(account: TradingAccount, period: Period) -> Any:
     """One query, so that a deal or posting that commits meanwhile is in all figures or in none.
 
     A row per deal of the period (one with empty columns when there is none), each with the account's sums beside it:
-    `opening` by deals, and for the end of the period `mirrored` and `transferred`, which the ledger should hold, and
-    `in_ledger`, which it holds.
+    `opening` by deals, and for the end of the period `taken_over`, `mirrored` and `transferred`, which the ledger should
+    hold, and `in_ledger`, which it holds. A login that existed before it was ours begins with the balance that it had when
+    it was taken over; deals until then are in that and stand in no statement.
     """
-    current = (Deal.trading_account_id == account.id, Deal.is_current, Deal.is_void.is_(False))
+    current = (*_ours(account), Deal.is_current, Deal.is_void.is_(False))
     sums = select(
+        _taken_over(account, period.end).label("taken_over"),
         _sum(select(_result()).where(*current, Deal.done_at < period.start)).label("opening"),
         _mirrored(account, period.end).label("mirrored"),
         _transferred(account, period.end).label("transferred"),
@@ -200,6 +203,27 @@ def _figures(account: TradingAccount, period: Period) -> Any:
     return select(sums, lines).select_from(sums).outerjoin(lines, true()).order_by(lines.c.done_at, lines.c.ticket)
 
 
+def _ours(account: TradingAccount) -> tuple[ColumnElement[bool], ...]:
+    """The account's deals that its opening balance does not hold already."""
+    of_account = (Deal.trading_account_id == account.id,)
+    return of_account if account.origin == "opened" else (*of_account, Deal.done_at > account.opened_at)
+
+
+def _taken_over(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
+    """The opening balance in the ledger, in minor units, when it was posted before `end`; 0 for a login that we opened."""
+    return (
+        select(func.coalesce(func.sum(Entry.credit - Entry.debit), 0))
+        .join(Account, Account.id == Entry.account_id)
+        .where(Entry.txn_id == account.opening_txn_id, Account.code == _mirror_code(account), Entry.effective_at < end)
+        .scalar_subquery()
+    )
+
+
+def _mirror_code(account: TradingAccount) -> str:
+    assert account.login is not None
+    return chart.mt_balance(account.server.code, account.login, account.currency).code
+
+
 def _result() -> ColumnElement[Decimal]:
     """What a deal did to the balance, as app.metatrader.mirror.result says it for one deal."""
     nothing = or_(Deal.is_void, Deal.action.in_(CREDIT_ACTIONS))
@@ -216,7 +240,7 @@ def _mirrored(account: TradingAccount, end: datetime) -> ScalarSelect[Decimal]:
     return _sum(
         select(Deal.ticket, _result())
         .join(Transaction, Transaction.id == Deal.ledger_txn_id)
-        .where(Deal.trading_account_id == account.id, Transaction.effective_at < end)
+        .where(*_ours(account), Transaction.effective_at < end)
         .ext(distinct_on(Deal.ticket))
         .order_by(Deal.ticket, Deal.revision.desc())
     )
@@ -245,12 +269,10 @@ def _transferred(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
 
 
 def _in_ledger(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
-    assert account.login is not None
-    mirror = chart.mt_balance(account.server.code, account.login, account.currency)
     return (
         select(func.coalesce(func.sum(Entry.credit - Entry.debit), 0))
         .join(Account, Account.id == Entry.account_id)
-        .where(Account.code == mirror.code, Entry.effective_at < end)
+        .where(Account.code == _mirror_code(account), Entry.effective_at < end)
         .scalar_subquery()
     )
 

@@ -329,10 +329,10 @@ class Lifecycle:
 
     def ib_sees_the_commission_of_mt4(self) -> None:
         ib = self.ib
-        self.brokerage.run("task", "settle_commissions")
-        self.open(ib, "/portal/partner/")
         row = ib.locator("tr", has_text="GBPUSD")
         expect(row).to_contain_text("0.02 × 7")
+        self.brokerage.run("task", "settle_commissions")
+        self.open(ib, "/portal/partner/")
         expect(row).to_contain_text("0.14 USD")
         expect(row).to_contain_text("Settled")
         expect(ib.locator("main")).to_contain_text("ledger balance 0.84 USD")

@@ -20,8 +20,9 @@ from redis import Redis
 
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput
+from app.core.ids import TOKEN_LENGTH, is_token
 from app.metatrader import mt4
-from app.metatrader.errors import BadAnswer, BusinessError, NotKnown, NotOffered
+from app.metatrader.errors import BadAnswer, BusinessError, NotKnown, NotOffered, PlatformError
 from app.metatrader.fields import Number, Whole
 from app.metatrader.platform import (
     AccountState,
@@ -151,7 +152,8 @@ class MT4BridgePlatform:
             "comment": comment,
             "check_margin": "1" if check_margin else "0",
         }
-        answer = self._server.change("balance", body, login=login)
+        token = comment[:TOKEN_LENGTH] if is_token(comment[:TOKEN_LENGTH]) else ""
+        answer = self._server.change("balance", body, login=login, token=token)
         return mt4.opening_ticket(from_change("balance", lambda: Whole("order", low=1).read(answer)))
 
     def check_balance(self, login: int) -> BalanceCheck:
@@ -296,14 +298,17 @@ class _ContractSizes:
         self._lock = threading.Lock()
 
     def of(self, trade: mt4.Trade) -> Decimal:
-        """The contract size of a trade's symbol; raises what asking the server for its symbols does."""
+        """The contract size of a trade's symbol. While the server does not tell its symbols, what it told before."""
         if trade.is_money:
             return Decimal(0)
         with self._lock:
             age_s = time.monotonic() - self._asked_at
             if age_s > self.KEPT_S or (trade.symbol not in self._sizes and age_s > self.ASKED_AGAIN_S):
-                self._sizes = {symbol.name: symbol.contract_size for symbol in self._symbols()}
                 self._asked_at = time.monotonic()
+                try:
+                    self._sizes = {symbol.name: symbol.contract_size for symbol in self._symbols()}
+                except PlatformError as error:
+                    log.warning("symbols are not told server=%s error=%s", self._code, type(error).__name__)
                 if trade.symbol not in self._sizes:
                     log.warning("symbol of a trade is not known server=%s symbol=%s", self._code, trade.symbol)
             return self._sizes.get(trade.symbol, Decimal(0))

@@ -1,7 +1,9 @@
 """How one command to an MT4 bridge goes out and what may follow: reads may be repeated, a change is sent once.
 
 A change carries an id of its own. Where its answer does not come, the bridge is asked what became of that id; what the bridge
-has not seen until then it will never carry out. So a broken connection rarely leaves anything open.
+has not seen until then it will never carry out. So a broken connection rarely leaves anything open. A change that its caller
+may send again after looking for its trace (money) has an id made of the caller's token: what is still under way at the bridge
+is then not begun a second time, and what was done is not done again.
 """
 
 from __future__ import annotations
@@ -45,6 +47,9 @@ PROBE_TIMEOUT_S = OUTCOME_TIMEOUT_S = 5.0
 #: How often a bridge is asked what became of a change, and the pause in between.
 OUTCOME_ASKS, OUTCOME_PAUSE_S = 2, 1.0
 
+#: Ids that may be made of one token: each is used up by a sending of which nothing is known, or that came too late.
+IDS_OF_TOKEN = 50
+
 #: With these nothing was done, or the answer tells the outcome (409).
 _REFUSED_UNREAD = frozenset({400, 401, 403, 404, 409})
 #: The request never left us.
@@ -72,8 +77,17 @@ class Reply:
         return self.status in _REFUSED_UNREAD or (self.status == httpx.codes.OK and self.code is not None)
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether the bridge knew the id from an earlier sending."""
+        return self.body is not None and self.body.get("repeated") == "1"
+
+    @property
     def outcome(self) -> str:
         return str(self.body.get("outcome", "")) if self.body else ""
+
+
+class _UsedUp(NotSent):
+    """An id under which nothing more will happen: the bridge was asked about it before it came, or has lost its trace."""
 
 
 class Connection:
@@ -155,13 +169,24 @@ class Exchanges:
             reply = self._read_once(command, body, fresh=True)
         return _answer(command, reply, mutation=False)
 
-    def change(self, command: str, body: Mapping[str, str], *, login: int) -> Mapping[str, Any]:
+    def change(self, command: str, body: Mapping[str, str], *, login: int, token: str = "") -> Mapping[str, Any]:
         """A command that changes something: sent once, whatever happens.
 
         NotSent when it certainly had no effect and will have none; UnknownOutcome when it went out, and neither an answer
-        came back nor a word about what became of it.
+        came back nor a word about what became of it. With a `token` of the caller's, the same change under it is carried out
+        again only after its earlier sendings have ended with no trace that the bridge knows of.
         """
-        started, request_id = time.monotonic(), uuid.uuid4().hex
+        if not token:
+            return self._change(command, body, uuid.uuid4().hex, login)
+        for number in range(1, IDS_OF_TOKEN + 1):
+            try:
+                return self._change(command, body, f"{token}-{number}", login)
+            except _UsedUp:
+                continue
+        raise UnknownOutcome(detail=f"{command}: {IDS_OF_TOKEN} sendings have ended without a trace")
+
+    def _change(self, command: str, body: Mapping[str, str], request_id: str, login: int) -> Mapping[str, Any]:
+        started = time.monotonic()
         said = "?"
         try:
             answer = _answer(command, self._sent(command, body, request_id), mutation=True)
@@ -214,7 +239,7 @@ class Exchanges:
                 log.info("outcome not told server=%s id=%s error=%s", self._access.code, request_id, type(error).__name__)
                 continue
             log.info("outcome told server=%s id=%s outcome=%.20s", self._access.code, request_id, told.outcome or told.status)
-            if told.status != httpx.codes.OK:
+            if told.status != httpx.codes.OK or told.outcome == "running":
                 continue
             if told.outcome == "never":
                 raise NotSent(detail=f"{command}: it did not arrive, {type(lost).__name__}")
@@ -258,8 +283,8 @@ def _answer(command: str, reply: Reply, *, mutation: bool) -> Mapping[str, Any]:
             raise BusinessError(mt4_retcodes.INVALID_DATA, detail)
         case httpx.codes.UNAUTHORIZED | httpx.codes.FORBIDDEN | httpx.codes.NOT_FOUND:
             raise AccessDenied(retcode=code, detail=detail)
-        case httpx.codes.CONFLICT if reply.outcome == "never":
-            raise NotSent(detail=f"{command}: it came after it was asked about")
+        case httpx.codes.CONFLICT if reply.outcome == "never" or (reply.outcome == "unknown" and reply.is_repeated):
+            raise _UsedUp(detail=f"{command}: this id is used up, {reply.outcome}")
         case httpx.codes.CONFLICT if mutation:
             raise UnknownOutcome(retcode=code, detail=f"{detail}, the bridge does not know how it ended")
         case httpx.codes.SERVICE_UNAVAILABLE if code == mt4_retcodes.NO_CONNECTION:
@@ -270,10 +295,10 @@ def _answer(command: str, reply: Reply, *, mutation: bool) -> Mapping[str, Any]:
 
 
 def _recorded(told: Reply) -> Reply:
-    """The reply that an answer about an outcome carries; one that only says "later" with the status that it had."""
+    """The reply that an answer about an outcome carries; one that only says "busy" with the status that it had."""
     answer = told.body.get("answer") if told.body else None
     reply = Reply(httpx.codes.OK, answer if isinstance(answer, dict) else None)
-    has_waited = told.outcome == "refused" and reply.code in mt4_retcodes.LATER
+    has_waited = told.outcome == "refused" and reply.code in mt4_retcodes.BUSY
     return Reply(httpx.codes.SERVICE_UNAVAILABLE, reply.body) if has_waited else reply
 
 

@@ -134,7 +134,8 @@ class MT4Report(ExportDatabase):
         )
         for trade in self._trades(in_range & _of_kind(trades, _WITH_DEALS)):
             made = list(mt4.deals_of(trade, self.contract_size(trade.symbol)))
-            yield from made if first_s <= made[-1].server_time_ms // 1000 <= last_s else made[:1]
+            if made:
+                yield from made if first_s <= made[-1].server_time_ms // 1000 <= last_s else made[:1]
 
     def positions(self) -> Iterator[Position]:
         """All open positions, by ticket."""

@@ -289,3 +289,30 @@ def test_a_period_closes_behind_the_postings_under_way(database, book_of, prepar
         with pytest.raises(errors.PeriodClosed), unit_of_work(session, book.actor):
             book.pay(giver, taker, "1", at=end - timedelta(hours=1))
         assert session.scalar(select(func.count()).where(Transaction.kind == "test")) == 1
+
+
+def test_the_same_reversal_asked_for_at_once_is_one_reversal(at_once, prepared):
+    """A form that was sent twice gets the same answer twice, not a refusal for the slower one."""
+
+    def prepare(book):
+        giver, taker = book.wallet(1, "1000"), book.wallet(2)
+        return [book.pay(giver, taker, "1", key=f"payment:{number}") for number in range(200)]
+
+    payments = prepared(prepare)
+    begin = Barrier(4)
+
+    def reverse(book, _number):
+        made = []
+        for number, payment in enumerate(payments):
+            begin.wait(timeout=30)
+            with unit_of_work(book.session, book.actor):
+                made.append(
+                    posting.reverse(
+                        book.session, payment, key=f"reverse:{number}", at=book.noon, actor=book.actor, reason="sent twice"
+                    )
+                )
+        return made
+
+    first, *others = at_once(reverse, threads=4)
+    assert all(other == first for other in others)
+    assert len(set(first)) == len(payments)

@@ -26,7 +26,8 @@ from app.reporting import rendering, statement
 from app.reporting.accounts import Difference
 from app.reporting.errors import InvalidPeriod, TooManyLines, UnknownClient
 from app.reporting.sample import text_of
-from tests.integration.trading.house import SYSTEM, House
+from tests.integration.trading.house import SYSTEM, USER, House
+from tests.integration.trading.test_binding import bind, wait_a_second
 
 
 def usd(text: str) -> Money:
@@ -141,6 +142,26 @@ def test_a_period_takes_up_where_the_one_before_ended(house):
     # The server did it in the first period, the ledger took it in in the second: no difference, but shown.
     assert (earlier.accounts[0].in_transit, after.accounts[0].in_transit) == (closing, usd("0.00"))
     assert earlier.differences == after.differences == ()
+
+
+def test_a_login_that_was_taken_over_begins_with_what_it_had(house):
+    exchange = house.simulator.exchange
+    login = house.simulator.control.users.add(USER).login
+    exchange.balance_operation(login, 2, Decimal(5_000), "from another life")
+    house.simulator.control.trade(login, "EURUSD", "buy", Decimal("0.50"), move_points=40)
+    mirror_all(house)
+    had = Money.parse(exchange.state(login).balance, "USD")
+    bind(house, login)
+    (account,) = told(house).accounts
+    assert (account.opening, account.closing, account.lines, account.in_transit) == (had, had, (), usd("0.00"))
+    wait_a_second(house)
+    house.simulator.control.trade(login, "EURUSD", "sell", Decimal("0.10"), move_points=30)
+    mirror_all(house)
+    made = told(house)
+    assert made.accounts[0].opening == had
+    assert made.accounts[0].closing == Money.parse(exchange.state(login).balance, "USD")
+    assert len(made.accounts[0].lines) == 2
+    assert made.differences == ()
 
 
 def test_what_the_ledger_has_not_taken_in_yet_is_in_transit(house):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from decimal import Decimal
 
 from sqlalchemy import select
@@ -10,7 +11,7 @@ from app.core.clock import now
 from app.core.tables import Event
 from app.core.uow import unit_of_work
 from app.jobs import handlers
-from app.metatrader import cleaning, mirror
+from app.metatrader import cleaning, mirror, sync
 from app.models.metatrader import Deal
 from app.models.trading_desk import ServerBreak
 from tests.integration.trading.house import SYSTEM, House
@@ -120,6 +121,17 @@ def test_a_real_login_that_was_wiped_waits_for_people(house):
     mirror.mirror_deals(house.session)
     assert house.mirrored(login).decimal == Decimal(70)
     house.prove()
+
+
+def test_no_sweep_voids_what_people_have_to_look_into(house):
+    login = opened(house, "std")
+    tickets = standing(house, login)
+    house.simulator.exchange.clean(login)
+    house.drain()
+    followed(house)
+    swept = sync.sweep(house.session, house.platform, house.server_id, since=now() - timedelta(hours=1))
+    assert swept.voided == 0
+    assert standing(house, login) == tickets
 
 
 def test_a_repair_changes_nothing_while_the_login_is_out_of_sight(house):

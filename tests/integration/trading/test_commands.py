@@ -159,8 +159,11 @@ def test_nothing_is_sent_again_while_looking_fails(house, login, clock):
     clock.advance(61)
     assert house.resolve(operation_id) == "new"
     house.faults("http_503", path="deal/get_batch")
-    assert house.send(operation_id) == "unknown"
+    assert house.send(operation_id) == "new", "nothing went out, so nothing is unknown"
     assert house.with_token(operation_id) == []
+    house.faults(path=BALANCE)
+    assert house.send(operation_id) == "done"
+    assert len(house.with_token(operation_id)) == 1
 
 
 def test_a_large_amount_waits_for_a_person(house, login, clock):

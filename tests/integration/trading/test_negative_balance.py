@@ -13,7 +13,7 @@ from app.core.uow import unit_of_work
 from app.jobs import queues, servers, tasks
 from app.ledger import chart
 from app.metatrader import mirror, negative_balance
-from app.models.metatrader import BalanceOperation, Deal, TradingAccount, TradingRule
+from app.models.metatrader import BalanceOperation, Deal, Server, TradingAccount, TradingRule
 from app.models.trading_desk import ForeignOperation, ServerBreak
 from tests.integration.trading.house import SYSTEM, House
 from tests.integration.trading.test_mirror import book
@@ -134,6 +134,16 @@ def test_below_zero_without_a_stop_out(house, login):
     house.drain()
     know(house, login)
     assert look_after(house).left == 1
+    assert found(house) == [(str(login), "open", "no_stop_out")]
+
+
+def test_on_mt4_people_look_because_clients_may_write_what_tells_a_stop_out(house, login):
+    protect(house, "DE", "IT", "CY")
+    fall(house, login, "-37.50")
+    with unit_of_work(house.session, SYSTEM):
+        house.session.get_one(Server, house.server_id).platform = "mt4_bridge"
+    look_after(house)
+    assert operations(house) == []
     assert found(house) == [(str(login), "open", "no_stop_out")]
 
 

@@ -114,13 +114,13 @@ class Answerer:
         return self._deals(request)
 
     def _deals(self, request: Request) -> list[Deal]:
-        """Hour by hour, within an hour by ticket."""
+        """Hour by hour, within an hour by ticket. A deal that closed brings the one that opened."""
         if request.tickets:
             rows = [row for ticket in request.tickets if (row := self._trade(mt4.order_of_ticket(ticket)))]
             return [deal for deal in _made_by(rows) if deal.ticket in request.tickets]
         first_s, last_s, engine = request.from_s, request.to_s, self._engine
         rows = [row for login in self._logins(request) for row in engine.store.trades(login.login, first_s, last_s)]
-        deals = [deal for deal in _made_by(rows) if first_s <= deal.server_time_ms // 1000 <= last_s]
+        deals = [deal for row in rows for deal in _within(list(_made_by([row])), first_s, last_s)]
         return sorted(deals, key=lambda deal: (deal.server_time_ms // HOUR_MS, deal.ticket))
 
     def _open(self, request: Request, build: Callable[[Trade, Any], Record | None]) -> list[Record]:
@@ -140,4 +140,10 @@ class Answerer:
 
 
 def _made_by(rows: Iterable[Trade]) -> Iterable[Deal]:
-    return (deal for row in rows for deal in mt4.deals_of(row, contract_size(row)))
+    return (deal for row in rows if not row.is_deleted for deal in mt4.deals_of(row, contract_size(row)))
+
+
+def _within(made: list[Deal], first_s: int, last_s: int) -> list[Deal]:
+    """Of a row's deals those that a range has to tell: all when the last is in it."""
+    in_range = [first_s <= deal.server_time_ms // 1000 <= last_s for deal in made]
+    return made if any(in_range[-1:]) else [deal for deal, is_in in zip(made, in_range, strict=True) if is_in]

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,7 @@ from app.metatrader.simulator.faults import Fault
 from app.metatrader.simulator.mt4 import codes
 from app.metatrader.simulator.mt4.commands import CHANGES, READS, Answer, Body, Meaningless
 from app.metatrader.simulator.mt4.engine import MT4Engine
-from app.metatrader.simulator.mt4.request_log import Entry, RequestLog
+from app.metatrader.simulator.mt4.request_log import RUNNING, Entry, RequestLog
 
 _ID = re.compile(r"[A-Za-z0-9-]{1,60}")
 
@@ -34,6 +36,8 @@ class Bridge:
     def __init__(self, engine: MT4Engine, log: RequestLog) -> None:
         self._engine = engine
         self._log = log
+        self._running: set[str] = set()
+        self._lock = threading.Lock()
 
     def answer(self, command: str, raw: Any, id_: str, fault: Fault | None = None) -> Reply:
         """Carry out a command. A `retcode` fault is what MT4 answers instead of doing it; by 142 and 143 it does it all
@@ -50,7 +54,8 @@ class Bridge:
                 return self._read(command, body, code)
             if not _ID.fullmatch(id_):
                 raise Meaningless("X-Request-Id is missing, or no id")
-            return self._change(command, body, id_, code)
+            with self._marked(id_) as is_running:
+                return _again(is_running) if is_running else self._change(command, body, id_, code)
         except Meaningless as error:
             return _reply(400, codes.INVALID_DATA, reason=error.reason)
 
@@ -61,6 +66,19 @@ class Bridge:
             return _reply(200, codes.OK, **READS[command](self._engine, body))
         except Refused as error:
             return _reply(200, error.retcode)
+
+    @contextmanager
+    def _marked(self, id_: str) -> Iterator[Entry | None]:
+        """The time of one command, in which it counts as running; for one that comes in the meantime, what is to be said."""
+        with self._lock:
+            is_first = id_ not in self._running
+            self._running.add(id_)
+        try:
+            yield None if is_first else RUNNING
+        finally:
+            if is_first:
+                with self._lock:
+                    self._running.discard(id_)
 
     def _change(self, command: str, body: Body, id_: str, code: int) -> Reply:
         digest = self._log.digest(command, body.fields)
@@ -93,20 +111,22 @@ class Bridge:
         id_ = body.text("id")
         if not _ID.fullmatch(id_):
             raise Meaningless("id is no id")
-        entry = self._log.outcome(id_)
+        with self._lock:
+            is_running = id_ in self._running
+        entry = RUNNING if is_running else self._log.outcome(id_)
         known = {"answer": dict(entry.answer)} if entry.outcome in ("done", "refused") else {}
         return _reply(200, codes.OK, outcome=entry.outcome, **known)
 
 
-def _again(entry: Entry, digest: str) -> Reply:
+def _again(entry: Entry, digest: str = "") -> Reply:
     """The answer to an id that was there before."""
-    if entry.outcome == "never":
-        return _reply(409, codes.ERROR, outcome="never")
+    if entry.outcome in ("never", "running"):
+        return _reply(409, codes.ERROR, outcome=entry.outcome, repeated="1")
     if entry.digest != digest:
         return _reply(409, codes.INVALID_DATA, reason="another command had this id")
     if entry.outcome == "unknown":
-        return _reply(409, codes.ERROR, outcome="unknown")
-    return Reply(200, dict(entry.answer))
+        return _reply(409, codes.ERROR, outcome="unknown", repeated="1")
+    return Reply(200, {**entry.answer, "repeated": "1"})
 
 
 def _reply(status: int, code: int, **content: Any) -> Reply:

@@ -20,7 +20,7 @@ from typing import Any, Literal
 #: Contract: 30 days at least.
 KEPT_FOR = timedelta(days=40)
 
-Outcome = Literal["done", "refused", "never", "unknown"]
+Outcome = Literal["done", "refused", "never", "running", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,10 @@ class Entry:
     digest: str
     outcome: Outcome
     answer: Mapping[str, Any]
+
+
+#: Of an id whose command is being carried out just now; never written down.
+RUNNING = Entry("", "running", {})
 
 
 class RequestLog:
