@@ -28,10 +28,8 @@ def follow(unit: UnitOfWork, server_id: int, login: int, group: str, at: datetim
     """What a wiped login's deals become that were done until then. `group` tells practice from real where nobody owns it."""
     session = unit.session
     booking.lock_server(session, server_id)
-    rows = _standing(session, server_id, login, at)
-    account = session.scalars(
-        select(TradingAccount).where(TradingAccount.server_id == server_id, TradingAccount.login == login)
-    ).one_or_none()
+    account = _account(session, server_id, login)
+    rows = _standing(session, server_id, login, account, at)
     if account.product.is_demo if account else _is_for_practice(session, server_id, group):
         # Said at that moment and repeated for ever, as all messages: deals that came later are left alone.
         reports = [
@@ -51,7 +49,7 @@ def settle(look: Look, login: int) -> int:
     """
     session, asked_at = look.session, now()
     look.witness.get_account(login)
-    rows = _standing(session, look.server_id, login, asked_at)
+    rows = _standing(session, look.server_id, login, _account(session, look.server_id, login), asked_at)
     since, tickets = min((row.done_at for row in rows), default=asked_at), {row.ticket for row in rows}
     session.rollback()
     there = look.witness.deals(login, since, asked_at)
@@ -60,10 +58,17 @@ def settle(look: Look, login: int) -> int:
     return changed + (len(sync.void(session, look.server_id, gone, actor=look.actor)) if gone else 0)
 
 
-def _standing(session: Session, server_id: int, login: int, until: datetime) -> Sequence[Deal]:
-    """The login's deals that stand here, done until a moment."""
+def _account(session: Session, server_id: int, login: int) -> TradingAccount | None:
+    return session.scalars(
+        select(TradingAccount).where(TradingAccount.server_id == server_id, TradingAccount.login == login)
+    ).one_or_none()
+
+
+def _standing(session: Session, server_id: int, login: int, account: TradingAccount | None, until: datetime) -> Sequence[Deal]:
+    """The login's deals that stand here, done until a moment. Deals are found by their account: logins have no index."""
     return session.scalars(
         select(Deal).where(
+            Deal.trading_account_id == account.id if account else Deal.trading_account_id.is_(None),
             Deal.server_id == server_id,
             Deal.login == login,
             Deal.is_current,

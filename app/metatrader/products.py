@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from app.core.errors import N_
+from app.core.money import exponent
 from app.metatrader.codes import MarginMode
 from app.metatrader.errors import NotKnown
 from app.metatrader.platform import Group, TradingPlatform
@@ -45,6 +46,11 @@ def _differences(product: Product, group: Group | None) -> Iterable[tuple[str, d
         yield (
             N_("The group's currency is %(there)s, the product says %(here)s."),
             {"there": group.currency, "here": product.currency},
+        )
+    if group.currency_digits != exponent(product.currency):
+        yield (
+            N_("The group counts its currency with %(there)s decimals, our books with %(here)s. Results could not be booked."),
+            {"there": str(group.currency_digits), "here": str(exponent(product.currency))},
         )
     there = "hedging" if group.margin_mode == MarginMode.RETAIL_HEDGED else "netting"
     if there != product.margin_mode:

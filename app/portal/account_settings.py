@@ -49,7 +49,7 @@ class LeverageForm(FlaskForm):
 class NewPasswordForm(FlaskForm):
     password = PasswordField(
         _l("New password"),
-        description=_l("8 to 16 characters with small and capital letters, a digit and a sign such as # or !."),
+        description=_l("8 to 15 characters with small and capital letters, a digit and a sign such as # or !."),
         validators=[InputRequired(_l("Please choose a password."))],
     )
 

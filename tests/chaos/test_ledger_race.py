@@ -29,6 +29,8 @@ from app.ledger.posting import credit, debit
 from app.models.ledger import Account, Entry, Hold, HoldResolution, Transaction
 from tests.chaos.ledger_racers import ACCOUNTS, ACTOR, CLEARING, START, WALLETS, Request, request
 
+pytestmark = pytest.mark.slow
+
 PROCESSES, ALONE_S, SECONDS = 8, 9, 30
 CLOSED = START + timedelta(days=1)
 

@@ -25,6 +25,8 @@ from app.payments import transfers
 from tests.chaos.victim import KILLED
 from tests.integration.trading.house import House, access
 
+pytestmark = pytest.mark.slow
+
 AMOUNT_MINOR = 10_000
 START_MINOR = 50_000
 

@@ -359,6 +359,50 @@ def test_commands_and_bodies_that_the_bridge_does_not_take(mt4, login):
     assert caught.value.retcode == 3
 
 
+# ── the same money sent again ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_call_that_hangs_is_not_begun_a_second_time(hasty, mt4, simulator, login, monkeypatch):
+    """Whoever looks for the token meanwhile finds nothing, twice, and may send again: the bridge knows better."""
+    original, begun, let_go = CHANGES["balance"], threading.Event(), threading.Event()
+
+    def hang(engine, body):
+        begun.set()
+        assert let_go.wait(30)
+        return original(engine, body)
+
+    monkeypatch.setitem(CHANGES, "balance", hang)
+    try:
+        with pytest.raises(UnknownOutcome):
+            deposit(hasty, login)
+        assert begun.is_set()
+        assert tokens(simulator, login) == []
+        with pytest.raises(UnknownOutcome):
+            deposit(hasty, login)
+    finally:
+        let_go.set()
+    eventually(lambda: tokens(simulator, login) == [TOKEN])
+    (order,) = [trade.order for trade in simulator.engine.trades(login) if trade.is_money]
+    assert deposit(mt4, login) == 2 * order, "what is done is told, not done again"
+    assert tokens(simulator, login) == [TOKEN]
+
+
+def test_a_sending_without_a_trace_is_followed_by_another(mt4, simulator, login, faults):
+    faults("retcode", code=128)
+    with pytest.raises(UnknownOutcome):
+        deposit(mt4, login)
+    assert tokens(simulator, login) == []
+    deposit(mt4, login)
+    assert tokens(simulator, login) == [TOKEN]
+
+
+def test_an_id_that_came_too_late_is_followed_by_another(mt4, simulator, login):
+    assert mt4._server.read("outcome", {"id": f"{TOKEN}-1"})["outcome"] == "never"
+    deposit(mt4, login)
+    deposit(mt4, login)
+    assert tokens(simulator, login) == [TOKEN]
+
+
 # ── who it talks to ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

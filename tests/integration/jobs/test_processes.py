@@ -29,6 +29,8 @@ from tests.integration.jobs import process
 from tests.integration.jobs.conftest import kill_all, stop
 from tests.integration.trading.house import wait_until
 
+pytestmark = pytest.mark.slow
+
 START_S = 40.0
 MODULE = "tests.integration.jobs.process"
 

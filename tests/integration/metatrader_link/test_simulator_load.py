@@ -14,6 +14,8 @@ from app.metatrader.events import DealEvent, MalformedEvent, decode
 from app.metatrader.simulator.holdings import Account
 from app.metatrader.simulator.store import Store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 PROGRAM = (
     "import sys, json; from app.metatrader.simulator import Options, run; from app.parts import set_up_logging;"

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -20,6 +21,8 @@ from app.metatrader.simulator.books import Refused
 from app.metatrader.simulator.mt4 import MT4Simulator
 from app.metatrader.simulator.mt4.telling import contract_size
 from app.metatrader.simulator.virtual_clock import VirtualClock
+
+pytestmark = pytest.mark.slow
 
 GROUPS = ("std-usd", "std-eur", "ecn-usd", "cent-usc", "tech")
 SYMBOLS = ("EURUSD", "USDJPY", "GBPNZD", "XAUUSD", "DE40")

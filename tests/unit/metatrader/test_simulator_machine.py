@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -17,6 +18,8 @@ from app.metatrader.simulator import Simulator
 from app.metatrader.simulator.exchange import Refused
 from app.metatrader.simulator.store import Store
 from app.metatrader.simulator.virtual_clock import VirtualClock
+
+pytestmark = pytest.mark.slow
 
 LOT = 100_000_000
 EVER = (0, 2**62)
