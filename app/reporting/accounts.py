@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session, aliased
 from app.core.errors import N_
 from app.core.money import Money
 from app.ledger import chart
+from app.metatrader import negative_balance
 from app.metatrader.codes import DealAction, DealEntry
 from app.metatrader.mirror import CREDIT_ACTIONS
 from app.models.ledger import Account, Entry, Transaction
@@ -196,6 +197,7 @@ def _figures(account: TradingAccount, period: Period) -> Any:
             Deal.swap,
             Deal.profit,
             Deal.is_ours,
+            _purpose().label("purpose"),
         )
         .where(*current, Deal.done_at >= period.start, Deal.done_at < period.end, Deal.action.not_in(CREDIT_ACTIONS))
         .subquery("lines")
@@ -222,6 +224,12 @@ def _taken_over(account: TradingAccount, end: datetime) -> ScalarSelect[int]:
 def _mirror_code(account: TradingAccount) -> str:
     assert account.login is not None
     return chart.mt_balance(account.server.code, account.login, account.currency).code
+
+
+def _purpose() -> ScalarSelect[str]:
+    """What an operation of ours was for; nothing for all other deals."""
+    is_its_deal = (BalanceOperation.server_id == Deal.server_id) & (BalanceOperation.deal_ticket == Deal.ticket)
+    return select(BalanceOperation.purpose).where(is_its_deal).correlate(Deal).scalar_subquery()
 
 
 def _result() -> ColumnElement[Decimal]:
@@ -282,7 +290,9 @@ def _line(row: Any, account: TradingAccount, before: Money) -> AccountLine:
     commission, swap, profit = (Money.parse(value, currency) for value in (row.commission, row.swap, row.profit))
     is_trade = row.action in TRADES
     what = ACTIONS.get(row.action, OTHER)
-    if row.is_ours:
+    if row.is_ours and row.purpose == negative_balance.KIND:
+        what = ACTIONS[DealAction.SO_COMPENSATION]
+    elif row.is_ours:
         what = FROM_WALLET if row.profit > 0 else TO_WALLET
     return AccountLine(
         at=row.done_at,

@@ -18,7 +18,7 @@ from app.ledger import chart, posting, queries
 from app.metatrader import mirror
 from app.metatrader.simulator.exchange import Refused
 from app.models.clients import Client
-from app.models.metatrader import Deal, TradingAccount
+from app.models.metatrader import BalanceOperation, Deal, TradingAccount
 from app.models.payments import Deposit
 from app.payments import deposits, transfers
 from app.payments.connector import Settled
@@ -216,6 +216,18 @@ def test_a_returned_withdrawal_is_called_by_its_name(house):
         posting.reverse(house.session, txn_id, key="w:back", actor=SYSTEM, at=now(), reason="refused")
     movements = told(house).wallets[0].movements
     assert [(line.what, line.reference) for line in movements[1:]] == [("Withdrawal", "17"), ("Withdrawal given back", "")]
+
+
+def test_what_the_house_gave_back_did_not_come_from_the_wallet(house):
+    account = house.add_account()
+    pay_in(house, "600.00")
+    transfer(house, account, "600.00")
+    house.drain()
+    assert [line.what for line in told(house).accounts[0].lines] == ["From wallet"]
+    with house.database.owner_session() as owner:
+        owner.execute(update(BalanceOperation).values(purpose="negative_balance"))
+        owner.commit()
+    assert [line.what for line in told(house).accounts[0].lines] == ["Compensation after stop-out"]
 
 
 def test_demo_accounts_and_other_clients_stay_out(house):
