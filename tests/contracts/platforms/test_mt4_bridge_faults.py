@@ -511,6 +511,6 @@ def test_no_secret_in_any_log_line(mt4, wanted, caplog):
         mt4.check_password(5, "main", "Changed1234!")
     deposit(mt4, login)
     said = "\n".join(record.getMessage() for record in caplog.records)
-    assert re.search(rf"command=balance login={login} id=[0-9a-f]{{32}} outcome=OK", said)
+    assert re.search(rf"command=balance login={login} id={TOKEN}-1 outcome=OK", said)
     for secret in (PASSWORD, wanted.main_password, wanted.investor_password, "Changed1234!"):
         assert secret not in said
