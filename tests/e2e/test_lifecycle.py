@@ -328,7 +328,7 @@ class Lifecycle:
         self.shot(page, "mt4-account-after-trading")
 
     def ib_sees_the_commission_of_mt4(self) -> None:
-        """It appears by itself on the page that stands open since MT5's was settled. A minute is settled once, so this waits."""
+        """By itself, on the page that is open since MT5's was settled. It is not settled here: a minute is settled once."""
         row = self.ib.locator("tr", has_text="GBPUSD")
         expect(row).to_contain_text("0.02 × 7")
         expect(row).to_contain_text("0.14 USD")
