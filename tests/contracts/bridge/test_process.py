@@ -22,8 +22,6 @@ from config import ROOT
 from tests.contracts.bridge import house
 from tests.contracts.bridge.house import mt_deal, mt_user, until
 
-pytestmark = pytest.mark.slow
-
 MODULE = "tests.contracts.bridge.fake_manager"
 
 #: What docs/metatrader-bridge.md tells an operator to grant, and nothing else.

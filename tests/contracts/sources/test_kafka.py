@@ -24,8 +24,6 @@ from tests.contracts.sources.world import ZONE
 from tests.integration.trading.house import wait_until
 from tests.unit.metatrader.samples import ACCOUNT
 
-pytestmark = pytest.mark.slow
-
 VECTORS = Path(__file__).parents[2] / "vectors" / "sources"
 AT = datetime(2026, 11, 24, 12, tzinfo=UTC)
 

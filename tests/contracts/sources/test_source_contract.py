@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy import select
 
 from app.metatrader.sources import feed as feeds
 from app.models.metatrader import DeadLetter, Deal, Order, ServerState
 from tests.integration.trading.house import wait_until
-
-pytestmark = pytest.mark.slow
 
 
 def live(world) -> dict[str, int]:
