@@ -51,11 +51,14 @@ class SQLExport:
         self._stamps: dict[str, int] = {}
 
     def create(self) -> None:
-        """Make the schema and its tables where they are missing. There are no indexes but the keys, as with most brokers."""
-        self._connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(self._schema))
-        for table in tables.ALL:
-            if not (self._by_year and table is tables.DEALS):
-                self._make(table)
+        """Make the schema and its tables where they are missing, all at once: a reader looks them up and remembers what it saw.
+        There are no indexes but the keys, as with most brokers.
+        """
+        with self._connection.transaction():
+            self._connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(self._schema))
+            for table in tables.ALL:
+                if not (self._by_year and table is tables.DEALS):
+                    self._make(table)
 
     def deals_table(self, wall_ms: int) -> Table:
         """Where a deal of this moment stands; a year's table is made when its first deal comes."""
