@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from decimal import Decimal
 
 import pytest
@@ -14,8 +15,9 @@ from app.core.uow import unit_of_work
 from app.jobs import tasks
 from app.metatrader import commands
 from app.metatrader.errors import NotKnown, UnknownOutcome
+from app.metatrader.platforms.mt5_web import MT5WebPlatform
 from app.models.metatrader import Deal, Server
-from tests.integration.trading.house import House, in_threads, wait_until
+from tests.integration.trading.house import QUICK, House, access, in_threads, wait_until
 
 BALANCE = "trade/balance"
 
@@ -164,6 +166,17 @@ def test_nothing_is_sent_again_while_looking_fails(house, login, clock):
     house.faults(path=BALANCE)
     assert house.send(operation_id) == "done"
     assert len(house.with_token(operation_id)) == 1
+
+
+def test_a_wrong_time_zone_does_not_hide_the_deal(house, login):
+    house.faults("execute_then_drop", path=BALANCE)
+    operation_id = house.order(login)
+    assert house.send(operation_id) == "unknown"
+    operation = house.operation(operation_id)
+    for zone in ("GMT-3", "GMT+9"):
+        with MT5WebPlatform(replace(access(house.simulator), time_zone=zone), timeouts=QUICK) as wrong:
+            since = operation.created_at - commands.SEARCH_MARGIN
+            assert commands.find_token(wrong, login, operation.token, since), zone
 
 
 def test_a_large_amount_waits_for_a_person(house, login, clock):
