@@ -104,6 +104,12 @@ def test_a_part_that_was_closed_leaves_two_openings(report):
     source.close()
 
 
+def test_what_is_left_of_a_hedge_without_volume_stops_nobody(report):
+    left = closed(replace(opened(1, MOMENT), volume=0, comment="close hedge by #2"), MOMENT + HOUR)
+    report.put(left, closed(opened(2, MOMENT), MOMENT + HOUR))
+    assert [deal.ticket for deal in read(report)] == [4, 5]
+
+
 def test_both_passes_of_the_repeated_hour_are_in_the_range(report):
     first, second = datetime(2026, 10, 25, 0, 30, tzinfo=UTC), datetime(2026, 10, 25, 1, 30, tzinfo=UTC)
     report.put(opened(1, first), opened(2, second))
