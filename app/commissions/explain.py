@@ -20,7 +20,7 @@ from app.ledger import chart
 from app.models.clients import Client
 from app.models.commissions import Accrual, DealOutcome, Plan, PlanVersion, Settlement
 from app.models.ledger import Account
-from app.models.metatrader import Deal, TradingAccount
+from app.models.metatrader import Deal, Server, TradingAccount
 from app.partners.attribution import short_name
 
 #: Why a deal paid nothing, in words for people.
@@ -45,7 +45,7 @@ REASONS: dict[Reason, str] = {
 
 @dataclass(frozen=True)
 class AccrualLine:
-    """One line of an IB's commission list. A reversal has negative lots and a negative amount."""
+    """One line of an IB's commission list. A reversal has negative lots and amount. `ticket` is what a terminal shows."""
 
     id: int
     kind: str
@@ -127,7 +127,7 @@ def accrual_lines(session: Session, ib_id: int, before_id: int | None = None, li
     if before_id is not None:
         query = query.where(Accrual.id < before_id)
     rows = session.execute(query.order_by(Accrual.id.desc()).limit(max(1, min(limit, 200)))).all()
-    return [_line(accrual, deal, client) for accrual, deal, client in rows]
+    return [_line(*row) for row in rows]
 
 
 def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanation:
@@ -135,7 +135,7 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanatio
     found = session.execute(_lines().where(Accrual.id == accrual_id, Accrual.ib_id == ib_id)).one_or_none()
     if found is None:
         raise NotFound
-    accrual, deal, client = found
+    accrual, deal, client, server = found
     version, plan = session.execute(
         select(PlanVersion, Plan).join(Plan, Plan.id == PlanVersion.plan_id).where(PlanVersion.id == accrual.plan_version_id)
     ).one()
@@ -143,7 +143,7 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanatio
     share = rule.levels[accrual.level - 1]
     settlement = session.get(Settlement, accrual.settlement_id) if accrual.settlement_id else None
     return Explanation(
-        line=_line(accrual, deal, client),
+        line=_line(accrual, deal, client, server),
         deal_id=deal.id,
         revision=deal.revision,
         plan=plan.name,
@@ -170,7 +170,7 @@ def explain_deal(session: Session, deal_id: int) -> DealExplanation:
         judged_at=outcome.judged_at if outcome else None,
         reason=reason,
         message=REASONS[reason] if reason else "",
-        lines=tuple(_line(accrual, deal, client) for accrual, deal, client in rows),
+        lines=tuple(_line(*row) for row in rows),
     )
 
 
@@ -223,22 +223,23 @@ def _ledger_balance(session: Session, ib_id: int, currency: str) -> Money:
     return Money(session.scalar(select(Account.balance).where(Account.code == code)) or 0, currency)
 
 
-def _lines() -> Select[Accrual, Deal, Client]:
+def _lines() -> Select[Accrual, Deal, Client, Server]:
     return (
-        select(Accrual, Deal, Client)
+        select(Accrual, Deal, Client, Server)
         .join(Deal, Deal.id == Accrual.deal_id)
         .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
         .join(Client, Client.id == TradingAccount.client_id)
+        .join(Server, Server.id == Deal.server_id)
     )
 
 
-def _line(accrual: Accrual, deal: Deal, client: Client) -> AccrualLine:
+def _line(accrual: Accrual, deal: Deal, client: Client, server: Server) -> AccrualLine:
     return AccrualLine(
         id=accrual.id,
         kind=accrual.kind,
         accrued_at=accrual.accrued_at,
         done_at=deal.done_at,
-        ticket=deal.ticket,
+        ticket=server.shown_ticket(deal.ticket),
         symbol=deal.symbol,
         client_name=short_name(client),
         rule=accrual.rule,

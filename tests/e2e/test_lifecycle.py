@@ -319,12 +319,11 @@ class Lifecycle:
         self.open(page, self.mt4_path)
         expect(page.locator(".key-figure-value").first).to_have_text("60.00 USD")
         page.evaluate("window.notReloaded = true")
-        told = self.brokerage.trade(login, "GBPUSD", "sell", "0.02", on_mt4=True)
+        self.mt4_order = self.brokerage.trade(login, "GBPUSD", "sell", "0.02", on_mt4=True)["trades"][0]["order"]
         expect(page.locator("main")).to_contain_text("closes")
         assert page.evaluate("window.notReloaded")
         expect(page.locator(".key-figure-value").first).not_to_have_text("60.00 USD")
-        order = told["trades"][0]["order"]
-        expect(page.locator("tr", has_text="closes")).to_contain_text(order)
+        expect(page.locator("tr", has_text="closes")).to_contain_text(self.mt4_order)
         self.shot(page, "mt4-account-after-trading")
 
     def ib_sees_the_commission_of_mt4(self) -> None:
@@ -332,6 +331,7 @@ class Lifecycle:
         row = self.ib.locator("tr", has_text="GBPUSD")
         expect(row).to_contain_text("0.02 × 7")
         expect(row).to_contain_text("0.14 USD")
+        expect(row).to_contain_text(f"{self.mt4_order} GBPUSD")
         self.shot(self.ib, "mt4-ib-accrued")
 
     def withdraws_what_mt4_gave_back(self) -> None:

@@ -11,18 +11,17 @@ from typing import Any
 from app.metatrader.codes import DealAction, DealEntry
 from app.metatrader.fields import write_deal, write_order, write_position
 from app.metatrader.platform import UNITS_PER_LOT, Deal
-from app.metatrader.simulator.event_faults import read_event_settings
 from app.metatrader.simulator.exchange import Exchange, Refused
-from app.metatrader.simulator.faults import Faults, Misread, parse_event_faults, read_rules
+from app.metatrader.simulator.faults import Faults, parse_event_faults
 from app.metatrader.simulator.groups import GROUPS
 from app.metatrader.simulator.habits import GROUPS_MAX, Habits
 from app.metatrader.simulator.holdings import Account
 from app.metatrader.simulator.instruments import INSTRUMENTS
+from app.metatrader.simulator.switches import begin_gap, set_faults
 from app.metatrader.simulator.users import Users
 from app.metatrader.simulator.valuation import major
 
 HOLD_MAX_S = 60.0
-GAP_MAX_S = 3600.0
 SHOWN_MAX = 500
 
 
@@ -165,34 +164,13 @@ def post_account(control: Control, fields: Fields) -> dict[str, Any]:
 
 
 def post_faults(control: Control, fields: Fields) -> dict[str, Any]:
-    """{rules: [{kind, path, times, code, seconds, chance}, …]} replaces all rules for commands, {events: {…}} all settings
-    for events, {line: "duplicates=5%,…"} both. What is not named stays as it is; an empty list, object or line is off.
-    """
-    events = control.exchange.journal.faults
-    if not fields or not set(fields) <= {"rules", "events", "line"}:
-        raise Refused(3)
-    if "line" in fields:
-        try:
-            plan = parse_event_faults(str(fields["line"]))
-        except ValueError as error:
-            raise Misread(str(error)) from None
-        control.faults.set(list(plan.commands))
-        events.set(plan.events)
-    if "rules" in fields:
-        control.faults.set(read_rules(fields["rules"]))
-    if "events" in fields:
-        events.set(read_event_settings(fields["events"]))
-    return {"faults": control.faults.listed(), "event_faults": events.listed()}
+    """As switches.set_faults."""
+    return set_faults(fields, control.faults, control.exchange.journal, parse_event_faults)
 
 
 def post_gap(control: Control, fields: Fields) -> dict[str, Any]:
-    """{seconds, do: "lose"}: the source is away and what happens is never sent; {seconds, do: "hold"}: it is sent later."""
-    seconds, exchange = float(fields["seconds"]), control.exchange
-    if not 0 <= seconds <= GAP_MAX_S or fields["do"] not in ("lose", "hold"):
-        raise Refused(3)
-    begin = exchange.journal.faults.lose if fields["do"] == "lose" else exchange.journal.faults.hold
-    begin(exchange.clock(), seconds)
-    return {"seconds": seconds}
+    """As switches.begin_gap."""
+    return begin_gap(fields, control.exchange.journal)
 
 
 def post_habits(control: Control, fields: Fields) -> dict[str, Any]:

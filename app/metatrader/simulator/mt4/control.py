@@ -17,17 +17,16 @@ from app.metatrader.fields import write_deal, write_order, write_position
 from app.metatrader.mt4 import Cmd, Trade, write_trade
 from app.metatrader.platform import Deal
 from app.metatrader.simulator.books import Refused
-from app.metatrader.simulator.event_faults import read_event_settings
-from app.metatrader.simulator.faults import Faults, Misread, read_rules
+from app.metatrader.simulator.faults import Faults
 from app.metatrader.simulator.instruments import INSTRUMENTS
 from app.metatrader.simulator.mt4 import codes
 from app.metatrader.simulator.mt4.engine import MT4Engine
 from app.metatrader.simulator.mt4.faults import parse_faults
 from app.metatrader.simulator.mt4.groups import GROUPS
 from app.metatrader.simulator.mt4.telling import contract_size
+from app.metatrader.simulator.switches import begin_gap, set_faults
 
 HOLD_MAX_S = 60.0
-GAP_MAX_S = 3600.0
 SHOWN_MAX = 500
 
 Fields = Mapping[str, Any]
@@ -139,34 +138,13 @@ def post_account(control: Control, fields: Fields) -> dict[str, Any]:
 
 
 def post_faults(control: Control, fields: Fields) -> dict[str, Any]:
-    """{rules: [{kind, path, times, code, seconds, chance}, …]} replaces all rules for commands, {events: {…}} all settings
-    for events, {line: "duplicates=5%,…"} both. What is not named stays as it is; an empty list, object or line is off.
-    """
-    events = control.engine.journal.faults
-    if not fields or not set(fields) <= {"rules", "events", "line"}:
-        raise Refused(codes.INVALID_DATA)
-    if "line" in fields:
-        try:
-            plan = parse_faults(str(fields["line"]))
-        except ValueError as error:
-            raise Misread(str(error)) from None
-        control.faults.set(list(plan.commands))
-        events.set(plan.events)
-    if "rules" in fields:
-        control.faults.set(read_rules(fields["rules"]))
-    if "events" in fields:
-        events.set(read_event_settings(fields["events"]))
-    return {"faults": control.faults.listed(), "event_faults": events.listed()}
+    """As switches.set_faults."""
+    return set_faults(fields, control.faults, control.engine.journal, parse_faults)
 
 
 def post_gap(control: Control, fields: Fields) -> dict[str, Any]:
-    """{seconds, do: "lose"}: the source is away and what happens is never sent; {seconds, do: "hold"}: it is sent later."""
-    seconds, engine = float(fields["seconds"]), control.engine
-    if not 0 <= seconds <= GAP_MAX_S or fields["do"] not in ("lose", "hold"):
-        raise Refused(codes.INVALID_DATA)
-    begin = engine.journal.faults.lose if fields["do"] == "lose" else engine.journal.faults.hold
-    begin(engine.clock(), seconds)
-    return {"seconds": seconds}
+    """As switches.begin_gap."""
+    return begin_gap(fields, control.engine.journal)
 
 
 def get_state(control: Control, fields: Fields) -> dict[str, Any]:

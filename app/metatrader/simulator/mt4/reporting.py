@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from app.metatrader.simulator.mt4.engine import MT4Engine
 from app.metatrader.simulator.mt4.report import Report
 
@@ -47,7 +49,7 @@ class Reporting:
                     has_tables = True
                 self._write()
                 pause_s = EVERY_S
-            except Exception:
+            except SQLAlchemyError:
                 log.exception("the report database did not take it; it is tried again")
                 pause_s = RETRY_S
             if is_last_round:
