@@ -18,7 +18,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.commissions.engine import WAITING, Accrued, Outcome, Reason, compute
-from app.commissions.snapshots import PlanBook, StoredDeal, load_deals, opened_at
+from app.commissions.snapshots import DayRates, PlanBook, StoredDeal, load_deals, opened_at
 from app.core.actor import Actor
 from app.core.uow import UnitOfWork, unit_of_work
 from app.models.commissions import Accrual, DealOutcome
@@ -36,6 +36,9 @@ BATCH = 1000
 _LOCK_CLASS = 7_201_02
 
 _NATURAL_KEY = ("deal_id", "plan_version_id", "rule", "level", "ib_id", "kind")
+
+#: What explains an amount that is not just lots x rate.
+_EXPLAINING = ("base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped")
 
 #: Of an accrual just written: the IB, the amount, its currency.
 _Written = Row[int, Decimal, str]
@@ -105,10 +108,16 @@ def _judge(session: Session, deals: list[StoredDeal]) -> dict[int, Outcome]:
     book = PlanBook(session, {deal.client_id for deal in deals if deal.client_id is not None})
     uplines = {deal.id: book.upline(deal.client_id, deal.facts.done_at) for deal in deals}
     plans = {deal.id: book.plan(uplines[deal.id], deal.facts.done_at) for deal in deals}
+    rates = DayRates(session)
     timed = [deal for deal in deals if (plan := plans[deal.id]) is not None and plan.needs_opening]
     openings = opened_at(session, timed)
     return {
-        deal.id: compute(replace(deal.facts, opened_at=openings.get(deal.id)), plans[deal.id], uplines[deal.id])
+        deal.id: compute(
+            replace(deal.facts, opened_at=openings.get(deal.id)),
+            plans[deal.id],
+            uplines[deal.id],
+            rates.of(deal.facts, plans[deal.id]),
+        )
         for deal in deals
     }
 
@@ -128,6 +137,12 @@ def _write_accruals(session: Session, accruals: list[tuple[int, Accrued]]) -> li
             "currency": made.currency,
             "lots": made.lots,
             "rate": made.rate,
+            "base": made.base,
+            "base_currency": made.base_currency,
+            "fx_rate": made.fx.rate if made.fx else None,
+            "fx_source": made.fx.source if made.fx else None,
+            "fx_observed_at": made.fx.observed_at if made.fx else None,
+            "uncapped": made.uncapped,
         }
         for deal_id, made in accruals
     ]
@@ -152,8 +167,14 @@ def _write_reversals(session: Session, deal_ids: list[int]) -> list[_Written]:
         columns.currency,
         -columns.lots,
         columns.rate,
+        -columns.base,
+        columns.base_currency,
+        columns.fx_rate,
+        columns.fx_source,
+        columns.fx_observed_at,
+        -columns.uncapped,
     ).where(columns.deal_id.in_(deal_ids), columns.kind == ACCRUE)
-    names = [*_NATURAL_KEY, "amount", "currency", "lots", "rate"]
+    names = [*_NATURAL_KEY, "amount", "currency", "lots", "rate", *_EXPLAINING]
     statement = insert(Accrual.__table__).from_select(names, accrued).on_conflict_do_nothing(index_elements=_NATURAL_KEY)
     return list(session.execute(statement.returning(columns.ib_id, columns.amount, columns.currency)).all())
 

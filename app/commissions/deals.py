@@ -14,6 +14,7 @@ OPENING_ENTRIES = frozenset({ENTRY_IN, ENTRY_INOUT})
 
 #: Volumes are whole numbers of 1/100000000 lot.
 _VOLUME_DIGITS = 8
+_HALF = Decimal("0.5")
 
 #: Wide enough for any product of a volume, a rate and a share without losing a digit, whatever the caller's own context is.
 EXACT = Context(prec=80)
@@ -24,7 +25,9 @@ class DealFacts:
     """One deal at one revision, with what the engine needs to know about its account and position.
 
     `volume` and `volume_closed` are in 1/100000000 lot; `volume_closed` is 0 when the server does not report it.
-    `opened_at` is the moment the closed position began, None when its opening deal is not known.
+    `opened_at` is the moment the closed position began, None when its opening deal is not known. Money is in `currency`, the
+    account's, with the server's signs: what the client pays or loses is negative. `bid`, `ask` and `rate_profit` (the profit
+    currency in the account's) are 0 where the server does not report them.
     """
 
     deal_id: int
@@ -36,6 +39,17 @@ class DealFacts:
     volume_closed: int
     done_at: datetime
     opened_at: datetime | None = None
+    product: str = ""
+    country: str = ""
+    currency: str = ""
+    profit: Decimal = Decimal(0)
+    swap: Decimal = Decimal(0)
+    commission: Decimal = Decimal(0)
+    fee: Decimal = Decimal(0)
+    bid: Decimal = Decimal(0)
+    ask: Decimal = Decimal(0)
+    contract_size: Decimal = Decimal(0)
+    rate_profit: Decimal = Decimal(0)
     has_account: bool = True
     is_demo: bool = False
     is_void: bool = False
@@ -54,6 +68,33 @@ class DealFacts:
         return EXACT.scaleb(Decimal(self.closed_volume), Decimal(-_VOLUME_DIGITS))
 
     @property
+    def lots(self) -> Decimal:
+        """The whole volume of the deal in lots, exact."""
+        return EXACT.scaleb(Decimal(self.volume), Decimal(-_VOLUME_DIGITS))
+
+    @property
+    def is_closing(self) -> bool:
+        return self.entry in CLOSING_ENTRIES
+
+    @property
     def position_direction(self) -> str:
-        """The side of the position being closed, "buy" or "sell": the opposite of the closing deal's."""
-        return "buy" if self.action == SELL else "sell"
+        """The side of the position, "buy" or "sell": of a closing deal the opposite of its own."""
+        return "buy" if (self.action == SELL) == self.is_closing else "sell"
+
+    @property
+    def charged(self) -> Decimal:
+        """Commission and fee of this deal; positive when the client paid."""
+        return EXACT.minus(EXACT.add(self.commission, self.fee))
+
+    def spread_paid(self, when: str) -> Decimal | None:
+        """The spread in the account's currency: all of it for the lots closed (`when` is "close"), or half of it for the lots
+        of this side ("each"). None where the server did not report what is needed.
+
+        (ask - bid) x contract size x lots x rate of the profit currency: MetaTrader's rule for symbols of the Forex type.
+        """
+        if self.bid <= 0 or self.ask < self.bid or self.contract_size <= 0 or self.rate_profit <= 0:
+            return None
+        a_lot = EXACT.multiply(EXACT.multiply(EXACT.subtract(self.ask, self.bid), self.contract_size), self.rate_profit)
+        if when == "close":
+            return EXACT.multiply(a_lot, self.lots_closed)
+        return EXACT.multiply(EXACT.multiply(a_lot, self.lots), _HALF)

@@ -2,52 +2,38 @@
 
 The same function accrues live, replays the past and prices an example: it knows no database, no clock and no ambient
 decimal context. Every rule of the plan that fits the deal pays. Amounts are exact products, cut to ten decimal places
-towards zero, so that the shares of a rule never sum to more than the rule gives; whole minor units come at settlement.
+towards zero, so that what a rule pays never sums to more than it gives; whole minor units come at settlement.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import ROUND_DOWN, Decimal
-from enum import StrEnum
 from functools import lru_cache
 
-from app.commissions.components import COMPONENTS, Pool
-from app.commissions.deals import BUY, CLOSING_ENTRIES, EXACT, SELL, DealFacts
-from app.commissions.plans import PlanSnapshot, Rule, RuleFilter
+from app.commissions.components import COMPONENTS, Measured
+from app.commissions.deals import BUY, EXACT, SELL, DealFacts
+from app.commissions.plans import PlanSnapshot, Rule
+from app.commissions.reasons import WAITING, Reason
+
+__all__ = ["WAITING", "Accrued", "Outcome", "Rate", "Reason", "Upline", "compute"]
 
 #: The step of an accrual, as its column NUMERIC(24, 10) holds it, and the first amount that no longer fits.
 STEP = Decimal("1e-10")
 _TOO_LARGE = Decimal("1e14")
 
-
-class Reason(StrEnum):
-    """Why a deal pays nothing. The words for people stand in app/commissions/explain.py."""
-
-    VOID = "void"
-    SUPERSEDED = "superseded"
-    NOT_A_TRADE = "not_a_trade"
-    NOT_CLOSING = "not_closing"
-    NO_ACCOUNT = "no_account"
-    DEMO = "demo"
-    NO_IB = "no_ib"
-    NO_PLAN = "no_plan"
-    PLAN_INVALID = "plan_invalid"
-    NO_CLOSED_VOLUME = "no_closed_volume"
-    NO_RULE_MATCHED = "no_rule_matched"
-    EXCLUDED_REASON = "excluded_reason"
-    HELD_TOO_SHORT = "held_too_short"
-    OPENING_UNKNOWN = "opening_unknown"
-    BEYOND_LIMITS = "beyond_limits"
-
-
-#: Deals that cannot be priced yet; they are judged again once what is missing is there.
-WAITING = frozenset({Reason.NO_ACCOUNT, Reason.OPENING_UNKNOWN, Reason.PLAN_INVALID, Reason.BEYOND_LIMITS})
-
 #: When no rule pays, the reason is that of the rule that came closest: later in this order.
-_CLOSENESS = (Reason.NO_RULE_MATCHED, Reason.EXCLUDED_REASON, Reason.HELD_TOO_SHORT)
+_CLOSENESS = (
+    Reason.NOT_CLOSING,
+    Reason.NO_RULE_MATCHED,
+    Reason.EXCLUDED_REASON,
+    Reason.HELD_TOO_SHORT,
+    Reason.NO_CLOSED_VOLUME,
+    Reason.NOTHING_TO_SHARE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +45,28 @@ class Upline:
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """1 unit of the account's currency in another at a moment, and who said so when; the source of "1" is "same"."""
+
+    rate: Decimal
+    source: str
+    observed_at: datetime | None
+
+
+#: The rates of the day of the deal, from the account's currency to others, by the other's code.
+Rates = Mapping[str, Rate]
+
+SAME = Rate(Decimal(1), "same", None)
+
+
+@dataclass(frozen=True, slots=True)
 class Accrued:
-    """What one rule gives one IB for one deal: `amount` = `lots` x `rate` x `share`, cut to ten places."""
+    """What one rule gives one IB for one deal.
+
+    `amount` = measured x `rate` (a percentage: a hundredth of it) x `share` x `fx`'s rate, cut to ten places. What was
+    measured is `lots`, or `base` where that is something else: in the account's currency, or a number. `uncapped` is the
+    amount before the rule's cap, None where the cap took nothing.
+    """
 
     plan_version_id: int
     rule: str
@@ -71,6 +77,10 @@ class Accrued:
     share: Decimal
     amount: Decimal
     currency: str
+    base: Decimal | None = None
+    base_currency: str | None = None
+    fx: Rate | None = None
+    uncapped: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +91,7 @@ class Outcome:
     reason: Reason | None = None
 
 
-def compute(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Upline]) -> Outcome:
+def compute(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Upline], rates: Rates | None = None) -> Outcome:
     """What `deal` accrues under `plan` for the IBs in `upline`, all as they stood when the deal was done.
 
     A deal that cannot be priced by one of its rules pays nothing yet, also not by the others: it is judged again as a whole.
@@ -89,30 +99,35 @@ def compute(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Upline]
     reason = _not_payable(deal, plan, upline)
     if reason is not None or plan is None:
         return Outcome(reason=reason)
-    closest = Reason.NO_RULE_MATCHED
+    closest = Reason.NOT_CLOSING
     accruals: list[Accrued] = []
     for rule in plan.rules:
-        refusal = refused_by(rule.filter, deal)
-        if refusal in WAITING:
-            return Outcome(reason=refusal)
-        if refusal is not None:
-            closest = max(closest, refusal, key=_CLOSENESS.index)
-            continue
-        pool = COMPONENTS[rule.component](deal, rule.rate)
-        if abs(pool.amount) >= _TOO_LARGE:
-            return Outcome(reason=Reason.BEYOND_LIMITS)
-        accruals.extend(_shared(pool, rule, plan.version_id, upline))
+        paid = refused_by(rule, deal) or _paid(rule, deal, plan.version_id, upline, rates or {})
+        if isinstance(paid, list):
+            accruals += paid
+        elif paid in WAITING:
+            return Outcome(reason=paid)
+        else:
+            closest = max(closest, paid, key=_CLOSENESS.index)
     return Outcome(tuple(accruals)) if accruals else Outcome(reason=closest)
 
 
-def refused_by(criteria: RuleFilter, deal: DealFacts) -> Reason | None:
-    """Why a rule's filter leaves a closing deal out; None when it takes it."""
-    if not _symbols(criteria.symbols).fullmatch(deal.symbol):
-        return Reason.NO_RULE_MATCHED
-    if criteria.direction not in ("any", deal.position_direction):
+def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:
+    """Why a rule leaves a deal out; None when it takes it."""
+    criteria = rule.filter
+    if rule.when == "close" and not deal.is_closing:
+        return Reason.NOT_CLOSING
+    if (
+        not _symbols(criteria.symbols).fullmatch(deal.symbol)
+        or criteria.direction not in ("any", deal.position_direction)
+        or (criteria.products and deal.product not in criteria.products)
+        or (criteria.countries and deal.country not in criteria.countries)
+    ):
         return Reason.NO_RULE_MATCHED
     if deal.reason in criteria.excluded_reasons:
         return Reason.EXCLUDED_REASON
+    if rule.when == "close" and deal.closed_volume <= 0:
+        return Reason.NO_CLOSED_VOLUME
     if criteria.min_holding_s:
         if deal.opened_at is None:
             return Reason.OPENING_UNKNOWN
@@ -121,45 +136,80 @@ def refused_by(criteria: RuleFilter, deal: DealFacts) -> Reason | None:
     return None
 
 
-def share_of(pool_amount: Decimal, share: Decimal) -> Decimal:
-    """A level's part of what a rule gives, cut to ten places towards zero."""
-    return EXACT.multiply(pool_amount, share).quantize(STEP, rounding=ROUND_DOWN, context=EXACT)
+def cut(amount: Decimal) -> Decimal:
+    """An exact amount cut to ten places towards zero."""
+    return amount.quantize(STEP, rounding=ROUND_DOWN, context=EXACT)
 
 
 def _not_payable(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Upline]) -> Reason | None:
     """The first reason that needs no rule, from the deal itself outwards."""
-    checks = (
-        (deal.is_void, Reason.VOID),
-        (deal.is_superseded, Reason.SUPERSEDED),
-        (deal.action not in (BUY, SELL), Reason.NOT_A_TRADE),
-        (deal.entry not in CLOSING_ENTRIES, Reason.NOT_CLOSING),
-        (not deal.has_account, Reason.NO_ACCOUNT),
-        (deal.is_demo, Reason.DEMO),
-        (not upline, Reason.NO_IB),
-        (plan is None, Reason.NO_PLAN),
-        (plan is not None and plan.is_broken, Reason.PLAN_INVALID),
-        (deal.closed_volume <= 0, Reason.NO_CLOSED_VOLUME),
-    )
-    return next((reason for applies, reason in checks if applies), None)
+    if deal.is_void:
+        return Reason.VOID
+    if deal.is_superseded:
+        return Reason.SUPERSEDED
+    if deal.action not in (BUY, SELL):
+        return Reason.NOT_A_TRADE
+    if not deal.has_account:
+        return Reason.NO_ACCOUNT
+    if deal.is_demo:
+        return Reason.DEMO
+    if not upline:
+        return Reason.NO_IB
+    if plan is None:
+        return Reason.NO_PLAN
+    return Reason.PLAN_INVALID if plan.is_broken else None
 
 
-def _shared(pool: Pool, rule: Rule, version_id: int, upline: Sequence[Upline]) -> list[Accrued]:
-    """Give each IB of the upline its level's share; levels without an IB stay with the house."""
-    return [
-        Accrued(
-            plan_version_id=version_id,
-            rule=rule.key,
-            level=above.level,
-            ib_id=above.ib_id,
-            lots=pool.lots,
-            rate=pool.rate,
-            share=rule.levels[above.level - 1],
-            amount=share_of(pool.amount, rule.levels[above.level - 1]),
-            currency=rule.currency,
+def _paid(rule: Rule, deal: DealFacts, version_id: int, upline: Sequence[Upline], rates: Rates) -> list[Accrued] | Reason:
+    """What a rule that takes the deal gives each IB of the upline; levels without an IB stay with the house."""
+    measured = COMPONENTS[rule.component].measure(deal, rule.when)
+    if isinstance(measured, Reason):
+        return measured
+    if not measured.quantity:
+        return Reason.NOTHING_TO_SHARE
+    fx = _rate_of(measured, rule.currency, rates)
+    if fx is None:
+        return Reason.NO_RATE
+    levels = [above for above in upline if above.level <= len(rule.terms)]
+    unit = measured.quantity if fx is SAME else EXACT.multiply(measured.quantity, fx.rate)
+    exact = [EXACT.multiply(unit, rule.terms[above.level - 1].factor) for above in levels]
+    total = sum((abs(amount) for amount in exact), Decimal(0)) if rule.cap is not None else Decimal(0)
+    if any(abs(amount) >= _TOO_LARGE for amount in exact):
+        return Reason.BEYOND_LIMITS
+    lots = deal.lots_closed if rule.when == "close" else deal.lots
+    paid: list[Accrued] = []
+    for above, whole in zip(levels, exact, strict=True):
+        term = rule.terms[above.level - 1]
+        amount = whole
+        if rule.cap is not None and total > rule.cap:
+            amount = EXACT.divide(EXACT.multiply(whole, rule.cap), total)
+        if not term.rate:
+            continue
+        paid.append(
+            Accrued(
+                plan_version_id=version_id,
+                rule=rule.key,
+                level=above.level,
+                ib_id=above.ib_id,
+                lots=lots,
+                rate=term.rate,
+                share=term.share,
+                amount=cut(amount),
+                currency=rule.currency,
+                base=None if measured.currency is None and measured.quantity == lots else measured.quantity,
+                base_currency=measured.currency,
+                fx=None if fx is SAME else fx,
+                uncapped=None if amount is whole else cut(whole),
+            )
         )
-        for above in upline
-        if above.level <= len(rule.levels)
-    ]
+    return paid
+
+
+def _rate_of(measured: Measured, currency: str, rates: Rates) -> Rate | None:
+    """By what a measured amount becomes one in the rule's currency; None where the day has no rate."""
+    if measured.currency is None or measured.currency == currency:
+        return SAME
+    return rates.get(currency)
 
 
 @lru_cache(maxsize=1024)

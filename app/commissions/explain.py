@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -11,9 +11,10 @@ from uuid import UUID
 from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
+from app.commissions.components import COMPONENTS
 from app.commissions.deals import EXACT
-from app.commissions.engine import Reason, share_of
 from app.commissions.plans import Rule, parse_rules
+from app.commissions.reasons import Reason
 from app.core.errors import N_, NotFound
 from app.core.money import Money
 from app.ledger import chart
@@ -35,9 +36,12 @@ REASONS: dict[Reason, str] = {
     Reason.NO_PLAN: N_("The introducing broker had no plan when the deal was done."),
     Reason.PLAN_INVALID: N_("The plan's rules cannot be read; the deal waits until they are mended."),
     Reason.NO_CLOSED_VOLUME: N_("The trading server did not report how much this deal closed."),
-    Reason.NO_RULE_MATCHED: N_("No rule of the plan is for this symbol and direction."),
+    Reason.NO_RULE_MATCHED: N_("No rule of the plan is for this symbol, direction, product and country."),
     Reason.EXCLUDED_REASON: N_("The deal was not made by the trader: a rollover, a split, a correction or the like."),
     Reason.HELD_TOO_SHORT: N_("The position was held for less than the plan asks."),
+    Reason.NOTHING_TO_SHARE: N_("The plan gives a part of an amount that is zero for this deal."),
+    Reason.NO_SPREAD: N_("The trading server did not report the spread of this deal; the deal waits."),
+    Reason.NO_RATE: N_("There is no exchange rate for the day of this deal; the deal waits."),
     Reason.OPENING_UNKNOWN: N_("The opening of this position is not known yet; the deal waits."),
     Reason.BEYOND_LIMITS: N_("The amount is larger than any real deal's; the deal waits to be looked at."),
 }
@@ -94,7 +98,6 @@ class Explanation:
     version: int
     valid_from: datetime
     rule: Rule
-    share: Decimal
     steps: tuple[Step, ...]
     settled: SettledIn | None
 
@@ -140,7 +143,6 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanatio
         select(PlanVersion, Plan).join(Plan, Plan.id == PlanVersion.plan_id).where(PlanVersion.id == accrual.plan_version_id)
     ).one()
     rule = next(rule for rule in parse_rules(version.rules, plan.currency) if rule.key == accrual.rule)
-    share = rule.levels[accrual.level - 1]
     settlement = session.get(Settlement, accrual.settlement_id) if accrual.settlement_id else None
     return Explanation(
         line=_line(accrual, deal, client, server),
@@ -150,8 +152,7 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanatio
         version=version.version,
         valid_from=version.valid_from,
         rule=rule,
-        share=share,
-        steps=arithmetic(accrual.lots, accrual.rate, share, accrual.currency),
+        steps=arithmetic(accrual, rule),
         settled=SettledIn(settlement.id, settlement.period, settlement.settled_at, settlement.ledger_txn_id)
         if settlement
         else None,
@@ -174,18 +175,39 @@ def explain_deal(session: Session, deal_id: int) -> DealExplanation:
     )
 
 
-def arithmetic(lots: Decimal, rate: Decimal, share: Decimal, currency: str) -> tuple[Step, ...]:
-    """The steps from lots to amount. The share stands only where it is not the whole, the cut only where digits were cut."""
-    pool = EXACT.multiply(lots, rate)
-    exact = EXACT.multiply(pool, share)
-    amount = share_of(pool, share)
-    steps = [Step("", N_("Lots closed"), lots, ""), Step("×", N_("Rate per lot"), rate, currency)]
-    if share != 1:
-        steps += [Step("=", N_("The rule gives"), pool, currency), Step("×", N_("Share of this level"), share, "")]
-    if exact != amount:
-        steps += [Step("=", N_("Exact product"), exact, currency)]
-    steps += [Step("=", N_("Commission") if exact == amount else N_("Commission, cut to ten decimals"), amount, currency)]
-    return tuple(steps)
+def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
+    """The steps from what was measured to the amount; a step that changes nothing is left out.
+
+    An adjustment is the difference between two such amounts: of it there is one step.
+    """
+    last = Step("=", N_("Commission"), paid.amount, paid.currency)
+    if paid.kind.startswith("adjust:"):
+        return (replace(last, label=N_("Difference found when the period was recomputed")),)
+    kind, term = COMPONENTS[rule.component], rule.terms[paid.level - 1]
+    currency = paid.base_currency or paid.currency
+    measured = paid.lots if paid.base is None else paid.base
+    label = kind.label if paid.base is not None else (N_("Lots closed") if rule.when == "close" else N_("Lots"))
+    steps = [Step("", label, measured, paid.base_currency or "")]
+    if kind.is_percentage:
+        steps += [Step("×", N_("Percentage"), term.rate, "%")]
+    else:
+        steps += [Step("×", N_("Rate per lot") if paid.base is None else N_("Rate"), term.rate, paid.currency)]
+    if term.share != 1:
+        whole = EXACT.multiply(measured, EXACT.divide(term.factor, term.share))
+        steps += [Step("=", N_("The rule gives"), whole, currency), Step("×", N_("Share of this level"), term.share, "")]
+    exact = EXACT.multiply(measured, term.factor)
+    if paid.fx_rate is not None:
+        steps += [Step("=", N_("In the account's currency"), exact, currency)]
+        steps += [Step("×", N_("Exchange rate of the day"), paid.fx_rate, f"{paid.currency}/{currency}")]
+        exact = EXACT.multiply(exact, paid.fx_rate)
+    if paid.uncapped is not None:
+        steps += [Step("=", N_("Before the cap"), exact, paid.currency)]
+        steps += [Step("→", N_("The rule pays for one deal at most"), rule.cap or Decimal(0), paid.currency)]
+        return (*steps, replace(last, label=N_("This level's part of the cap")))
+    if exact != paid.amount:
+        steps += [Step("=", N_("Exact product"), exact, paid.currency)]
+        last = replace(last, label=N_("Commission, cut to ten decimals"))
+    return (*steps, last)
 
 
 def totals(session: Session, ib_id: int) -> list[Total]:

@@ -6,12 +6,14 @@ The document is a list of rules; every rule that fits a deal pays. docs/commissi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
-from app.commissions.components import COMPONENTS
+from app.commissions.components import COMPONENTS, When
+from app.commissions.deals import EXACT
 from app.commissions.errors import InvalidPlan
 from app.core.errors import N_, InvalidInput
 from app.core.money import exponent
@@ -21,6 +23,10 @@ from app.core.money import exponent
 EXCLUDED_REASONS = frozenset({6, 8, 12, 13, 14, 15, 18, 19})
 
 DIRECTIONS = ("any", "buy", "sell")
+SIDES: tuple[When, ...] = ("close", "each")
+
+#: How the levels of the tree share what a rule gives; `_terms` says what the values of each mean.
+MODES = ("shares", "rates", "override", "below")
 
 MAX_RULES = 100
 MAX_LEVELS = 20
@@ -28,26 +34,51 @@ MAX_SYMBOLS = 500
 MAX_RATE = Decimal(100_000)
 MAX_REASON = 255
 MAX_HOLDING_S = 366 * 24 * 3600
+MAX_PERCENT = Decimal(100)
+MAX_NAMES = 250
+
+#: A share of a client's loss is for clients of named countries only: many jurisdictions forbid it.
+_BY_COUNTRY = frozenset({"loss_share"})
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,10})?")
 #: Two stars at most keep matching fast.
 _SYMBOL = re.compile(r"(?!.*\*.*\*.*\*)[A-Za-z0-9._#&/*-]{1,32}")
+_COUNTRY = re.compile(r"[A-Z]{2}")
+_PRODUCT = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFilter:
-    """Which deals a rule pays for. `symbols` are names in which * stands for any characters."""
+    """Which deals a rule pays for. `symbols` are names in which * stands for any characters.
+
+    `products` are codes of account products and `countries` of the clients' countries; empty means all of them.
+    """
 
     symbols: tuple[str, ...] = ("*",)
     direction: str = "any"
     excluded_reasons: frozenset[int] = EXCLUDED_REASONS
     min_holding_s: int = 0
+    products: frozenset[str] = frozenset()
+    countries: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """What one level gets of what a rule measured: measured x `rate` x `share`; `factor` is the product of both, exact, and
+    a hundredth of it where the rate is a percentage.
+    """
+
+    rate: Decimal
+    share: Decimal
+    factor: Decimal
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One way of paying. `levels` are the shares of the tiers of the tree, the client's own IB first; they sum to 1 at most."""
+    """One way of paying. `levels` are the values of the tiers of the tree, the client's own IB first, and `mode` says what
+    they are. `when` is "close" or "each"; `cap` is the most that the rule pays for one deal over all levels.
+    """
 
     key: str
     component: str
@@ -55,6 +86,14 @@ class Rule:
     currency: str
     levels: tuple[Decimal, ...] = (Decimal(1),)
     filter: RuleFilter = RuleFilter()
+    mode: str = "shares"
+    when: When = "close"
+    cap: Decimal | None = None
+    terms: tuple[Term, ...] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out once what every deal needs."""
+        object.__setattr__(self, "terms", tuple(_terms(self)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +108,11 @@ class PlanSnapshot:
     def needs_opening(self) -> bool:
         """Whether a rule asks how long a position was held."""
         return any(rule.filter.min_holding_s for rule in self.rules)
+
+    @property
+    def has_percentages(self) -> bool:
+        """Whether a rule takes a part of an amount of money, which may have to be converted."""
+        return any(COMPONENTS[rule.component].is_percentage for rule in self.rules)
 
 
 def parse_rules(document: object, currency: str) -> tuple[Rule, ...]:
@@ -98,32 +142,90 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
         {
             "key": rule.key,
             "component": rule.component,
-            "rate": f"{rule.rate:f}",
+            **({"rate": f"{rule.rate:f}"} if rule.mode in _OF_ONE_RATE else {}),
             "currency": rule.currency,
-            "levels": [f"{share:f}" for share in rule.levels],
+            "when": rule.when,
+            "levels": {"mode": rule.mode, "values": [f"{value:f}" for value in rule.levels]},
+            "cap": f"{rule.cap:f}" if rule.cap is not None else None,
             "filter": {
                 "symbols": list(rule.filter.symbols),
                 "direction": rule.filter.direction,
                 "excluded_reasons": sorted(rule.filter.excluded_reasons),
                 "min_holding_s": rule.filter.min_holding_s,
+                "products": sorted(rule.filter.products),
+                "countries": sorted(rule.filter.countries),
             },
         }
         for rule in rules
     ]
 
 
+#: The modes whose values are parts of the rule's own rate; in the others they are the rates.
+_OF_ONE_RATE = ("shares", "below")
+
+
+def _terms(rule: Rule) -> Iterator[Term]:
+    """What each level gets, the client's own IB first.
+
+    shares: its part of what the rule gives; below: its part of what the level below gets (of the first: of the rule's rate);
+    rates: its own rate; override: the difference between its own rate and the highest of the levels below.
+    """
+    hundredth = Decimal("0.01") if COMPONENTS[rule.component].is_percentage else Decimal(1)
+    highest, share = Decimal(0), Decimal(1)
+    for value in rule.levels:
+        rate, part = rule.rate, value
+        if rule.mode == "below":
+            part = share = EXACT.multiply(share, value)
+        elif rule.mode == "rates":
+            rate, part = value, Decimal(1)
+        elif rule.mode == "override":
+            rate, part = max(value - highest, Decimal(0)), Decimal(1)
+            highest = max(highest, value)
+        yield Term(rate, part, EXACT.multiply(EXACT.multiply(rate, part), hundredth))
+
+
 def _parse_rule(fields: _Fields, currency: str) -> Rule:
-    fields.only("key", "component", "rate", "currency", "levels", "filter")
+    fields.only("key", "component", "rate", "currency", "when", "levels", "cap", "filter")
     key = fields.text("key", "", _KEY, N_("Use 1 to 40 small letters, digits, - or _."))
-    component = fields.choice("component", "", COMPONENTS)
-    rate = fields.number("rate", fields.get("rate"))
-    if not 0 < rate <= MAX_RATE:
-        fields.problem("rate", N_("The rate must be above 0 and at most 100,000."))
-    return Rule(key, component, rate, _currency(fields, currency), _levels(fields), _parse_filter(fields.inner("filter")))
+    name = fields.choice("component", "", COMPONENTS)
+    kind = COMPONENTS.get(name)
+    when: When = "each" if fields.choice("when", kind.when if kind else "close", SIDES) == "each" else "close"
+    highest = MAX_PERCENT if kind and kind.is_percentage else MAX_RATE
+    mode, values = _levels(fields, highest)
+    rate = _rate(fields, "rate", fields.get("rate"), highest) if mode in _OF_ONE_RATE else Decimal(0)
+    if mode not in _OF_ONE_RATE and fields.get("rate") is not None:
+        fields.problem("rate", N_("Each level has a rate of its own here; leave this one out."))
+    criteria = _parse_filter(fields.inner("filter"))
+    if when == "each" and criteria.min_holding_s:
+        fields.problem("filter.min_holding_s", N_("How long a position was held is known at its closing only."))
+    if name in _BY_COUNTRY and not criteria.countries:
+        fields.problem("filter.countries", N_("Name the countries in which a share of the client's loss is allowed."))
+    if name in _BY_COUNTRY and when == "each":
+        fields.problem("when", N_("What a client lost is known at the closing only."))
+    if kind is None:
+        return Rule(key, "per_lot", rate, currency)
+    return Rule(key, name, rate, _currency(fields, currency), values, criteria, mode, when, _cap(fields))
+
+
+def _rate(fields: _Fields, name: str, value: object, highest: Decimal) -> Decimal:
+    rate = fields.number(name, value)
+    if not 0 < rate <= highest:
+        percent = N_("A percentage must be above 0 and at most 100.")
+        fields.problem(name, percent if highest == MAX_PERCENT else N_("The rate must be above 0 and at most 100,000."))
+    return rate
+
+
+def _cap(fields: _Fields) -> Decimal | None:
+    if fields.get("cap") is None:
+        return None
+    cap = fields.number("cap", fields.get("cap"))
+    if not cap > 0:
+        fields.problem("cap", N_("A cap must be above 0."))
+    return cap
 
 
 def _parse_filter(fields: _Fields) -> RuleFilter:
-    fields.only("symbols", "direction", "excluded_reasons", "min_holding_s")
+    fields.only("symbols", "direction", "excluded_reasons", "min_holding_s", "products", "countries")
     symbols = fields.items("symbols", ["*"], MAX_SYMBOLS)
     if not symbols:
         fields.problem("symbols", N_("Without symbols this rule matches nothing."))
@@ -138,20 +240,46 @@ def _parse_filter(fields: _Fields) -> RuleFilter:
         fields.problem("min_holding_s", N_("The holding time is a whole number of seconds, up to one year."))
         holding_s = 0
     direction = fields.choice("direction", "any", DIRECTIONS)
-    return RuleFilter(tuple(str(symbol) for symbol in symbols), direction, frozenset(reasons), holding_s)
+    products = _names(fields, "products", _PRODUCT, N_("A product is named by its code, such as standard-usd."))
+    countries = _names(fields, "countries", _COUNTRY, N_("A country is named by two capital letters, such as CY."))
+    return RuleFilter(tuple(str(symbol) for symbol in symbols), direction, frozenset(reasons), holding_s, products, countries)
 
 
-def _levels(fields: _Fields) -> tuple[Decimal, ...]:
-    raw = fields.items("levels", ["1"], MAX_LEVELS)
-    if not raw:
-        fields.problem("levels", N_("A rule needs the share of at least one level."))
-    shares = tuple(fields.number(f"levels[{index}]", value, harmless="0") for index, value in enumerate(raw))
-    for index, share in enumerate(shares):
-        if not 0 < share <= 1:
-            fields.problem(f"levels[{index}]", N_("A share must be above 0 and at most 1."))
-    if all(share <= 1 for share in shares) and sum(shares) > 1:
-        fields.problem("levels", N_("The shares of all levels are more than the whole."))
-    return shares
+def _names(fields: _Fields, name: str, pattern: re.Pattern[str], message: str) -> frozenset[str]:
+    names = fields.items(name, [], MAX_NAMES)
+    if not all(isinstance(value, str) and pattern.fullmatch(value) for value in names):
+        fields.problem(name, message)
+        return frozenset()
+    return frozenset(names)
+
+
+def _levels(fields: _Fields, highest_rate: Decimal) -> tuple[str, tuple[Decimal, ...]]:
+    """The mode and its values. A bare list is the short form of shares."""
+    raw = fields.get("levels", ["1"])
+    if isinstance(raw, list):
+        inner, name, mode = fields, "levels", "shares"
+    else:
+        inner, name = fields.inner("levels"), "values"
+        inner.only("mode", "values")
+        mode = inner.choice("mode", "shares", MODES)
+    items = inner.items(name, ["1"], MAX_LEVELS)
+    if not items:
+        inner.problem(name, N_("A rule needs at least one level."))
+    if mode in _OF_ONE_RATE:
+        values = tuple(inner.number(f"{name}[{index}]", value, harmless="0") for index, value in enumerate(items))
+        for index, share in enumerate(values):
+            if not 0 < share <= 1:
+                inner.problem(f"{name}[{index}]", N_("A share must be above 0 and at most 1."))
+        if mode == "shares" and all(share <= 1 for share in values) and sum(values) > 1:
+            inner.problem(name, N_("The shares of all levels are more than the whole."))
+        return mode, values
+    values = tuple(_rate(inner, f"{name}[{index}]", value, highest_rate) for index, value in enumerate(items))
+    if mode == "rates" and highest_rate == MAX_PERCENT and sum(values) > MAX_PERCENT:
+        inner.problem(name, N_("The percentages of all levels are more than the whole."))
+    for index, (below, value) in enumerate(pairwise(values), start=1):
+        if mode == "override" and value < below:
+            inner.problem(f"{name}[{index}]", N_("This level's rate is below that of the level under it."))
+    return mode, values
 
 
 def _currency(fields: _Fields, default: str) -> str:

@@ -10,15 +10,18 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time
 
 from sqlalchemy import Row, Select, func, select, tuple_
 from sqlalchemy.orm import Session, aliased
 
 from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
-from app.commissions.engine import Upline
+from app.commissions.engine import Rate, Rates, Upline
 from app.commissions.errors import InvalidPlan
 from app.commissions.plans import PlanSnapshot, parse_rules
+from app.ledger import rates as fx
+from app.ledger.known_rates import KnownRates
+from app.models.clients import Client
 from app.models.commissions import IBPlan, Plan, PlanVersion
 from app.models.metatrader import Deal, Product, TradingAccount
 from app.models.partners import Attribution
@@ -70,13 +73,25 @@ def load_deals(session: Session, deal_ids: Sequence[int]) -> list[StoredDeal]:
             deal.done_at,
             deal.is_void,
             deal.is_current,
+            deal.profit,
+            deal.swap,
+            deal.commission,
+            deal.fee,
+            deal.market_bid,
+            deal.market_ask,
+            deal.contract_size,
+            deal.rate_profit,
             TradingAccount.client_id,
+            TradingAccount.currency,
+            Client.country,
+            Product.code.label("product"),
             func.coalesce(Product.is_demo, False).label("is_demo"),
         )
         .select_from(named)
         .join(deal, (deal.server_id == named.server_id) & (deal.ticket == named.ticket))
         .outerjoin(TradingAccount, TradingAccount.id == deal.trading_account_id)
         .outerjoin(Product, Product.id == TradingAccount.product_id)
+        .outerjoin(Client, Client.id == TradingAccount.client_id)
         .where(named.id.in_(deal_ids))
         .distinct()
         .order_by(deal.id)
@@ -101,6 +116,17 @@ def load_deals(session: Session, deal_ids: Sequence[int]) -> list[StoredDeal]:
                 is_demo=row.is_demo,
                 is_void=row.is_void,
                 is_superseded=not row.is_current,
+                product=row.product or "",
+                country=row.country or "",
+                currency=row.currency or "",
+                profit=row.profit,
+                swap=row.swap,
+                commission=row.commission,
+                fee=row.fee,
+                bid=row.market_bid,
+                ask=row.market_ask,
+                contract_size=row.contract_size,
+                rate_profit=row.rate_profit,
             ),
         )
         for row in rows
@@ -145,6 +171,31 @@ class PlanBook:
         versions = self._versions.get(plan_id or 0, [])
         index = bisect_right(versions, at, key=lambda version: version[0])
         return versions[index - 1][1] if index else None
+
+
+class DayRates:
+    """Rates by which deals of a day are converted: those known when its UTC day began, so that a replay finds the same."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._known: dict[date, KnownRates] = {}
+        self._found: dict[tuple[date, str, str], Rate | None] = {}
+
+    def of(self, deal: DealFacts, plan: PlanSnapshot | None) -> Rates:
+        """From the deal's currency to those of the plan's rules that take a part of money; what is not known is left out."""
+        if plan is None or not deal.currency or not plan.has_percentages:
+            return {}
+        wanted = {rule.currency for rule in plan.rules} - {deal.currency}
+        found = {currency: self._rate(deal.done_at.astimezone(UTC).date(), deal.currency, currency) for currency in wanted}
+        return {currency: rate for currency, rate in found.items() if rate is not None}
+
+    def _rate(self, day: date, base: str, quote: str) -> Rate | None:
+        if (day, base, quote) not in self._found:
+            if day not in self._known:
+                self._known[day] = fx.known(self._session, datetime.combine(day, time(), UTC))
+            found = self._known[day].find(base, quote)
+            self._found[day, base, quote] = Rate(found.rate, found.source, found.observed_at) if found else None
+        return self._found[day, base, quote]
 
 
 def opened_at(session: Session, deals: Sequence[StoredDeal]) -> dict[int, datetime]:

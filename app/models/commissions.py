@@ -83,7 +83,13 @@ class Accrual(Model):
     amount: Mapped[Decimal] = mapped_column(Numeric(24, 10))
     currency: Mapped[str] = mapped_column(String(8))
     lots: Mapped[Decimal] = mapped_column(Numeric(20, 8))
-    rate: Mapped[Decimal] = mapped_column(Numeric(20, 10), comment="per lot")
+    rate: Mapped[Decimal] = mapped_column(Numeric(20, 10), comment="of this level: per lot, per deal, or percent of base")
+    base: Mapped[Decimal | None] = mapped_column(Numeric(24, 10), comment="what the rate was applied to, where it is not lots")
+    base_currency: Mapped[str | None] = mapped_column(String(8), comment="none: a number")
+    fx_rate: Mapped[Decimal | None] = mapped_column(Numeric(40, 32), comment="1 base_currency in currency, where they differ")
+    fx_source: Mapped[str | None] = mapped_column(String(60))
+    fx_observed_at: Mapped[Moment | None]
+    uncapped: Mapped[Decimal | None] = mapped_column(Numeric(24, 10), comment="before the rule's cap, where it took something")
     accrued_at: Mapped[CreatedAt]
     settlement_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("settlement.id"), index=True)
 
@@ -101,7 +107,9 @@ class DealOutcome(Model):
         Index(
             "ix_deal_outcome_waiting",
             "judged_at",
-            postgresql_where=text("reason IN ('no_account', 'opening_unknown', 'plan_invalid', 'beyond_limits')"),
+            postgresql_where=text(
+                "reason IN ('no_account', 'opening_unknown', 'plan_invalid', 'beyond_limits', 'no_spread', 'no_rate')"
+            ),
         ),
     )
 

@@ -228,7 +228,7 @@ def test_a_line_is_explained_down_to_its_settlement(house: Brokerage) -> None:
     assert waiting.settled is None
     assert (line.client_name, line.symbol, line.amount, line.settlement_id) == ("Amira H.", "EURUSD", Decimal("2.8"), None)
     assert (explained.deal_id, explained.revision, explained.version, explained.rule.key) == (deal, 1, 1, "fx")
-    assert explained.share == Decimal("0.7")
+    assert explained.rule.terms[0].share == Decimal("0.7")
     assert [step.value for step in explained.steps] == [Decimal("0.5"), Decimal(8), Decimal(4), Decimal("0.7"), Decimal("2.8")]
     assert explained.settled is not None
     assert (explained.settled.settlement_id, explained.settled.ledger_txn_id) == (settled.id, settled.ledger_txn_id)

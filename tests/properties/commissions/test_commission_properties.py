@@ -49,17 +49,29 @@ def shares(draw: st.DrawFn) -> tuple[Decimal, ...]:
 
 
 @st.composite
-def rules(draw: st.DrawFn, key: str) -> Rule:
+def rates(draw: st.DrawFn) -> tuple[Decimal, ...]:
+    """The own rates of levels, none below that of the level under it."""
+    return tuple(sorted(draw(st.lists(_decimals("0.0000000001", "100000", 10), min_size=1, max_size=5))))
+
+
+@st.composite
+def rules(draw: st.DrawFn, key: str, *, capped: bool = True) -> Rule:
+    when = draw(st.sampled_from(["close", "close", "each"]))
+    mode = draw(st.sampled_from(["shares", "shares", "rates", "override", "below"]))
+    by_rate = mode in ("rates", "override")
     return Rule(
         key=key,
-        component="per_lot",
-        rate=draw(_decimals("0.0000000001", "100000", 10)),
+        component=draw(st.sampled_from(["per_lot", "per_lot", "per_deal"])) if capped else "per_lot",
+        rate=Decimal(0) if by_rate else draw(_decimals("0.0000000001", "100000", 10)),
         currency=draw(st.sampled_from(["USD", "EUR", "JPY"])),
-        levels=draw(shares()),
+        levels=draw(rates() if by_rate else shares()),
+        mode=mode,
+        when=when,
+        cap=draw(st.none() | _decimals("0.0000000001", "1000", 10)) if capped else None,
         filter=RuleFilter(
             symbols=tuple(draw(st.lists(st.sampled_from(["*", "EUR*", "*USD*", "#AAPL"]), min_size=1, max_size=3))),
             direction=draw(st.sampled_from(DIRECTIONS)),
-            min_holding_s=draw(st.sampled_from([0, 0, 60, 3600])),
+            min_holding_s=draw(st.sampled_from([0, 0, 60, 3600])) if when == "close" else 0,
         ),
     )
 
@@ -77,7 +89,7 @@ def test_a_deal_pays_or_says_why_and_never_takes(deal: DealFacts, plan: PlanSnap
     outcome = compute(deal, plan, upline)
 
     assert bool(outcome.accruals) != bool(outcome.reason)
-    assert all(made.amount >= 0 and made.lots > 0 for made in outcome.accruals)
+    assert all(made.amount >= 0 and made.lots >= 0 for made in outcome.accruals)
     assert {made.ib_id for made in outcome.accruals} <= {above.ib_id for above in upline}
 
 
@@ -90,7 +102,11 @@ def test_the_levels_of_a_rule_never_get_more_than_the_rule_gives(
     for rule in plan.rules:
         paid = [made for made in outcome.accruals if made.rule == rule.key]
         assert len(paid) <= min(len(rule.levels), len(upline))
-        assert sum(made.amount for made in paid) <= deal.lots_closed * rule.rate
+        total = sum(made.amount for made in paid)
+        quantity = Decimal(1) if rule.component == "per_deal" else deal.lots_closed if rule.when == "close" else deal.lots
+        most = {"shares": rule.rate, "below": rule.rate * len(rule.levels), "rates": sum(rule.levels)}
+        assert total <= quantity * most.get(rule.mode, max(rule.levels))
+        assert rule.cap is None or total <= rule.cap
 
 
 @given(deals(), plans(), uplines)
@@ -110,7 +126,7 @@ def test_the_order_of_arrival_does_not_matter(
     assert judged(shuffled) == judged(batch)
 
 
-@given(st.lists(st.integers(1, 10**10), min_size=2, max_size=6), rules("r"), uplines)
+@given(st.lists(st.integers(1, 10**10), min_size=2, max_size=6), rules("r", capped=False), uplines)
 def test_a_volume_in_parts_pays_what_the_whole_pays(parts: list[int], rule: Rule, upline: tuple[Upline, ...]) -> None:
     """To the last digit while nothing is cut; otherwise less by under one step per further part."""
     plan = PlanSnapshot(1, (replace(rule, filter=RuleFilter()),))

@@ -7,8 +7,8 @@ from decimal import ROUND_UP, Decimal, localcontext
 
 import pytest
 
-from app.commissions import components, explain
-from app.commissions.components import COMPONENTS, Pool, component
+from app.commissions import explain
+from app.commissions.components import COMPONENTS, Measured, When, component
 from app.commissions.deals import DealFacts
 from app.commissions.engine import WAITING, Reason, Upline, compute
 from app.commissions.errors import InvalidPlan
@@ -23,6 +23,7 @@ from app.commissions.plans import (
     parse_rules,
     rules_document,
 )
+from app.models.commissions import Accrual
 
 DEAL = DealFacts(
     deal_id=5,
@@ -62,16 +63,19 @@ def test_a_plan_that_cannot_be_read_lets_its_deals_wait() -> None:
     assert Reason.PLAN_INVALID in WAITING
 
 
-def test_a_component_is_registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(components, "COMPONENTS", COMPONENTS.copy())
+def test_a_component_is_registered_once() -> None:
+    def per_letter(deal: DealFacts, when: When) -> Measured | Reason:
+        return Measured(Decimal(len(deal.symbol)))
 
-    @component("per_deal")
-    def per_deal(deal: DealFacts, rate: Decimal) -> Pool:
-        return Pool(deal.lots_closed, rate, rate)
-
-    assert components.COMPONENTS["per_deal"] is per_deal
-    with pytest.raises(ValueError, match="twice"):
-        component("per_deal")(per_deal)
+    component("per_letter", "Letters", when="each")(per_letter)
+    try:
+        (rule,) = parse_rules([{"key": "a", "component": "per_letter", "rate": "2"}], "USD")
+        assert rule.when == "each"
+        assert compute(DEAL, PlanSnapshot(9, (rule,)), [Upline(1, 11)]).accruals[0].amount == 12
+        with pytest.raises(ValueError, match="twice"):
+            component("per_letter", "Letters")(per_letter)
+    finally:
+        COMPONENTS.pop("per_letter")
 
 
 def test_a_stored_document_names_every_default() -> None:
@@ -83,12 +87,16 @@ def test_a_stored_document_names_every_default() -> None:
             "component": "per_lot",
             "rate": "8.00",
             "currency": "USD",
-            "levels": ["1"],
+            "when": "close",
+            "levels": {"mode": "shares", "values": ["1"]},
+            "cap": None,
             "filter": {
                 "symbols": ["*"],
                 "direction": "any",
                 "excluded_reasons": [6, 8, 12, 13, 14, 15, 18, 19],
                 "min_holding_s": 0,
+                "products": [],
+                "countries": [],
             },
         }
     ]
@@ -118,17 +126,55 @@ def test_every_reason_has_words() -> None:
     assert set(explain.REASONS) == set(Reason)
 
 
-def test_the_arithmetic_shows_only_the_steps_there_are() -> None:
-    whole = explain.arithmetic(Decimal("0.50"), Decimal(8), Decimal(1), "USD")
-    shared = explain.arithmetic(Decimal("0.50"), Decimal(8), Decimal("0.7"), "USD")
-    cut = explain.arithmetic(Decimal("-0.01"), Decimal("3.3333333333"), Decimal(1), "USD")
+def line(lots: str, amount: str, **more: object) -> Accrual:
+    return Accrual(kind="accrue", level=1, lots=Decimal(lots), amount=Decimal(amount), currency="USD", **more)
 
-    assert [(step.operator, step.value) for step in whole] == [("", Decimal("0.50")), ("×", Decimal(8)), ("=", Decimal(4))]
-    assert [(step.operator, step.value) for step in shared] == [
-        ("", Decimal("0.50")),
-        ("×", Decimal(8)),
-        ("=", Decimal(4)),
-        ("×", Decimal("0.7")),
-        ("=", Decimal("2.8")),
+
+def steps(paid: Accrual, rule: Rule) -> list[tuple[str, Decimal, str]]:
+    return [(step.operator, step.value, step.unit) for step in explain.arithmetic(paid, rule)]
+
+
+def test_the_arithmetic_shows_only_the_steps_there_are() -> None:
+    whole = steps(line("0.50", "4"), Rule("a", "per_lot", Decimal(8), "USD"))
+    shared = steps(line("0.50", "2.8"), Rule("a", "per_lot", Decimal(8), "USD", (Decimal("0.7"),)))
+    cut = steps(line("-0.01", "-0.0333333333"), Rule("a", "per_lot", Decimal("3.3333333333"), "USD"))
+
+    assert whole == [("", Decimal("0.50"), ""), ("×", Decimal(8), "USD"), ("=", Decimal(4), "USD")]
+    assert shared == [
+        ("", Decimal("0.50"), ""),
+        ("×", Decimal(8), "USD"),
+        ("=", Decimal(4), "USD"),
+        ("×", Decimal("0.7"), ""),
+        ("=", Decimal("2.8"), "USD"),
     ]
-    assert [step.value for step in cut][-2:] == [Decimal("-0.033333333333"), Decimal("-0.0333333333")]
+    assert [value for _, value, _ in cut][-2:] == [Decimal("-0.033333333333"), Decimal("-0.0333333333")]
+
+
+def test_the_arithmetic_of_a_percentage_shows_its_base_and_the_exchange_rate() -> None:
+    rule = Rule("a", "commission_share", Decimal(40), "USD")
+    paid = line("1", "3.08", base=Decimal(7), base_currency="EUR", fx_rate=Decimal("1.1"))
+
+    assert steps(paid, rule) == [
+        ("", Decimal(7), "EUR"),
+        ("×", Decimal(40), "%"),
+        ("=", Decimal("2.8"), "EUR"),
+        ("×", Decimal("1.1"), "USD/EUR"),
+        ("=", Decimal("3.08"), "USD"),
+    ]
+
+
+def test_the_arithmetic_says_what_a_cap_took() -> None:
+    rule = Rule("a", "per_lot", Decimal(8), "USD", cap=Decimal(20))
+
+    assert steps(line("10", "20", uncapped=Decimal(80)), rule)[-3:] == [
+        ("=", Decimal(80), "USD"),
+        ("→", Decimal(20), "USD"),
+        ("=", Decimal(20), "USD"),
+    ]
+
+
+def test_an_adjustment_is_one_step() -> None:
+    paid = line("10", "20")
+    paid.kind, paid.level = "adjust:3", 7
+
+    assert steps(paid, RULE) == [("=", Decimal(20), "USD")]

@@ -1,0 +1,64 @@
+"""Components: what of a deal a rule pays for. One file with one function each, registered by name, found by itself.
+
+A component measures the deal: lots, a count, or an amount of money. The engine multiplies what it measured by the rule's
+rates, shares that over the levels of the tree, converts and cuts. How to add one: docs/commissions.md.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+
+from app.commissions.deals import DealFacts
+from app.commissions.reasons import Reason
+
+#: On which deals a rule pays: when a position is closed, or on each side of it.
+When = Literal["close", "each"]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a rule's rate is multiplied by: a number of lots or deals, or, with `currency`, an amount of money."""
+
+    quantity: Decimal
+    currency: str | None = None
+
+
+#: Answers with what it measured, or with the reason why the deal cannot be measured (yet).
+Measure = Callable[[DealFacts, When], Measured | Reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Component:
+    """A registered way of paying. The rate of a percentage is in percent of what was measured; `when` is what rules get
+    that do not say it; `label` (a message id) names what is measured, where that is not the lots.
+    """
+
+    name: str
+    measure: Measure
+    label: str
+    is_percentage: bool
+    when: When
+
+
+COMPONENTS: dict[str, Component] = {}
+
+
+def component(name: str, label: str, *, is_percentage: bool = False, when: When = "close") -> Callable[[Measure], Measure]:
+    """Register a function as the component `name` of rules documents."""
+
+    def register(function: Measure) -> Measure:
+        if name in COMPONENTS:
+            raise ValueError(f"commission component {name!r} is registered twice")
+        COMPONENTS[name] = Component(name, function, label, is_percentage, when)
+        return function
+
+    return register
+
+
+for _found in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_found.name}")
