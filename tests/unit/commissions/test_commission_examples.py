@@ -1,0 +1,90 @@
+"""The worked examples of docs/commissions.md: every row of every table there, computed with the rule above it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.commissions.components import COMPONENTS
+from app.commissions.deals import DealFacts
+from app.commissions.engine import Rate, Upline, compute
+from app.commissions.plans import PlanSnapshot, parse_rules
+
+PAGE = Path(__file__).parents[3] / "docs" / "commissions.md"
+SECTION = re.compile(r"^### (?P<title>.+?)\n\n```json\n(?P<rule>.+?)\n```\n\n(?P<table>(?:\|.+\n)+)", re.MULTILINE)
+DONE_AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
+ACTIONS = {"buy": 0, "sell": 1}
+ENTRIES = {"in": 0, "out": 1, "inout": 2}
+
+
+def rows(table: str) -> Iterator[dict[str, str]]:
+    head, _, *lines = [[cell.strip() for cell in line.strip("|\n").split("|")] for line in table.strip().split("\n")]
+    for line in lines:
+        yield dict(zip(head, line, strict=True))
+
+
+def examples() -> list[Any]:
+    page = PAGE.read_text()
+    return [
+        pytest.param(json.loads(section["rule"]), row, id=f"{section['title']}: {row['example']}")
+        for section in SECTION.finditer(page[page.index("## Examples, each one a test") :])
+        for row in rows(section["table"])
+    ]
+
+
+def volume(lots: str) -> int:
+    return int(Decimal(lots).scaleb(8))
+
+
+def facts(row: dict[str, str]) -> DealFacts:
+    entry = row.get("entry", "out")
+    return DealFacts(
+        deal_id=1,
+        action=ACTIONS[row.get("action", "sell")],
+        entry=ENTRIES[entry],
+        reason=0,
+        symbol=row.get("symbol", "EURUSD"),
+        volume=volume(row["lots"]),
+        volume_closed=0,
+        done_at=DONE_AT,
+        opened_at=DONE_AT - timedelta(seconds=int(row.get("held", "0"))),
+        product=row.get("product", "standard-usd"),
+        country=row.get("country", "CY"),
+        currency="USD",
+        profit=Decimal(row.get("profit", "0")),
+        swap=Decimal(row.get("swap", "0")),
+        commission=Decimal(row.get("commission", "0")),
+        fee=Decimal(row.get("fee", "0")),
+        bid=Decimal(row.get("bid", "0")),
+        ask=Decimal(row.get("ask", "0")),
+        contract_size=Decimal(row.get("contract", "0")),
+        rate_profit=Decimal(row.get("profit rate", "0")),
+    )
+
+
+@pytest.mark.parametrize(("rule", "row"), examples())
+def test_a_deal_pays_what_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
+    plan = PlanSnapshot(1, parse_rules([{"key": "example", **rule}], "USD"))
+    upline = [Upline(level, 10 * level) for level in range(1, int(row.get("IBs", "1")) + 1)]
+    rates = {"EUR": Rate(Decimal(row["EUR per USD"]), "ecb", DONE_AT)} if row.get("EUR per USD") else {}
+
+    outcome = compute(facts(row), plan, upline, rates)
+
+    if outcome.reason:
+        assert row["pays"] == outcome.reason
+    else:
+        assert [made.amount for made in outcome.accruals] == [Decimal(part) for part in row["pays"].split(" + ")]
+        assert [made.level for made in outcome.accruals] == list(range(1, len(outcome.accruals) + 1))
+
+
+def test_the_page_has_examples_of_every_component() -> None:
+    shown = examples()
+    assert len(shown) >= 25
+    assert {example.values[0]["component"] for example in shown} == set(COMPONENTS)
