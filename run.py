@@ -196,16 +196,21 @@ def task(name: str) -> None:
 @cli.command()
 @click.argument("name")
 @click.option("--small", is_flag=True, help="Short and small: shows that it works, its figures mean little.")
+@click.option("--size", type=click.IntRange(min=1), help="So many deals in place of its own number; commissions only.")
 @click.option(
     "--json", "json_path", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write the figures there."
 )
-def bench(name: str, *, small: bool, json_path: Path | None) -> None:
+def bench(name: str, *, small: bool, size: int | None, json_path: Path | None) -> None:
     """Measure NAME on a private server, beside its limit; a wrong NAME lists all."""
     from benchmarks import form
 
     if name not in form.NAMES:
         raise click.BadParameter(f"{name} is no benchmark; there are {', '.join(form.NAMES)}.", param_hint="NAME")
-    run = form.measure(name, small=small, tell=lambda words: click.echo(words, err=True))
+    if size and name not in form.SIZED:
+        raise click.BadParameter(
+            f"{name} has one size; there are others of {', '.join(sorted(form.SIZED))}.", param_hint="--size"
+        )
+    run = form.measure(name, small=small, size=size, tell=lambda words: click.echo(words, err=True))
     click.echo(form.table(run.results))
     if json_path:
         form.write(run, json_path)

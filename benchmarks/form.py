@@ -30,7 +30,12 @@ NAMES = {
     "ingest.mirror": "metatrader.mirror",
     "reconcile": "metatrader.reconcile",
     "latency": "metatrader.latency",
+    "commissions": "commissions.job",
+    "commissions.growth": "commissions.growth",
 }
+
+#: Those that take a size, which is a number of deals.
+SIZED = frozenset({"commissions", "commissions.growth"})
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,16 @@ class Result:
 
 @dataclass
 class Run:
-    """One run of one benchmark: how large it is to be, its random numbers, where it reports to, its results so far."""
+    """One run of one benchmark: how large it is to be, its random numbers, where it reports to, its results so far.
+
+    `size` is asked for in place of the benchmark's own, where it takes one.
+    """
 
     name: str
     small: bool
     tell: Callable[[str], None]
     seed: int = 1
+    size: int | None = None
     results: list[Result] = field(default_factory=list)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -92,9 +101,9 @@ class Run:
         return {name: median(values) for name, values in found.items()}
 
 
-def measure(name: str, *, small: bool, tell: Callable[[str], None]) -> Run:
-    """Run one of NAMES; `tell` is told how far it is."""
-    run = Run(name, small, tell=tell)
+def measure(name: str, *, small: bool, tell: Callable[[str], None], size: int | None = None) -> Run:
+    """Run one of NAMES; `tell` is told how far it is. `size` is for those in SIZED."""
+    run = Run(name, small, tell=tell, size=size)
     import_module(f"benchmarks.{NAMES[name]}").measure(run)
     return run
 
@@ -107,6 +116,7 @@ def document(run: Run) -> dict[str, Any]:
         "machine": machine(),
         "seed": run.seed,
         "small": run.small,
+        "size": run.size,
         "started_at": run.started_at.isoformat(timespec="seconds"),
         "seconds": round((datetime.now(UTC) - run.started_at).total_seconds(), 1),
         "results": [_result(result) for result in run.results],

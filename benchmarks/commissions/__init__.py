@@ -1,0 +1,1 @@
+"""The speed of the commission engine, of accrual and of settlement."""
