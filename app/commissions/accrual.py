@@ -76,6 +76,28 @@ def accrue_waiting(session: Session, limit: int = BATCH) -> int:
     return accrue_deals(session, waiting) if waiting else 0
 
 
+def stored(deal_id: int, made: Accrued) -> dict[str, Any]:
+    """The row that an accrual becomes."""
+    return {
+        "deal_id": deal_id,
+        "plan_version_id": made.plan_version_id,
+        "rule": made.rule,
+        "level": made.level,
+        "ib_id": made.ib_id,
+        "kind": ACCRUE,
+        "amount": made.amount,
+        "currency": made.currency,
+        "lots": made.lots,
+        "rate": made.rate,
+        "base": made.base,
+        "base_currency": made.base_currency,
+        "fx_rate": made.fx.rate if made.fx else None,
+        "fx_source": made.fx.source if made.fx else None,
+        "fx_observed_at": made.fx.observed_at if made.fx else None,
+        "uncapped": made.uncapped,
+    }
+
+
 def _lock_servers(session: Session, deal_ids: list[int]) -> None:
     """One accrual at a time per server.
 
@@ -125,27 +147,7 @@ def _judge(session: Session, deals: list[StoredDeal]) -> dict[int, Outcome]:
 def _write_accruals(session: Session, accruals: list[tuple[int, Accrued]]) -> list[_Written]:
     if not accruals:
         return []
-    rows: list[dict[str, Any]] = [
-        {
-            "deal_id": deal_id,
-            "plan_version_id": made.plan_version_id,
-            "rule": made.rule,
-            "level": made.level,
-            "ib_id": made.ib_id,
-            "kind": ACCRUE,
-            "amount": made.amount,
-            "currency": made.currency,
-            "lots": made.lots,
-            "rate": made.rate,
-            "base": made.base,
-            "base_currency": made.base_currency,
-            "fx_rate": made.fx.rate if made.fx else None,
-            "fx_source": made.fx.source if made.fx else None,
-            "fx_observed_at": made.fx.observed_at if made.fx else None,
-            "uncapped": made.uncapped,
-        }
-        for deal_id, made in accruals
-    ]
+    rows = [stored(deal_id, made) for deal_id, made in accruals]
     statement = insert(Accrual.__table__).on_conflict_do_nothing(index_elements=_NATURAL_KEY)
     columns = Accrual.__table__.c
     return list(session.execute(statement.returning(columns.ib_id, columns.amount, columns.currency), rows).all())

@@ -41,7 +41,7 @@ MAX_NAMES = 250
 _BY_COUNTRY = frozenset({"loss_share"})
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,10})?")
+_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,10})?")
 #: Two stars at most keep matching fast.
 _SYMBOL = re.compile(r"(?!.*\*.*\*.*\*)[A-Za-z0-9._#&/*-]{1,32}")
 _COUNTRY = re.compile(r"[A-Z]{2}")

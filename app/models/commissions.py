@@ -44,6 +44,33 @@ class PlanVersion(Model):
     plan: Mapped[Plan] = relationship()
 
 
+class PlanDraft(Model):
+    """Rules that one member of staff wants a plan to have from a moment on, and what another one decided."""
+
+    __tablename__ = "plan_draft"
+    __table_args__ = (
+        CheckConstraint("status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name="status"),
+        CheckConstraint("status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by", name="four_eyes"),
+        CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name="decided"),
+        CheckConstraint("(status = 'approved') = (version_id IS NOT NULL)", name="published"),
+    )
+
+    id: Mapped[BigKey]
+    plan_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("plan.id"), index=True)
+    rules: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, comment="with all defaults written out")
+    valid_from: Mapped[Moment]
+    reason: Mapped[str] = mapped_column(Text)
+    status: Mapped[str] = mapped_column(String(12), server_default="proposed", index=True)
+    proposed_by: Mapped[str] = mapped_column(Text)
+    proposed_at: Mapped[CreatedAt]
+    decided_by: Mapped[str | None] = mapped_column(Text)
+    decided_at: Mapped[Moment | None]
+    decision_reason: Mapped[str] = mapped_column(Text, server_default="")
+    version_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("plan_version.id"), unique=True)
+
+    plan: Mapped[Plan] = relationship()
+
+
 class IBPlan(Model):
     """Which plan an IB is paid by, for a span of time."""
 

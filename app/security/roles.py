@@ -92,10 +92,13 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         *EXCHANGE,
         ("can_propose", "Exchange rates"),
         ("can_decide", "Exchange rates"),
+        ("can_list", "Commission plans"),
+        ("can_decide", "Commission plans"),
     ],
     "Partner manager": [
         *OWN,
         *read("Clients", "Introducing brokers", "IB links", "Attributions", "Plans", "Accruals", "Settlements"),
+        *[(f"can_{right}", "Commission plans") for right in ("list", "propose", "decide")],
     ],
     "Operator": [
         *OWN,

@@ -28,6 +28,7 @@ def init_app(app: Flask) -> None:
         metatrader,
         partners,
         payments,
+        plans,
         products,
         proofs,
         simulator,
@@ -61,6 +62,7 @@ def init_app(app: Flask) -> None:
         trading_rules,
         login_imports,
         partners,
+        plans,
         system,
     ):
         desk.register(appbuilder)

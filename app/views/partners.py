@@ -87,6 +87,6 @@ def register(appbuilder: AppBuilder) -> None:
     appbuilder.add_view(IBView, "Introducing brokers", label=_l("Introducing brokers"), icon="users", **desk)
     appbuilder.add_view(IBLinkView, "IB links", label=_l("Links"), icon="link", **desk)
     appbuilder.add_view(AttributionView, "Attributions", label=_l("Attributions"), icon="arrows-exchange", **desk)
-    appbuilder.add_view(PlanVersionView, "Plans", label=_l("Plans"), icon="percentage", **desk)
+    appbuilder.add_view(PlanVersionView, "Plans", label=_l("Plan versions"), icon="percentage", **desk)
     appbuilder.add_view(AccrualView, "Accruals", label=_l("Accruals"), icon="coins", **desk)
     appbuilder.add_view(SettlementView, "Settlements", label=_l("Settlements"), icon="receipt", **desk)

@@ -1,0 +1,103 @@
+"""Rules of a plan with four eyes: one person proposes a version, another one publishes it or turns it down."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from app.commissions.errors import DraftDecided, NotYourDraft, OwnDraft
+from app.commissions.plans import parse_rules, rules_document
+from app.commissions.publishing import publish_version
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.errors import N_, InvalidInput, NotFound
+from app.core.uow import UnitOfWork, unit_of_work
+from app.models.commissions import Plan, PlanDraft
+
+LONGEST_REASON = 500
+
+
+def propose_version(
+    session: Session, plan_id: int, document: object, valid_from: datetime, reason: str, actor: Actor
+) -> PlanDraft:
+    """Ask that a plan have these rules from `valid_from` on. Nothing is paid by them before somebody else approves.
+
+    Raises NotFound, InvalidPlan with all problems of the rules, InvalidInput without a reason.
+    """
+    with unit_of_work(session, actor) as unit:
+        plan = session.get(Plan, plan_id)
+        if plan is None:
+            raise NotFound
+        rules = rules_document(parse_rules(document, plan.currency))
+        draft = PlanDraft(plan_id=plan_id, rules=rules, valid_from=valid_from, reason=_reason(reason), proposed_by=str(actor))
+        session.add(draft)
+        session.flush()
+        unit.audit(
+            "plan_draft.propose",
+            f"plan_draft:{draft.id}",
+            after={"plan_id": plan_id, "rules": rules, "valid_from": valid_from.isoformat()},
+            reason=draft.reason,
+        )
+        unit.emit("plan_draft.proposed", subject_id=draft.id, plan_id=plan_id)
+        return draft
+
+
+def approve_draft(session: Session, draft_id: int, *, actor: Actor) -> PlanDraft:
+    """Publish the proposed rules. Raises NotFound, OwnDraft for the one who proposed, DraftDecided, VersionOverlap."""
+    with unit_of_work(session, actor) as unit:
+        draft = _open(session, draft_id)
+        if draft.proposed_by == str(actor):
+            raise OwnDraft
+        draft.version_id = publish_version(session, draft.plan_id, draft.rules, draft.valid_from, actor).id
+        _decide(unit, draft, "approved", "approve")
+        return draft
+
+
+def reject_draft(session: Session, draft_id: int, *, reason: str, actor: Actor) -> PlanDraft:
+    """Turn proposed rules down. Raises NotFound, OwnDraft, DraftDecided, InvalidInput without a reason."""
+    with unit_of_work(session, actor) as unit:
+        draft = _open(session, draft_id)
+        if draft.proposed_by == str(actor):
+            raise OwnDraft
+        _decide(unit, draft, "rejected", "reject", _reason(reason))
+        return draft
+
+
+def withdraw_draft(session: Session, draft_id: int, *, actor: Actor) -> PlanDraft:
+    """Take back one's own proposal. Raises NotFound, NotYourDraft, DraftDecided."""
+    with unit_of_work(session, actor) as unit:
+        draft = _open(session, draft_id)
+        if draft.proposed_by != str(actor):
+            raise NotYourDraft
+        _decide(unit, draft, "withdrawn", "withdraw")
+        return draft
+
+
+def _reason(text: str) -> str:
+    reason = " ".join(text.split())
+    if not reason:
+        raise InvalidInput({"reason": N_("Please give a reason.")})
+    return reason[:LONGEST_REASON]
+
+
+def _open(session: Session, draft_id: int) -> PlanDraft:
+    draft = session.get(PlanDraft, draft_id, with_for_update=True, populate_existing=True)
+    if draft is None:
+        raise NotFound
+    if draft.status != "proposed":
+        raise DraftDecided
+    return draft
+
+
+def _decide(unit: UnitOfWork, draft: PlanDraft, status: str, verb: str, reason: str = "") -> None:
+    draft.status, draft.decided_by, draft.decided_at, draft.decision_reason = status, str(unit.actor), now(), reason
+    unit.session.flush()
+    unit.audit(
+        f"plan_draft.{verb}",
+        f"plan_draft:{draft.id}",
+        before={"status": "proposed"},
+        after={"status": status, "version_id": draft.version_id},
+        reason=reason,
+    )
+    unit.emit(f"plan_draft.{status}", subject_id=draft.id, plan_id=draft.plan_id)

@@ -1,0 +1,46 @@
+"""A deal that was typed, priced by rules that pay nobody yet: every payout with its steps, or the reason for none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from app.commissions.accrual import stored
+from app.commissions.deals import DealFacts
+from app.commissions.engine import Upline, compute
+from app.commissions.explain import REASONS, Step, arithmetic
+from app.commissions.plans import PlanSnapshot, Rule
+from app.commissions.snapshots import DayRates
+from app.models.commissions import Accrual
+
+
+@dataclass(frozen=True)
+class Payout:
+    """What one level would get by one rule."""
+
+    rule: str
+    level: int
+    line: Accrual
+    steps: tuple[Step, ...]
+
+
+@dataclass(frozen=True)
+class Priced:
+    """The payouts of an example, or the sentence (a message id) why there are none."""
+
+    payouts: tuple[Payout, ...]
+    message: str
+
+
+def price(session: Session, rules: Sequence[Rule], deal: DealFacts, depth: int) -> Priced:
+    """Price an example with `depth` IBs above the client, at the rates of the deal's day. Nothing is written."""
+    plan = PlanSnapshot(0, tuple(rules))
+    outcome = compute(deal, plan, [Upline(level, level) for level in range(1, depth + 1)], DayRates(session).of(deal, plan))
+    by_key = {rule.key: rule for rule in rules}
+    payouts = []
+    for made in outcome.accruals:
+        line = Accrual(**stored(0, made))
+        payouts.append(Payout(made.rule, made.level, line, arithmetic(line, by_key[made.rule])))
+    return Priced(tuple(payouts), REASONS[outcome.reason] if outcome.reason else "")

@@ -1,0 +1,267 @@
+"""Partners desk: commission plans. One person proposes rules, tried on a typed deal; another one publishes them."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Callable
+from typing import Any
+
+from flask import abort, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
+from flask_appbuilder import AppBuilder, expose, has_access, permission_name
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
+from sqlalchemy import select
+from wtforms.fields import SelectChoice
+
+from app.commissions import drafts, example, publishing
+from app.commissions.components import COMPONENTS
+from app.commissions.plans import Rule, parse_rules
+from app.core.errors import N_, AppError, InvalidInput, NotFound
+from app.extensions import db
+from app.models.commissions import IBPlan, Plan, PlanDraft, PlanVersion
+from app.models.partners import IntroducingBroker
+from app.surfaces.errors import sentence
+from app.views.columns import person
+from app.views.guarded import DeskPage, staff_actor
+from app.views.plan_forms import AssignmentForm, ExampleForm, PlanForm
+
+RIGHTS = "Commission plans"
+
+#: What the form of a plan without rules begins with.
+FIRST_RULES = [{"key": "all", "component": "per_lot", "rate": "5.00", "levels": ["0.8", "0.2"]}]
+
+
+class PlanPage(DeskPage):
+    """Plans, their versions and who is paid by them; the editor; the proposals."""
+
+    class_permission_name = RIGHTS
+    route_base = "/commission-plans"
+    extra_args = {"person": person, "components": COMPONENTS}
+
+    @expose("/", methods=["GET"])
+    @has_access
+    @permission_name("list")
+    def index(self) -> ResponseReturnValue:
+        return self._index(PlanForm())
+
+    @expose("/", methods=["POST"])
+    @has_access
+    @permission_name("propose")
+    def create(self) -> ResponseReturnValue:
+        """Make a plan; it pays nothing before its first rules are approved."""
+        form = PlanForm()
+        if form.validate():
+            try:
+                currency = (form.currency.data or "").strip().upper()
+                plan_id = publishing.create_plan(db.session(), form.name.data or "", currency, staff_actor())
+                return redirect(url_for("PlanPage.propose", pk=plan_id))
+            except AppError as error:
+                problems: dict[str, str] = getattr(error, "problems", {}) or {"name": sentence(error)}
+                for name, problem in problems.items():
+                    form[name if name in form else "currency"].errors = [gettext(problem)]
+        return self._index(form), 422
+
+    @expose("/<int:pk>", methods=["GET"])
+    @has_access
+    @permission_name("list")
+    def plan(self, pk: int) -> ResponseReturnValue:
+        return self._plan(_plan(pk), self._assignment_form())
+
+    @expose("/<int:pk>", methods=["POST"])
+    @has_access
+    @permission_name("propose")
+    def assign(self, pk: int) -> ResponseReturnValue:
+        """Pay an IB by this plan from a moment on."""
+        plan, form = _plan(pk), self._assignment_form()
+        if form.validate() and form.since.moment is None:
+            form.since.errors = [gettext("Please give a day and a time, such as 2026-11-30 14:05.")]
+        if not form.errors and form.since.moment is not None:
+            try:
+                publishing.assign_plan(db.session(), form.ib.data, pk, form.since.moment, staff_actor())
+                flash(gettext("Done. The IB is paid by this plan from that moment on."), "success")
+                return redirect(url_for("PlanPage.plan", pk=pk))
+            except AppError as error:
+                form.since.errors = [sentence(error)]
+        return self._plan(plan, form), 422
+
+    @expose("/<int:pk>/propose", methods=["GET", "POST"])
+    @has_access
+    @permission_name("propose")
+    def propose(self, pk: int) -> ResponseReturnValue:
+        """The editor: rules and an example deal; every payout with its steps before anything is proposed."""
+        plan, form = _plan(pk), ExampleForm()
+        last = _newest(pk)
+        if request.method == "GET":
+            form.rules.data = json.dumps(last.rules if last else FIRST_RULES, indent=2, ensure_ascii=False)
+        priced, rules = None, self._tried(form, plan)
+        if rules and request.form.get("action") == "propose":
+            if form.valid_from.moment is None:
+                form.valid_from.errors = [gettext("Please give a day and a time, such as 2026-11-30 14:05.")]
+            elif draft := _proposed(form, plan):
+                flash(gettext("Proposed. It counts as soon as somebody else has approved it."), "success")
+                return redirect(url_for("PlanPage.draft", pk=draft.id))
+        if rules:
+            priced = example.price(db.session(), rules, form.deal(), form.depth.data or 1)
+        page = self.render_template("office/plan_propose.html", plan=plan, last=last, form=form, priced=priced, rules=rules)
+        return page, 422 if form.errors or form.elsewhere else 200
+
+    @expose("/drafts/<int:pk>")
+    @has_access
+    @permission_name("list")
+    def draft(self, pk: int) -> ResponseReturnValue:
+        """A proposal: what it would change, line by line."""
+        found, has_access_to = db.session.get(PlanDraft, pk), self.appbuilder.sm.has_access
+        if found is None:
+            abort(404)
+        is_open, is_own = found.status == "proposed", found.proposed_by == str(staff_actor())
+        before = _newest(found.plan_id, published=found.version_id)
+        return self.render_template(
+            "office/plan_draft.html",
+            one=found,
+            before=before,
+            changes=_changes(before.rules if before else [], found.rules),
+            rules=parse_rules(found.rules, found.plan.currency),
+            is_own=is_own,
+            decides=is_open and not is_own and has_access_to("can_decide", RIGHTS),
+            withdraws=is_open and is_own and has_access_to("can_propose", RIGHTS),
+            typed_reason=request.args.get("reason", "")[: drafts.LONGEST_REASON],
+            longest=drafts.LONGEST_REASON,
+        )
+
+    @expose("/drafts/<int:pk>/approve", methods=["POST"])
+    @has_access
+    @permission_name("decide")
+    def approve(self, pk: int) -> ResponseReturnValue:
+        return _decide(pk, lambda: drafts.approve_draft(db.session(), pk, actor=staff_actor()))
+
+    @expose("/drafts/<int:pk>/reject", methods=["POST"])
+    @has_access
+    @permission_name("decide")
+    def reject(self, pk: int) -> ResponseReturnValue:
+        reason = request.form.get("reason", "")
+        return _decide(pk, lambda: drafts.reject_draft(db.session(), pk, reason=reason, actor=staff_actor()))
+
+    @expose("/drafts/<int:pk>/withdraw", methods=["POST"])
+    @has_access
+    @permission_name("propose")
+    def withdraw(self, pk: int) -> ResponseReturnValue:
+        return _decide(pk, lambda: drafts.withdraw_draft(db.session(), pk, actor=staff_actor()))
+
+    def _index(self, form: PlanForm) -> str:
+        session = db.session()
+        page: str = self.render_template(
+            "office/plans.html",
+            form=form,
+            plans=[(plan, _newest(plan.id)) for plan in session.scalars(select(Plan).order_by(Plan.name))],
+            waiting=session.scalars(select(PlanDraft).where(PlanDraft.status == "proposed").order_by(PlanDraft.id)).all(),
+            decided=session.scalars(
+                select(PlanDraft).where(PlanDraft.status != "proposed").order_by(PlanDraft.id.desc()).limit(25)
+            ).all(),
+            me=str(staff_actor()),
+        )
+        return page
+
+    def _plan(self, plan: Plan, form: AssignmentForm) -> str:
+        session = db.session()
+        versions = session.scalars(
+            select(PlanVersion).where(PlanVersion.plan_id == plan.id).order_by(PlanVersion.version.desc())
+        ).all()
+        paid = session.scalars(select(IBPlan).where(IBPlan.plan_id == plan.id).order_by(IBPlan.id.desc()).limit(200)).all()
+        page: str = self.render_template(
+            "office/plan.html",
+            plan=plan,
+            versions=[(version, parse_rules(version.rules, plan.currency)) for version in versions],
+            paid=paid,
+            form=form,
+        )
+        return page
+
+    @staticmethod
+    def _assignment_form() -> AssignmentForm:
+        form = AssignmentForm()
+        ibs = db.session.scalars(select(IntroducingBroker).order_by(IntroducingBroker.id))
+        form.ib.choices = [SelectChoice(ib.id, f"{ib.client.full_name} (#{ib.id})") for ib in ibs]
+        return form
+
+    @staticmethod
+    def _tried(form: ExampleForm, plan: Plan) -> tuple[Rule, ...] | None:
+        """The rules, when they and the example can be read; otherwise the form says what cannot."""
+        if form.is_submitted():
+            form.validate()
+        document = form.document()
+        if form.errors or document is None:
+            return None
+        try:
+            return parse_rules(document, plan.currency)
+        except InvalidInput as error:
+            form.show(error)
+            return None
+
+
+#: What was done, by the new state.
+_DONE = {
+    "approved": N_("Approved. The rules count from the moment that stands below."),
+    "rejected": N_("Rejected. The plan is as it was; the reason stands below."),
+    "withdrawn": N_("Withdrawn. The plan is as it was."),
+}
+
+
+def _decide(pk: int, decide: Callable[[], PlanDraft]) -> ResponseReturnValue:
+    """Back to the proposal, with what was done or why not. A reason that was refused comes along."""
+    reason = None
+    try:
+        flash(gettext(_DONE[decide().status]), "success")
+    except NotFound:
+        raise
+    except InvalidInput as error:
+        flash(" ".join(gettext(problem) for problem in error.problems.values()), "warning")
+        reason = request.form.get("reason", "")[: drafts.LONGEST_REASON]
+    except AppError as error:
+        flash(sentence(error), "warning")
+    return redirect(url_for("PlanPage.draft", pk=pk, reason=reason))
+
+
+def _proposed(form: ExampleForm, plan: Plan) -> PlanDraft | None:
+    """The new proposal; None when it is refused, and the form then says why."""
+    assert form.valid_from.moment is not None  # asked before
+    try:
+        return drafts.propose_version(
+            db.session(), plan.id, form.document(), form.valid_from.moment, form.reason.data or "", staff_actor()
+        )
+    except AppError as error:
+        form.show(error)
+        return None
+
+
+def _plan(pk: int) -> Plan:
+    plan = db.session.get(Plan, pk)
+    if plan is None:
+        abort(404)
+    return plan
+
+
+def _newest(plan_id: int, published: int | None = None) -> PlanVersion | None:
+    """The newest version of a plan, or the one before a version that was published."""
+    query = select(PlanVersion).where(PlanVersion.plan_id == plan_id)
+    if published is not None:
+        query = query.where(PlanVersion.id < published)
+    return db.session.scalar(query.order_by(PlanVersion.version.desc()).limit(1))
+
+
+def _changes(before: Any, after: Any) -> list[tuple[str, str]]:
+    """The lines of both documents: a sign ("+", "-" or " ") and the line."""
+    old, new = (json.dumps(document, indent=2, ensure_ascii=False).splitlines() for document in (before, after))
+    return [(line[0], line[2:]) for line in difflib.ndiff(old, new) if line[0] != "?"]
+
+
+def register(appbuilder: AppBuilder) -> None:
+    appbuilder.add_view(
+        PlanPage,
+        RIGHTS,
+        label=_l("Commission plans"),
+        icon="percentage",
+        category="Partners desk",
+        category_label=_l("Partners"),
+    )

@@ -1,0 +1,169 @@
+"""Commission plans in the back office: rules are tried on a typed deal, proposed by one person, published by another."""
+
+from __future__ import annotations
+
+import json
+import re
+from html import unescape
+
+import pytest
+from sqlalchemy import select
+
+from app.models.commissions import Plan, PlanDraft, PlanVersion
+from tests.integration.views.conftest import LIBRARY_WARNINGS, Browser, Office
+
+pytestmark = LIBRARY_WARNINGS
+
+RULES = [
+    {"key": "lots", "component": "per_lot", "rate": "8", "levels": ["0.7", "0.3"]},
+    {"key": "charged", "component": "commission_share", "rate": "40"},
+]
+EXAMPLE = {
+    "symbol": "EURUSD",
+    "position": "buy",
+    "side": "close",
+    "lots": "0.5",
+    "held_s": "3600",
+    "currency": "USD",
+    "product": "standard-usd",
+    "country": "CY",
+    "bid": "1.08",
+    "ask": "1.0801",
+    "contract": "100000",
+    "rate_profit": "1",
+    "commission": "-3.50",
+    "profit": "-25",
+    "swap": "0",
+    "depth": "2",
+}
+
+
+@pytest.fixture(scope="module")
+def manager(office: Office) -> Browser:
+    return office.browser("Partner manager")
+
+
+@pytest.fixture(scope="module")
+def finance(office: Office) -> Browser:
+    return office.browser("Finance officer")
+
+
+def make_plan(office: Office, browser: Browser) -> int:
+    name = f"Plan {office.number()}"
+    assert browser.post("/commission-plans/", {"name": name, "currency": "usd"}).status_code == 200
+    with office.session() as session:
+        return session.scalars(select(Plan.id).where(Plan.name == name)).one()
+
+
+def typed(rules: object = RULES, **more: str) -> dict[str, str]:
+    return {**EXAMPLE, "rules": rules if isinstance(rules, str) else json.dumps(rules), **more}
+
+
+def proposed(office: Office, browser: Browser, plan_id: int, rules: object = RULES) -> int:
+    form = typed(rules, action="propose", valid_from="2026-12-01T00:00", reason="New year")
+    answer = browser.post(f"/commission-plans/{plan_id}/propose", form)
+    assert answer.status_code == 200, words(answer.text)
+    with office.session() as session:
+        return session.scalars(select(PlanDraft.id).order_by(PlanDraft.id.desc()).limit(1)).one()
+
+
+def words(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def test_rules_are_tried_on_a_deal_with_every_step(office: Office, manager: Browser) -> None:
+    plan_id = make_plan(office, manager)
+
+    page = words(manager.post(f"/commission-plans/{plan_id}/propose", typed(action="try")).text)
+
+    assert "Lots closed 0.5 × Rate per lot 8 USD = The rule gives 4 USD × Share of this level 0.7 = Commission 2.8 USD" in page
+    assert "Share of this level 0.3 = Commission 1.2 USD" in page
+    assert "Commission the client paid 3.5 USD × Percentage 40 % = Commission 1.4 USD" in page
+    with office.session() as session:
+        assert session.scalars(select(PlanDraft).where(PlanDraft.plan_id == plan_id)).all() == []
+
+
+def test_a_deal_that_would_pay_nothing_says_why(office: Office, manager: Browser) -> None:
+    plan_id = make_plan(office, manager)
+
+    page = words(manager.post(f"/commission-plans/{plan_id}/propose", typed(RULES[:1], side="open", action="try")).text)
+
+    assert "This deal would pay nothing. Commission is paid when a position is closed; this deal opened one." in page
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        ("[{", "Line 1, column 3 cannot be read as JSON."),
+        ([{"key": "a", "component": "per_lot", "rate": "1000000000"}], "rules[0].rate: The rate must be above 0"),
+        ([{"key": "a", "component": "loss_share", "rate": "10"}], "rules[0].filter.countries: Name the countries"),
+        ([{"key": "a", "component": "per_lot", "rate": "1", "filter": {"symbols": []}}], "this rule matches nothing"),
+        ([{"key": "a", "component": "per_lot", "rate": "1", "levels": ["0.5", "0"]}], "rules[0].levels[1]: A share must be"),
+    ],
+)
+def test_wrong_rules_are_refused_with_the_place_and_kept(
+    office: Office, manager: Browser, rules: object, sentence: str
+) -> None:
+    plan_id = make_plan(office, manager)
+    form = typed(rules, action="propose", valid_from="2026-12-01T00:00", reason="New year")
+
+    answer = manager.post(f"/commission-plans/{plan_id}/propose", form)
+
+    assert answer.status_code == 422
+    assert sentence in words(answer.text)
+    assert form["rules"] in unescape(answer.text)
+    assert "New year" in answer.text
+
+
+def test_somebody_else_publishes_what_one_person_proposed(office: Office, manager: Browser, finance: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    draft_id = proposed(office, manager, plan_id)
+    address = f"/commission-plans/drafts/{draft_id}"
+
+    assert "You proposed these rules" in manager.post(f"{address}/approve", {}).text
+    assert office.row(PlanDraft, draft_id).status == "proposed"
+
+    finance.post(f"{address}/approve", {})
+
+    draft = office.row(PlanDraft, draft_id)
+    version = office.row(PlanVersion, draft.version_id)
+    assert (draft.status, version.plan_id, version.version) == ("approved", plan_id, 1)
+    assert version.rules[0]["levels"] == {"mode": "shares", "values": ["0.7", "0.3"]}
+    assert "Version 1, valid from 2026-12-01 00:00 UTC" in manager.get(f"/commission-plans/{plan_id}").text
+    finance.post(f"{address}/reject", {"reason": "Too late"})
+    assert office.row(PlanDraft, draft_id).status == "approved"
+    assert [entry.target for entry in office.audited("plan_draft.approve")][-1] == f"plan_draft:{draft_id}"
+
+
+def test_a_proposal_is_rejected_with_a_reason_or_withdrawn(office: Office, manager: Browser, finance: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    first, second = proposed(office, manager, plan_id), proposed(office, manager, plan_id)
+
+    finance.post(f"/commission-plans/drafts/{first}/reject", {"reason": " "})
+    assert office.row(PlanDraft, first).status == "proposed"
+    finance.post(f"/commission-plans/drafts/{first}/reject", {"reason": "Costs more than it earns"})
+    manager.post(f"/commission-plans/drafts/{second}/withdraw", {})
+
+    assert "Costs more than it earns" in manager.get(f"/commission-plans/drafts/{first}").text
+    assert [office.row(PlanDraft, number).status for number in (first, second)] == ["rejected", "withdrawn"]
+    with office.session() as session:
+        assert session.scalars(select(PlanVersion).where(PlanVersion.plan_id == plan_id)).all() == []
+
+
+def test_a_proposal_shows_what_changes(office: Office, manager: Browser, finance: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    finance.post(f"/commission-plans/drafts/{proposed(office, manager, plan_id)}/approve", {})
+    dearer = [{**RULES[0], "rate": "9"}, RULES[1]]
+
+    page = manager.get(f"/commission-plans/drafts/{proposed(office, manager, plan_id, dearer)}").text
+
+    changed = re.findall(r"<(ins|del)>(.*?)</", unescape(page))
+    assert changed == [("del", '-     "rate": "8",'), ("ins", '+     "rate": "9",')]
+
+
+def test_who_may_only_decide_cannot_propose(office: Office, manager: Browser, finance: Browser) -> None:
+    plan_id = make_plan(office, manager)
+
+    assert finance.get(f"/commission-plans/{plan_id}/propose").status_code == 403
+    assert "New plan" not in finance.get("/commission-plans/").text
+    assert office.browser("KYC reviewer").get("/commission-plans/").status_code == 403
