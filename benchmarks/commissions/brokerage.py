@@ -106,8 +106,9 @@ SELECT at, at, account.server_id, ticket, decode(md5(ticket::text), 'hex'), acco
 ANALYZE deal;
 """
 
-#: As if accrued and settled before: five accruals for each of these deals.
+#: As if accrued and settled before: five accruals for each of these deals. References are right by making, not checked.
 _HISTORY = """
+SET session_replication_role = replica;
 INSERT INTO settlement (ib_id, currency, accrued, carried_in, amount_minor, carried_out, period)
 SELECT id, 'USD', 0, 0, 0, 0, 'history' FROM introducing_broker ON CONFLICT DO NOTHING;
 INSERT INTO deal_outcome (deal_id, accruals) SELECT id, 5 FROM deal WHERE ticket BETWEEN {first} AND {last} ORDER BY id;

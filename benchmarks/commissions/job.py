@@ -67,6 +67,7 @@ def measure(run: Run) -> None:
         tickets = brokerage.trade(deals)
         run.tell("accruing and settling")
         done = work(place, tickets, "bench")
+        run.add(Result("accruals per deal", done.accruals / done.deals, ""))
         run.add(Result("accrual", done.deals / done.accruing_s, "deals/s"))
         run.add(Result("accrual", done.accruals / done.accruing_s, "accruals/s"))
         run.add(Result("settlement of all IBs", done.accruals / done.settling_s, "accruals/s"))

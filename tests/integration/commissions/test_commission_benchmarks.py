@@ -14,6 +14,7 @@ FIGURES = {
     "commissions": [
         ("engine, one of six rules matches (5 accruals)", "deals/s"),
         ("engine, all six rules match (30 accruals)", "deals/s"),
+        ("accruals per deal", ""),
         ("accrual", "deals/s"),
         ("accrual", "accruals/s"),
         ("settlement of all IBs", "accruals/s"),
