@@ -12,7 +12,7 @@ from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from wtforms import DecimalField, IntegerField, SelectField, StringField, TextAreaField
 from wtforms.fields import SelectChoice
-from wtforms.validators import InputRequired, Length, NumberRange
+from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
 from app.commissions.deals import BUY, ENTRY_IN, ENTRY_OUT, SELL, DealFacts
 from app.commissions.drafts import LONGEST_REASON
@@ -28,6 +28,20 @@ _BOUNDS = NumberRange(min=-1_000_000_000, max=1_000_000_000)
 def amount(label: str, default: str, **options: Any) -> DecimalField:
     """A number that an example begins with."""
     return DecimalField(label, default=Decimal(default), places=None, validators=[InputRequired(), _BOUNDS], **options)
+
+
+def written(document: list[dict[str, Any]]) -> str:
+    """A rules document as people edit it: a line a field, in the order of the documentation."""
+    return "[\n" + ",\n".join(f"  {_object(rule, '  ')}" for rule in document) + "\n]"
+
+
+def _object(fields: dict[str, Any], indent: str) -> str:
+    lines = (
+        f"{indent}  {json.dumps(name)}: "
+        + (_object(value, indent + "  ") if name == "filter" else json.dumps(value, ensure_ascii=False))
+        for name, value in fields.items()
+    )
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
 class PlanForm(FlaskForm):
@@ -48,7 +62,7 @@ class ExampleForm(FlaskForm):
     """Rules as text, when they begin and why; and one deal to try them on."""
 
     rules = TextAreaField(_l("Rules"), validators=[Needed()], render_kw={"rows": 22, "spellcheck": "false", "dir": "ltr"})
-    valid_from = UTCField(_l("Valid from (UTC)"))
+    valid_from = UTCField(_l("Valid from (UTC)"), validators=[Optional()])
     reason = TextAreaField(
         _l("Reason"),
         description=_l("What changes and why. Whoever decides reads it."),

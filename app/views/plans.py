@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from wtforms.fields import SelectChoice
 
 from app.commissions import drafts, example, publishing
 from app.commissions.components import COMPONENTS
-from app.commissions.plans import Rule, parse_rules
+from app.commissions.plans import Rule, parse_rules, rules_document
 from app.core.errors import N_, AppError, InvalidInput, NotFound
 from app.extensions import db
 from app.models.commissions import IBPlan, Plan, PlanDraft, PlanVersion
@@ -25,12 +24,12 @@ from app.models.partners import IntroducingBroker
 from app.surfaces.errors import sentence
 from app.views.columns import person
 from app.views.guarded import DeskPage, staff_actor
-from app.views.plan_forms import AssignmentForm, ExampleForm, PlanForm
+from app.views.plan_forms import AssignmentForm, ExampleForm, PlanForm, written
 
 RIGHTS = "Commission plans"
 
 #: What the form of a plan without rules begins with.
-FIRST_RULES = [{"key": "all", "component": "per_lot", "rate": "5.00", "levels": ["0.8", "0.2"]}]
+FIRST_RULES: list[dict[str, Any]] = [{"key": "all", "component": "per_lot", "rate": "5.00", "levels": ["0.8", "0.2"]}]
 
 
 class PlanPage(DeskPage):
@@ -94,7 +93,7 @@ class PlanPage(DeskPage):
         plan, form = _plan(pk), ExampleForm()
         last = _newest(pk)
         if request.method == "GET":
-            form.rules.data = json.dumps(last.rules if last else FIRST_RULES, indent=2, ensure_ascii=False)
+            form.rules.data = _text(last.rules, plan) if last else written(FIRST_RULES)
         priced, rules = None, self._tried(form, plan)
         if rules and request.form.get("action") == "propose":
             if form.valid_from.moment is None:
@@ -121,7 +120,7 @@ class PlanPage(DeskPage):
             "office/plan_draft.html",
             one=found,
             before=before,
-            changes=_changes(before.rules if before else [], found.rules),
+            changes=_changes(_text(before.rules, found.plan) if before else "", _text(found.rules, found.plan)),
             rules=parse_rules(found.rules, found.plan.currency),
             is_own=is_own,
             decides=is_open and not is_own and has_access_to("can_decide", RIGHTS),
@@ -250,10 +249,14 @@ def _newest(plan_id: int, published: int | None = None) -> PlanVersion | None:
     return db.session.scalar(query.order_by(PlanVersion.version.desc()).limit(1))
 
 
-def _changes(before: Any, after: Any) -> list[tuple[str, str]]:
-    """The lines of both documents: a sign ("+", "-" or " ") and the line."""
-    old, new = (json.dumps(document, indent=2, ensure_ascii=False).splitlines() for document in (before, after))
-    return [(line[0], line[2:]) for line in difflib.ndiff(old, new) if line[0] != "?"]
+def _text(stored: list[dict[str, Any]], plan: Plan) -> str:
+    """Stored rules as people edit them; the database keeps no order of fields."""
+    return written(rules_document(parse_rules(stored, plan.currency)))
+
+
+def _changes(before: str, after: str) -> list[tuple[str, str]]:
+    """The lines of both texts: a sign ("+", "-" or " ") and the line."""
+    return [(line[0], line[2:]) for line in difflib.ndiff(before.splitlines(), after.splitlines()) if line[0] != "?"]
 
 
 def register(appbuilder: AppBuilder) -> None:

@@ -74,7 +74,7 @@ def words(page: str) -> str:
 def test_rules_are_tried_on_a_deal_with_every_step(office: Office, manager: Browser) -> None:
     plan_id = make_plan(office, manager)
 
-    page = words(manager.post(f"/commission-plans/{plan_id}/propose", typed(action="try")).text)
+    page = words(manager.post(f"/commission-plans/{plan_id}/propose", typed(action="try", valid_from="", reason="")).text)
 
     assert "Lots closed 0.5 × Rate per lot 8 USD = The rule gives 4 USD × Share of this level 0.7 = Commission 2.8 USD" in page
     assert "Share of this level 0.3 = Commission 1.2 USD" in page
@@ -159,6 +159,8 @@ def test_a_proposal_shows_what_changes(office: Office, manager: Browser, finance
 
     changed = re.findall(r"<(ins|del)>(.*?)</", unescape(page))
     assert changed == [("del", '-     "rate": "8",'), ("ins", '+     "rate": "9",')]
+    editor = unescape(manager.get(f"/commission-plans/{plan_id}/propose").text)
+    assert '      "symbols": ["*"],\n      "direction": "any",' in editor
 
 
 def test_who_may_only_decide_cannot_propose(office: Office, manager: Browser, finance: Browser) -> None:
