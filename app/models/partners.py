@@ -61,3 +61,25 @@ class Attribution(Model):
 
     ib: Mapped[IntroducingBroker] = relationship()
     client: Mapped[Client] = relationship()
+
+
+class IBParent(Model):
+    """Which IB stands above an IB, for a span of time. Never overwritten: a move closes one span and opens the next.
+
+    The triggers of app/partners/sql/tree.sql refuse spans that overlap and circles, at every moment.
+    """
+
+    __tablename__ = "ib_parent"
+    __table_args__ = (
+        CheckConstraint("valid_to IS NULL OR valid_to > valid_from", name="span"),
+        Index("uq_ib_parent_current", "ib_id", unique=True, postgresql_where=text("valid_to IS NULL")),
+    )
+
+    id: Mapped[BigKey]
+    ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"), index=True)
+    parent_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"), index=True)
+    valid_from: Mapped[Moment]
+    valid_to: Mapped[Moment | None]
+    set_by: Mapped[str] = mapped_column(Text, comment="who placed the IB here")
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]

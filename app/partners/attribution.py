@@ -17,15 +17,19 @@ from app.partners.links import Link, find_link
 
 log = logging.getLogger("lotwise.partners")
 
-#: The IB is the client, or was brought, over any number of steps, by IBs whom the client would then stand under.
+#: The IB is the client, or was brought by or stands under the client's own IB, over any number of steps.
 _IS_OWN_UPLINE = text(
     """
-    WITH RECURSIVE above (client_id) AS (
-        SELECT client_id FROM introducing_broker WHERE id = :ib_id
+    WITH RECURSIVE above (id, client_id) AS (
+        SELECT id, client_id FROM introducing_broker WHERE id = :ib_id
         UNION
-        SELECT ib.client_id FROM above
-        JOIN attribution ON attribution.client_id = above.client_id AND attribution.valid_to IS NULL
-        JOIN introducing_broker ib ON ib.id = attribution.ib_id
+        SELECT ib.id, ib.client_id FROM above
+        JOIN LATERAL (
+            SELECT ib_id FROM attribution WHERE client_id = above.client_id AND valid_to IS NULL
+            UNION ALL
+            SELECT parent_id FROM ib_parent WHERE ib_id = above.id AND valid_to IS NULL
+        ) AS next ON true
+        JOIN introducing_broker ib ON ib.id = next.ib_id
     )
     SELECT EXISTS (SELECT FROM above WHERE client_id = :client_id)
     """

@@ -24,5 +24,29 @@ class InvalidLink(InvalidInput):
     code = "partners.invalid_link"
 
 
+class CircleOfIBs(Conflict):
+    code = "partners.circle"
+    message = N_("An introducing broker cannot stand below itself or below its own branch.")
+
+
+class OwnDownline(Conflict):
+    code = "partners.own_downline"
+    message = N_("A client cannot belong to an introducing broker of their own branch.")
+
+
+class MoveTooEarly(Conflict):
+    code = "partners.move_too_early"
+    message = N_("This moment lies before the present place began. Choose a later one.")
+
+
+class NothingToMove(Conflict):
+    code = "partners.nothing_to_move"
+    message = N_("This is the present place already.")
+
+
 map_constraint("uq_introducing_broker_client_id", AlreadyIB)
 map_constraint("uq_ib_link_code", LinkCodeTaken)
+map_constraint("ib_parent_circle", CircleOfIBs)
+map_constraint("ib_parent_overlap", MoveTooEarly)
+map_constraint("uq_ib_parent_current", MoveTooEarly)
+map_constraint("attribution_own_downline", OwnDownline)

@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.ids import ALPHABET
 from app.core.money import exponent
@@ -17,6 +18,7 @@ from app.core.uow import unit_of_work
 from app.models.clients import Client
 from app.models.partners import IBLink, IntroducingBroker
 from app.partners.errors import AlreadyIB, InvalidLink, TooManyLinks
+from app.partners.tree import place_under_bringer
 
 MAX_LINKS = 100
 MAX_NAME = 60
@@ -47,7 +49,7 @@ class Link:
 
 
 def make_ib(session: Session, client_id: int, currency: str, actor: Actor) -> IB:
-    """Make a client an introducing broker who is paid in `currency`.
+    """Make a client an introducing broker who is paid in `currency`, under the IB who brought it, if any.
 
     Raises NotFound, AlreadyIB, or InvalidInput for a currency nobody knows. Emits ib.created.
     """
@@ -70,6 +72,7 @@ def make_ib(session: Session, client_id: int, currency: str, actor: Actor) -> IB
             after={"client_id": client_id, "currency": currency, "is_active": True},
         )
         unit.emit("ib.created", subject_id=made.id, client_id=client_id, currency=currency)
+        place_under_bringer(session, made.id, client_id, now(), actor)
     return made
 
 

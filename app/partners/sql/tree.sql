@@ -1,0 +1,67 @@
+-- The tree of introducing brokers: what no sequence of changes, at no moment in time, may bring about.
+
+-- Whether walking up from an IB, during a span of time, meets another; an IB meets itself.
+CREATE FUNCTION ib_stands_below(p_ib bigint, p_above bigint, p_span tstzrange) RETURNS boolean
+LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
+    WITH RECURSIVE up (ib_id, span) AS (
+        SELECT p_ib, p_span
+        UNION
+        SELECT p.parent_id, up.span * tstzrange(p.valid_from, p.valid_to)
+        FROM up JOIN ib_parent p ON p.ib_id = up.ib_id AND tstzrange(p.valid_from, p.valid_to) && up.span
+        WHERE up.ib_id <> p_above
+    )
+    SELECT EXISTS (SELECT FROM up WHERE up.ib_id = p_above)
+$$;
+
+CREATE FUNCTION ib_parent_check() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    v_span tstzrange := tstzrange(NEW.valid_from, NEW.valid_to);
+BEGIN
+    -- One change at a time: two that are each right could be a circle together.
+    PERFORM pg_advisory_xact_lock(7202, 0);
+    IF EXISTS (
+        SELECT FROM ib_parent p
+        WHERE p.ib_id = NEW.ib_id AND p.id <> NEW.id AND tstzrange(p.valid_from, p.valid_to) && v_span
+    ) THEN
+        RAISE 'an IB stands under two at once' USING ERRCODE = '23P01', CONSTRAINT = 'ib_parent_overlap';
+    ELSIF ib_stands_below(NEW.parent_id, NEW.ib_id, v_span) THEN
+        RAISE 'an IB stands below itself' USING ERRCODE = '23514', CONSTRAINT = 'ib_parent_circle';
+    ELSIF EXISTS (
+        WITH RECURSIVE up (ib_id, span) AS (
+            SELECT NEW.parent_id, v_span
+            UNION
+            SELECT p.parent_id, up.span * tstzrange(p.valid_from, p.valid_to)
+            FROM up JOIN ib_parent p ON p.ib_id = up.ib_id AND tstzrange(p.valid_from, p.valid_to) && up.span
+        )
+        SELECT FROM up
+        JOIN introducing_broker ib ON ib.id = up.ib_id
+        JOIN attribution a ON a.client_id = ib.client_id AND tstzrange(a.valid_from, a.valid_to) && up.span
+        WHERE ib_stands_below(a.ib_id, up.ib_id, up.span * tstzrange(a.valid_from, a.valid_to))
+    ) THEN
+        RAISE 'a client belongs to its own downline' USING ERRCODE = '23514', CONSTRAINT = 'attribution_own_downline';
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE FUNCTION attribution_check() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    -- Only who is an IB has a downline; everybody else registers without waiting.
+    IF EXISTS (SELECT FROM introducing_broker WHERE client_id = NEW.client_id) THEN
+        PERFORM pg_advisory_xact_lock(7202, 0);
+        IF EXISTS (
+            SELECT FROM introducing_broker ib
+            WHERE ib.client_id = NEW.client_id
+              AND ib_stands_below(NEW.ib_id, ib.id, tstzrange(NEW.valid_from, NEW.valid_to))
+        ) THEN
+            RAISE 'a client belongs to its own downline' USING ERRCODE = '23514', CONSTRAINT = 'attribution_own_downline';
+        END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+
+CREATE CONSTRAINT TRIGGER ib_parent_check AFTER INSERT OR UPDATE ON ib_parent
+    FOR EACH ROW EXECUTE FUNCTION ib_parent_check();
+CREATE CONSTRAINT TRIGGER attribution_check AFTER INSERT OR UPDATE ON attribution
+    FOR EACH ROW EXECUTE FUNCTION attribution_check();
