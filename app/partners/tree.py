@@ -82,7 +82,8 @@ def place_ib(session: Session, ib_id: int, parent_id: int | None, at: datetime, 
             "ib.placed",
             f"introducing_broker:{ib_id}",
             before={"parent_id": before},
-            after={"parent_id": parent_id, "at": at.isoformat(), "reason": reason},
+            after={"parent_id": parent_id, "at": at.isoformat()},
+            reason=reason,
         )
         unit.emit("ib.placed", subject_id=ib_id, client_id=ib.client_id, parent_id=parent_id, before_id=before)
 
@@ -123,7 +124,8 @@ def move_client(session: Session, client_id: int, ib_id: int | None, at: datetim
             "client.moved",
             f"client:{client_id}",
             before={"ib_id": before},
-            after={"ib_id": ib_id, "at": at.isoformat(), "reason": reason},
+            after={"ib_id": ib_id, "at": at.isoformat()},
+            reason=reason,
         )
         unit.emit("client.moved", subject_id=client_id, client_id=client_id, ib_id=ib_id, before_id=before)
 

@@ -18,6 +18,7 @@ from app.models.clients import Client
 from app.models.partners import Attribution, IBParent
 from app.partners import links
 from app.partners.attribution import attribute_client
+from app.partners.branches import BranchIB, ClientSpan, branch, history_of_client
 from app.partners.errors import CircleOfIBs, MoveTooEarly, NothingToMove, OwnDownline
 from app.partners.tree import move_client, place_ib, upline_at, uplines
 
@@ -66,7 +67,8 @@ def test_a_move_takes_the_branch_along_and_the_past_stays(session: Session) -> N
         new,
     ]
     after = session.scalars(select(AuditEntry.after).where(AuditEntry.action == "ib.placed").order_by(AuditEntry.id)).all()
-    assert after[-1] == {"parent_id": new, "at": (NOON + DAY).isoformat(), "reason": "agreed"}
+    assert after[-1] == {"parent_id": new, "at": (NOON + DAY).isoformat()}
+    assert set(session.scalars(select(AuditEntry.reason).where(AuditEntry.action == "ib.placed"))) == {"agreed"}
 
 
 def test_an_ib_can_stand_under_nobody_again(session: Session) -> None:
@@ -172,3 +174,31 @@ def test_the_migration_places_ibs_under_those_who_brought_them(database) -> None
     with database.owner_session() as session:
         found = session.execute(text("SELECT ib_id, parent_id, valid_to, set_by FROM ib_parent")).all()
         assert [tuple(row) for row in found] == [(low, high, None, "system:migration")]
+
+
+def test_the_branch_is_that_of_the_moment_with_its_clients(session: Session) -> None:
+    top, middle, low = (ib(session) for _ in range(3))
+    place(session, middle, top)
+    place(session, low, middle)
+    place(session, middle, None, NOON + 2 * DAY)
+    move_client(session, client(session), low, NOON + DAY, "by phone", STAFF)
+
+    assert branch(session, top, NOON + DAY) == [
+        BranchIB(middle, top, 1, "Amira H.", 0, NOON),
+        BranchIB(low, middle, 2, "Amira H.", 1, NOON),
+    ]
+    assert [(below.ib_id, below.clients) for below in branch(session, top, NOON)] == [(middle, 0), (low, 0)]
+    assert [below.ib_id for below in branch(session, top, NOON + DAY, limit=1)] == [middle]
+    assert branch(session, top, NOON + 2 * DAY) == []
+
+
+def test_the_history_of_a_client_tells_the_link_and_the_moves(session: Session) -> None:
+    old, new, person = ib(session), ib(session), client(session)
+    code = links.create_link(session, old, "Website", STAFF).code
+    attribute_client(session, client_id=person, link_code=code, at=NOON, source="link")
+    move_client(session, person, new, NOON + DAY, "asked for it", STAFF)
+
+    assert history_of_client(session, person) == [
+        ClientSpan(old, "link", code, NOON, NOON + DAY, "", ""),
+        ClientSpan(new, "manual", "", NOON + DAY, None, str(STAFF), "asked for it"),
+    ]
