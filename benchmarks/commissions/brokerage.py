@@ -1,7 +1,7 @@
 """A brokerage whose clients trade below a tree of IBs: its rows, made by PostgreSQL itself, the same at every run.
 
 Each tier of the tree has equally many IBs; half of the IBs of a tier have two below them. The traders belong to the lowest
-tier, so that each deal has an upline of the whole depth, where the product keeps a tree.
+tier, so that each deal has an upline of the whole depth.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.core.orm import Model
 from benchmarks.servers import BenchDatabase
 
 #: All of the trading lies in one month, and all else was so before it.
@@ -56,6 +55,7 @@ def rules(*, all_match: bool = False) -> list[dict[str, Any]]:
     ]
 
 
+#: Whether a tree is one is checked for each row that is entered, all the way up; this one is, so that triggers rest.
 _HOUSE = """
 INSERT INTO mt_server (code, name, platform, url, manager_login, time_zone)
 VALUES ('bench', 'Bench', 'mt5_web', 'https://localhost', 1, 'GMT+2/EU');
@@ -76,16 +76,13 @@ SELECT c.client_id, ib.id, 'link', '{before}'
 INSERT INTO plan (name, currency) VALUES ('Hybrid', 'USD');
 INSERT INTO plan_version (plan_id, version, valid_from, rules) SELECT id, 1, '{before}', {rules}::jsonb FROM plan;
 INSERT INTO ib_plan (ib_id, plan_id, valid_from) SELECT ib.id, plan.id, '{before}' FROM introducing_broker ib, plan;
-{tree}
-ANALYZE;
-"""
-
-_PARENTS = """
+SET session_replication_role = replica;
 WITH numbered AS (SELECT id, row_number() OVER (ORDER BY id) - 1 AS n FROM introducing_broker)
-INSERT INTO ib_parent (ib_id, parent_id, valid_from)
-SELECT below.id, above.id, '{before}'
+INSERT INTO ib_parent (ib_id, parent_id, set_by, reason, valid_from)
+SELECT below.id, above.id, 'bench', 'bench', '{before}'
   FROM numbered below JOIN numbered above ON above.n = (below.n / {width} - 1) * {width} + below.n % {width} / 2
  WHERE below.n >= {width};
+ANALYZE;
 """
 
 #: Closing deals, evenly over the month, the accounts and the symbols; each pays by exactly one rule.
@@ -131,10 +128,9 @@ class Brokerage:
     def __init__(self, place: BenchDatabase, tree: Tree, accounts: int) -> None:
         self._place, self._tree, self._accounts = place, tree, accounts
         self._next_ticket = FIRST_TICKET
-        parents = _PARENTS if "ib_parent" in Model.metadata.tables else ""
         document = _literal(json.dumps(rules()))
         values = {"ibs": tree.ibs, "accounts": accounts, "width": tree.width, "before": _BEFORE, "rules": document}
-        self._run(_HOUSE, values | {"tree": parents.format(**values)})
+        self._run(_HOUSE, values)
 
     def trade(self, number: int) -> range:
         """Book so many deals; their tickets, which follow one another."""
