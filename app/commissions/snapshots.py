@@ -18,13 +18,14 @@ from sqlalchemy.orm import Session, aliased
 from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
 from app.commissions.engine import Rate, Rates, Upline
 from app.commissions.errors import InvalidPlan
-from app.commissions.plans import PlanSnapshot, parse_rules
+from app.commissions.plans import MAX_LEVELS, PlanSnapshot, parse_rules
 from app.ledger import rates as fx
 from app.ledger.known_rates import KnownRates
 from app.models.clients import Client
 from app.models.commissions import IBPlan, Plan, PlanVersion
 from app.models.metatrader import Deal, Product, TradingAccount
 from app.models.partners import Attribution
+from app.partners import tree
 
 log = logging.getLogger("lotwise.commissions")
 
@@ -144,11 +145,10 @@ class PlanBook:
                 Attribution.client_id.in_(set(client_ids))
             ),
         )
+        self._above = tree.uplines(session, _values(self._ibs), MAX_LEVELS)
+        ibs = _values(self._ibs) | {span.parent_id for spans in self._above.values() for span in spans}
         self._plans = _spans(
-            session,
-            select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(
-                IBPlan.ib_id.in_(_values(self._ibs))
-            ),
+            session, select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(IBPlan.ib_id.in_(ibs))
         )
         self._versions: dict[int, list[tuple[datetime, PlanSnapshot]]] = defaultdict(list)
         versions = session.execute(
@@ -163,12 +163,17 @@ class PlanBook:
     def upline(self, client_id: int | None, at: datetime) -> tuple[Upline, ...]:
         """The IBs above a client, nearest first; empty when nobody brought the client."""
         ib_id = _value_at(self._ibs.get(client_id or 0, ()), at)
-        return () if ib_id is None else (Upline(1, ib_id),)
+        if ib_id is None:
+            return ()
+        ids = tree.upline_at(self._above, ib_id, at, MAX_LEVELS)
+        return tuple(Upline(level, above) for level, above in enumerate(ids, start=1))
 
     def plan(self, upline: Sequence[Upline], at: datetime) -> PlanSnapshot | None:
-        """The rules that paid the nearest IB at a moment; None when it had no plan or its plan had no version yet."""
-        plan_id = _value_at(self._plans.get(upline[0].ib_id, ()), at) if upline else None
-        versions = self._versions.get(plan_id or 0, [])
+        """The rules that paid at a moment: those of the nearest IB that had a plan. A sub-IB without one is paid by its
+        upline's. None when nobody had one, or it had no version yet.
+        """
+        plan_ids = (_value_at(self._plans.get(above.ib_id, ()), at) for above in upline)
+        versions = self._versions.get(next((plan_id for plan_id in plan_ids if plan_id is not None), 0), [])
         index = bisect_right(versions, at, key=lambda version: version[0])
         return versions[index - 1][1] if index else None
 

@@ -5,7 +5,8 @@ The database itself refuses circles and overlaps, at every moment in time; see s
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -42,23 +43,29 @@ class ParentSpan:
     valid_from: datetime
     valid_to: datetime | None
 
+    def holds(self, at: datetime) -> bool:
+        return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
 
-def uplines(session: Session, ib_ids: Iterable[int], most: int = 50) -> list[ParentSpan]:
-    """All spans by which these IBs and those above them ever stood under others, up to `most` levels."""
+
+def uplines(session: Session, ib_ids: Iterable[int], most: int = 50) -> dict[int, list[ParentSpan]]:
+    """All spans by which these IBs and those above them ever stood under others, up to `most` levels, by `ib_id`."""
     wanted = sorted(set(ib_ids))
-    rows = session.execute(_UPWARD, {"ib_ids": wanted, "most": most}) if wanted else ()
-    return [ParentSpan(row.ib_id, row.parent_id, row.valid_from, row.valid_to) for row in rows]
+    found: dict[int, list[ParentSpan]] = defaultdict(list)
+    for row in session.execute(_UPWARD, {"ib_ids": wanted, "most": most}) if wanted else ():
+        found[row.ib_id].append(ParentSpan(row.ib_id, row.parent_id, row.valid_from, row.valid_to))
+    return dict(found)
 
 
-def upline_at(spans: Iterable[ParentSpan], ib_id: int, at: datetime, most: int = 50) -> tuple[int, ...]:
-    """The IB and those above it at a moment, nearest first, `most` of them at most."""
-    parents = {
-        span.ib_id: span.parent_id for span in spans if span.valid_from <= at and (span.valid_to is None or at < span.valid_to)
-    }
+def upline_at(above: Mapping[int, Sequence[ParentSpan]], ib_id: int, at: datetime, most: int = 50) -> tuple[int, ...]:
+    """The IB and those above it at a moment, nearest first, `most` of them at most; `above` has the spans by `ib_id`."""
     found = [ib_id]
-    while len(found) < most and (parent := parents.get(found[-1])) is not None:
+    while len(found) < most:
+        held = (span.parent_id for span in above.get(found[-1], ()) if span.holds(at))
+        parent = next(held, None)
+        if parent is None:
+            break
         found.append(parent)
-    return tuple(found[: max(most, 0)])
+    return tuple(found)
 
 
 def place_ib(session: Session, ib_id: int, parent_id: int | None, at: datetime, reason: str, actor: Actor) -> None:

@@ -8,7 +8,10 @@ from app.partners.tree import ParentSpan, upline_at
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-SPANS = [ParentSpan(1, 2, NOON, NOON + HOUR), ParentSpan(1, 3, NOON + HOUR, None), ParentSpan(3, 4, NOON, None)]
+SPANS = {
+    1: [ParentSpan(1, 2, NOON, NOON + HOUR), ParentSpan(1, 3, NOON + HOUR, None)],
+    3: [ParentSpan(3, 4, NOON, None)],
+}
 
 
 def test_the_upline_is_that_of_the_moment_and_a_span_ends_before_its_end() -> None:
