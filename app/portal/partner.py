@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, current_app, g, redirect, render_template, request, url_for
+from flask import Blueprint, Response, current_app, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
@@ -17,6 +17,7 @@ from app.core.errors import AppError, NotFound
 from app.extensions import db, limiter
 from app.partners import attribution, links
 from app.portal.guards import client_required
+from app.portal.partner_qr import MIMETYPES, Kind, qr_picture
 from app.surfaces.errors import sentence
 
 blueprint = Blueprint("portal_partner", __name__, url_prefix="/portal/partner")
@@ -77,12 +78,29 @@ def add_link() -> ResponseReturnValue:
     return render_template("portal/partner.html", form=form, problem=problem, **overview()), 422
 
 
+@blueprint.get("/links/<int:link_id>/qr.<any(svg, png):kind>")
+@client_required
+def link_qr(link_id: int, kind: Kind) -> ResponseReturnValue:
+    """The QR code of an own link; ?download saves it as a file. Another IB's link is not found."""
+    link = next((link for link in links.links_of(db.session(), own_ib().id) if link.id == link_id), None)
+    if link is None:
+        raise NotFound()
+    response = Response(qr_picture(link_address(link), kind), mimetype=MIMETYPES[kind])
+    if "download" in request.args:
+        response.headers["Content-Disposition"] = f'attachment; filename="{link.code}.{kind}"'
+    return response
+
+
+def link_address(link: links.Link) -> str:
+    """What a link's visitor opens, from anywhere."""
+    return f"{current_app.extensions['settings'].base_url}{url_for('portal.register')}?ib={link.code}"
+
+
 def overview() -> dict[str, Any]:
     ib = own_ib()
     session = db.session()
     before = request.args.get("before", type=int)
     found = explain.accrual_lines(session, ib.id, before, LINES + 1)
-    settings = current_app.extensions["settings"]
     return {
         "ib": ib,
         "totals": explain.totals(session, ib.id),
@@ -90,7 +108,5 @@ def overview() -> dict[str, Any]:
         "older": url_for("portal_partner.index", before=found[LINES - 1].id) if len(found) > LINES else None,
         "newer": url_for("portal_partner.index") if before else None,
         "clients": attribution.clients_of(session, ib.id),
-        "links": [
-            (link, f"{settings.base_url}{url_for('portal.register')}?ib={link.code}") for link in links.links_of(session, ib.id)
-        ],
+        "links": [(link, link_address(link)) for link in links.links_of(session, ib.id)],
     }
