@@ -26,6 +26,7 @@ def init_app(app: Flask) -> None:
         ledger_requests,
         login_imports,
         metatrader,
+        partner_network,
         partners,
         payments,
         plans,
@@ -62,6 +63,7 @@ def init_app(app: Flask) -> None:
         trading_rules,
         login_imports,
         partners,
+        partner_network,
         plans,
         system,
     ):

@@ -1,0 +1,65 @@
+"""The network of IBs in the back office."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from html import unescape
+
+from app.core.actor import Actor
+from app.core.clock import now
+from app.models.clients import Client
+from app.partners.links import make_ib
+from app.partners.tree import move_client, place_ib
+from tests.integration.views.conftest import LIBRARY_WARNINGS, Office
+
+pytestmark = LIBRARY_WARNINGS
+
+STAFF = Actor.system("test")
+
+
+def words(page: str) -> str:
+    return " ".join(unescape(re.sub(r"<[^>]+>", " ", page)).split())
+
+
+def client(office: Office, session, name: str) -> int:
+    row = Client(
+        email=f"network{office.number()}@example.com",
+        password_hash="x",
+        first_name=name,
+        last_name="Network",
+        country="CY",
+        terms_version="1",
+        terms_accepted_at=now(),
+    )
+    session.add(row)
+    session.commit()
+    return row.id
+
+
+def test_a_branch_is_shown_in_order_with_its_clients_and_its_upline(office: Office) -> None:
+    with office.session() as session:
+        top, low, side, lowest = (
+            make_ib(session, client(office, session, name), "USD", STAFF).id for name in ("Topaz", "Lowen", "Sidra", "Zoltan")
+        )
+        at = now() - timedelta(minutes=1)
+        for ib_id, parent_id in ((low, top), (side, top), (lowest, low)):
+            place_ib(session, ib_id, parent_id, at, "joined", STAFF)
+        move_client(session, client(office, session, "Amira"), low, at, "asked for it", STAFF)
+    browser = office.browser("Partner manager")
+
+    tops = words(browser.get("/ib-network/").text)
+    page = words(browser.get(f"/ib-network/{top}").text)
+    below = words(browser.get(f"/ib-network/{lowest}").text)
+
+    assert "Topaz Network 2 0" in tops
+    assert "Lowen" not in tops
+    assert re.search(r"└ Lowen N\. 1 1 .*│ └ Zoltan N\. 2 0 .*└ Sidra N\. 1 0", page)
+    assert "Stands under nobody." in page
+    assert "Stands under Topaz Network › Lowen Network" in below
+    assert "Nobody stands below" in below
+
+
+def test_the_network_is_for_those_who_may(office: Office) -> None:
+    assert office.browser("Partner manager").get("/ib-network/987654").status_code == 404
+    assert office.browser("KYC reviewer").get("/ib-network/").status_code == 403
