@@ -117,9 +117,9 @@ def test_a_run_under_way_shows_how_far_it_is(records):
 def test_older_runs_page_by_page(records):
     numbers = [_run(records) for _ in range(22)]
     first = records.browser(FINANCE).get("/proofs/").text
-    assert f"/proofs/?run={numbers[-1]}" in first
-    assert f"/proofs/?run={numbers[0]}" not in first
-    assert f"/proofs/?run={numbers[0]}" in records.browser(FINANCE).get(f"/proofs/?before={numbers[2]}").text
+    assert f'/proofs/?run={numbers[-1]}"' in first
+    assert f'/proofs/?run={numbers[0]}"' not in first
+    assert f'/proofs/?run={numbers[0]}"' in records.browser(FINANCE).get(f"/proofs/?before={numbers[2]}").text
     assert f"Run {numbers[3]}" in records.browser(FINANCE).get(f"/proofs/?run={numbers[3]}").text
     assert records.browser(FINANCE).get("/proofs/?run=999999").status_code == 404
     assert records.browser(FINANCE).get("/proofs/?run=abc&before=-1").status_code == 200
