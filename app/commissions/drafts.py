@@ -6,13 +6,13 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.commissions.errors import DraftDecided, NotYourDraft, OwnDraft
 from app.commissions.plans import parse_rules, rules_document
 from app.commissions.publishing import publish_version
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.uow import UnitOfWork, unit_of_work
+from app.ledger import four_eyes
 from app.models.commissions import Plan, PlanDraft
 
 LONGEST_REASON = 500
@@ -44,32 +44,29 @@ def propose_version(
 
 
 def approve_draft(session: Session, draft_id: int, *, actor: Actor) -> PlanDraft:
-    """Publish the proposed rules. Raises NotFound, OwnDraft for the one who proposed, DraftDecided, VersionOverlap."""
+    """Publish the proposed rules. Raises NotFound, OwnRequest for the one who proposed, RequestDecided, VersionOverlap."""
     with unit_of_work(session, actor) as unit:
         draft = _open(session, draft_id)
-        if draft.proposed_by == str(actor):
-            raise OwnDraft
+        four_eyes.require_other(draft, actor)
         draft.version_id = publish_version(session, draft.plan_id, draft.rules, draft.valid_from, actor).id
         _decide(unit, draft, "approved", "approve")
         return draft
 
 
 def reject_draft(session: Session, draft_id: int, *, reason: str, actor: Actor) -> PlanDraft:
-    """Turn proposed rules down. Raises NotFound, OwnDraft, DraftDecided, InvalidInput without a reason."""
+    """Turn proposed rules down. Raises NotFound, OwnRequest, RequestDecided, InvalidInput without a reason."""
     with unit_of_work(session, actor) as unit:
         draft = _open(session, draft_id)
-        if draft.proposed_by == str(actor):
-            raise OwnDraft
+        four_eyes.require_other(draft, actor)
         _decide(unit, draft, "rejected", "reject", _reason(reason))
         return draft
 
 
 def withdraw_draft(session: Session, draft_id: int, *, actor: Actor) -> PlanDraft:
-    """Take back one's own proposal. Raises NotFound, NotYourDraft, DraftDecided."""
+    """Take back one's own proposal. Raises NotFound, NotYourRequest, RequestDecided."""
     with unit_of_work(session, actor) as unit:
         draft = _open(session, draft_id)
-        if draft.proposed_by != str(actor):
-            raise NotYourDraft
+        four_eyes.require_proposer(draft, actor)
         _decide(unit, draft, "withdrawn", "withdraw")
         return draft
 
@@ -85,8 +82,7 @@ def _open(session: Session, draft_id: int) -> PlanDraft:
     draft = session.get(PlanDraft, draft_id, with_for_update=True, populate_existing=True)
     if draft is None:
         raise NotFound
-    if draft.status != "proposed":
-        raise DraftDecided
+    four_eyes.require_open(draft)
     return draft
 
 

@@ -29,21 +29,6 @@ class PlanNotYetValid(Conflict):
     message = N_("This plan has no rules that are valid on that day.")
 
 
-class OwnDraft(Conflict):
-    code = "commissions.own_draft"
-    message = N_("You proposed these rules, so somebody else must decide.")
-
-
-class NotYourDraft(Conflict):
-    code = "commissions.not_your_draft"
-    message = N_("Only who proposed these rules can take them back.")
-
-
-class DraftDecided(Conflict):
-    code = "commissions.draft_decided"
-    message = N_("Somebody has decided this proposal already.")
-
-
 class AssignmentOverlap(Conflict):
     code = "commissions.assignment_overlap"
     message = N_("The IB's plan already changes on or after that day.")

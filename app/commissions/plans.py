@@ -37,9 +37,6 @@ MAX_HOLDING_S = 366 * 24 * 3600
 MAX_PERCENT = Decimal(100)
 MAX_NAMES = 250
 
-#: A share of a client's loss is for clients of named countries only: many jurisdictions forbid it.
-_BY_COUNTRY = frozenset({"loss_share"})
-
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,10})?")
 #: Two stars at most keep matching fast.
@@ -198,10 +195,10 @@ def _parse_rule(fields: _Fields, currency: str) -> Rule:
     criteria = _parse_filter(fields.inner("filter"))
     if when == "each" and criteria.min_holding_s:
         fields.problem("filter.min_holding_s", N_("How long a position was held is known at its closing only."))
-    if name in _BY_COUNTRY and not criteria.countries:
-        fields.problem("filter.countries", N_("Name the countries in which a share of the client's loss is allowed."))
-    if name in _BY_COUNTRY and when == "each":
-        fields.problem("when", N_("What a client lost is known at the closing only."))
+    if kind and kind.needs_countries and not criteria.countries:
+        fields.problem("filter.countries", N_("Name the countries in which this way of paying is allowed."))
+    if kind and kind.closing_only and when == "each":
+        fields.problem("when", N_("This is known at the closing only."))
     if kind is None:
         return Rule(key, "per_lot", rate, currency)
     return Rule(key, name, rate, _currency(fields, currency), values, criteria, mode, when, _cap(fields))

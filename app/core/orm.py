@@ -10,10 +10,10 @@ from datetime import datetime
 from typing import Annotated
 
 from flask_appbuilder import Model
-from sqlalchemy import BigInteger, DateTime, Identity, Text, func
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, Identity, String, Text, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-__all__ = ["BigKey", "CreatedAt", "Model", "Moment", "Stamped", "Words"]
+__all__ = ["BigKey", "CreatedAt", "Model", "Moment", "Proposal", "Stamped", "Words", "proposal_checks"]
 
 Model.metadata.naming_convention = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -34,3 +34,24 @@ class Stamped:
 
     created_at: Mapped[CreatedAt]
     created_by: Mapped[str] = mapped_column(Text, server_default="system")
+
+
+class Proposal:
+    """What one member of staff wants, and what another one decided. The table's checks come from `proposal_checks`."""
+
+    status: Mapped[str] = mapped_column(String(12), server_default="proposed", index=True)
+    reason: Mapped[str] = mapped_column(Text)
+    proposed_by: Mapped[str] = mapped_column(Text)
+    proposed_at: Mapped[CreatedAt]
+    decided_by: Mapped[str | None] = mapped_column(Text)
+    decided_at: Mapped[Moment | None]
+    decision_reason: Mapped[str] = mapped_column(Text, server_default="")
+
+
+def proposal_checks() -> tuple[CheckConstraint, ...]:
+    """Its states; that nobody decides what they proposed; that what is open has no decision, and only that."""
+    return (
+        CheckConstraint("status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name="status"),
+        CheckConstraint("status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by", name="four_eyes"),
+        CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name="decided"),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
 
 from sqlalchemy.orm import Session
@@ -14,8 +14,7 @@ from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.money import InvalidMoney, exponent, parent
 from app.core.uow import UnitOfWork, unit_of_work
-from app.ledger import rates
-from app.ledger.errors import NotYourRequest, OwnRequest, RequestDecided
+from app.ledger import four_eyes, rates
 from app.ledger.known_rates import FoundRate, rate_text
 from app.models.fx import FXRate, FXRateProposal
 
@@ -107,8 +106,7 @@ def withdraw_rate(session: Session, proposal_id: int, *, actor: Actor) -> FXRate
     """Take back one's own proposal. Raises NotFound, NotYourRequest, RequestDecided."""
     with unit_of_work(session, actor) as unit:
         proposal = _open(session, proposal_id, None)
-        if proposal.proposed_by != str(actor):
-            raise NotYourRequest()
+        four_eyes.require_proposer(proposal, actor)
         _decide(unit, proposal, "withdrawn")
         return proposal
 
@@ -146,11 +144,9 @@ def _open(session: Session, proposal_id: int, decider: Actor | None) -> FXRatePr
     proposal = session.get(FXRateProposal, proposal_id, with_for_update=True, populate_existing=True)
     if proposal is None:
         raise NotFound()
-    if proposal.status != "proposed":
-        at = f"{proposal.decided_at.astimezone(UTC):%Y-%m-%d %H:%M}" if proposal.decided_at else ""
-        raise RequestDecided(RequestDecided.messages[proposal.status], by=proposal.decided_by, at=at)
-    if decider is not None and proposal.proposed_by == str(decider):
-        raise OwnRequest()
+    four_eyes.require_open(proposal)
+    if decider is not None:
+        four_eyes.require_other(proposal, decider)
     return proposal
 
 

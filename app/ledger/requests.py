@@ -21,15 +21,12 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, AppError, InvalidInput, NotFound
 from app.core.uow import UnitOfWork, unit_of_work
-from app.ledger import adjustments, approvals, period_review, posting
+from app.ledger import adjustments, approvals, four_eyes, period_review, posting
 from app.ledger.adjustments import DraftLeg, Faults
 from app.ledger.errors import (
     AlreadyReversed,
     IdempotencyConflict,
-    NotYourRequest,
-    OwnRequest,
     RefusedRequest,
-    RequestDecided,
     ReversalRequested,
     UnknownTransaction,
 )
@@ -140,8 +137,7 @@ def approve(session: Session, request_id: int, actor: Actor) -> Decided:
     """
     with unit_of_work(session, actor) as unit:
         request = _open_request(session, request_id)
-        if request.proposed_by == str(actor):
-            raise OwnRequest()
+        four_eyes.require_other(request, actor)
         return _decide(unit, request, "approved", txn_id=approvals.carry_out(session, request, actor))
 
 
@@ -156,8 +152,7 @@ def reject(session: Session, request_id: int, reason: str, actor: Actor) -> Deci
         raise InvalidInput({"reason": problem}, message=problem)
     with unit_of_work(session, actor) as unit:
         request = _open_request(session, request_id)
-        if request.proposed_by == str(actor):
-            raise OwnRequest()
+        four_eyes.require_other(request, actor)
         return _decide(unit, request, "rejected", reason=words)
 
 
@@ -165,8 +160,7 @@ def withdraw(session: Session, request_id: int, actor: Actor) -> Decided:
     """Take an own request back. Emits ledger_request.withdrawn. Raises NotFound, RequestDecided or NotYourRequest."""
     with unit_of_work(session, actor) as unit:
         request = _open_request(session, request_id)
-        if request.proposed_by != str(actor):
-            raise NotYourRequest()
+        four_eyes.require_proposer(request, actor)
         return _decide(unit, request, "withdrawn")
 
 
@@ -247,9 +241,7 @@ def _open_request(session: Session, request_id: int) -> LedgerRequest:
     request = session.get(LedgerRequest, request_id, with_for_update=True)
     if request is None:
         raise NotFound()
-    if request.status != "proposed":
-        at = f"{request.decided_at.astimezone(UTC):%Y-%m-%d %H:%M}" if request.decided_at else ""
-        raise RequestDecided(RequestDecided.messages[request.status], by=_name_of(session, request.decided_by or ""), at=at)
+    four_eyes.require_open(request, _name_of(session, request.decided_by or ""))
     return request
 
 

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core.money import Money
-from app.core.orm import BigKey, CreatedAt, Model, Moment
+from app.core.orm import BigKey, CreatedAt, Model, Moment, Proposal, proposal_checks
 from app.models.metatrader import Deal
 from app.models.partners import IntroducingBroker
 
@@ -44,14 +44,12 @@ class PlanVersion(Model):
     plan: Mapped[Plan] = relationship()
 
 
-class PlanDraft(Model):
+class PlanDraft(Proposal, Model):
     """Rules that one member of staff wants a plan to have from a moment on, and what another one decided."""
 
     __tablename__ = "plan_draft"
     __table_args__ = (
-        CheckConstraint("status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name="status"),
-        CheckConstraint("status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by", name="four_eyes"),
-        CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name="decided"),
+        *proposal_checks(),
         CheckConstraint("(status = 'approved') = (version_id IS NOT NULL)", name="published"),
     )
 
@@ -59,13 +57,6 @@ class PlanDraft(Model):
     plan_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("plan.id"), index=True)
     rules: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, comment="with all defaults written out")
     valid_from: Mapped[Moment]
-    reason: Mapped[str] = mapped_column(Text)
-    status: Mapped[str] = mapped_column(String(12), server_default="proposed", index=True)
-    proposed_by: Mapped[str] = mapped_column(Text)
-    proposed_at: Mapped[CreatedAt]
-    decided_by: Mapped[str | None] = mapped_column(Text)
-    decided_at: Mapped[Moment | None]
-    decision_reason: Mapped[str] = mapped_column(Text, server_default="")
     version_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("plan_version.id"), unique=True)
 
     plan: Mapped[Plan] = relationship()

@@ -23,12 +23,12 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core.money import Money
-from app.core.orm import BigKey, CreatedAt, Model, Moment
+from app.core.orm import BigKey, CreatedAt, Model, Moment, Proposal, proposal_checks
 
 REQUEST_KINDS = ("adjustment", "reversal", "period_close")
 
 
-class LedgerRequest(Model):
+class LedgerRequest(Proposal, Model):
     """What one member of staff wants done in the ledger, and what another one decided. Nothing is posted before that.
 
     An adjustment has `legs` (a list of account, side, amount_minor, currency), a reversal `reverses`, a period's close
@@ -39,9 +39,7 @@ class LedgerRequest(Model):
     __table_args__ = (
         UniqueConstraint("proposed_by", "idempotency_key"),
         CheckConstraint("kind IN ('adjustment', 'reversal', 'period_close')", name="kind"),
-        CheckConstraint("status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name="status"),
-        CheckConstraint("status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by", name="four_eyes"),
-        CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name="decided"),
+        *proposal_checks(),
         CheckConstraint("length(reason) > 0", name="reason"),
         CheckConstraint(
             "CASE kind WHEN 'adjustment' THEN legs IS NOT NULL AND effective_at IS NOT NULL"
@@ -54,8 +52,6 @@ class LedgerRequest(Model):
 
     id: Mapped[BigKey]
     kind: Mapped[str] = mapped_column(String(16))
-    status: Mapped[str] = mapped_column(String(12), server_default="proposed", index=True)
-    reason: Mapped[str] = mapped_column(Text)
     legs: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB(none_as_null=True))
     reverses: Mapped[Any | None] = mapped_column(UUID, index=True)
     closed_through: Mapped[Moment | None]
@@ -64,11 +60,6 @@ class LedgerRequest(Model):
     evidence_name: Mapped[str] = mapped_column(Text, server_default="")
     evidence_type: Mapped[str] = mapped_column(Text, server_default="", comment="media type")
     idempotency_key: Mapped[str] = mapped_column(String(64))
-    proposed_by: Mapped[str] = mapped_column(Text)
-    proposed_at: Mapped[CreatedAt]
-    decided_by: Mapped[str | None] = mapped_column(Text)
-    decided_at: Mapped[Moment | None]
-    decision_reason: Mapped[str] = mapped_column(Text, server_default="")
     txn_id: Mapped[Any | None] = mapped_column(UUID, unique=True, comment="the transaction it became")
 
 

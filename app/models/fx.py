@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core.money import Money
-from app.core.orm import BigKey, CreatedAt, Model, Moment
+from app.core.orm import BigKey, CreatedAt, Model, Moment, Proposal, proposal_checks
 from app.models.clients import Client
 
 #: Ten digits after the point, as quotes and transactions keep them.
@@ -75,29 +75,20 @@ class FXRate(Model):
         return f"{self.base}/{self.quote}"
 
 
-class FXRateProposal(Model):
+class FXRateProposal(Proposal, Model):
     """A rate typed by one person; another one makes it count."""
 
     __tablename__ = "fx_rate_proposal"
     __table_args__ = (
         CheckConstraint("rate > 0", name="positive"),
         CheckConstraint("base <> quote", name="two_currencies"),
-        CheckConstraint("status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name="status"),
-        CheckConstraint("status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by", name="four_eyes"),
-        CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name="decided"),
+        *proposal_checks(),
     )
 
     id: Mapped[BigKey]
     base: Mapped[str] = mapped_column(String(8))
     quote: Mapped[str] = mapped_column(String(8))
     rate: Mapped[Decimal] = mapped_column(Rate)
-    reason: Mapped[str] = mapped_column(Text)
-    status: Mapped[str] = mapped_column(String(12), server_default="proposed", index=True)
-    proposed_by: Mapped[str] = mapped_column(Text)
-    proposed_at: Mapped[CreatedAt]
-    decided_by: Mapped[str | None] = mapped_column(Text)
-    decided_at: Mapped[Moment | None]
-    decision_reason: Mapped[str] = mapped_column(Text, server_default="")
     rate_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("fx_rate.id"))
 
 

@@ -44,6 +44,7 @@ class ClientSpan:
     """That a client was an IB's for a span of time, by which link, and for a move: who moved it and why."""
 
     ib_id: int
+    ib_name: str
     source: str
     link_code: str
     valid_from: datetime
@@ -89,8 +90,10 @@ def history_of_client(session: Session, client_id: int) -> list[ClientSpan]:
         if entry.after
     }
     found = []
-    for span, code in session.execute(
-        select(Attribution, IBLink.code)
+    for span, code, broker in session.execute(
+        select(Attribution, IBLink.code, Client)
+        .join(IntroducingBroker, IntroducingBroker.id == Attribution.ib_id)
+        .join(Client, Client.id == IntroducingBroker.client_id)
         .outerjoin(IBLink, IBLink.id == Attribution.link_id)
         .where(Attribution.client_id == client_id)
         .order_by(Attribution.valid_from)
@@ -99,6 +102,7 @@ def history_of_client(session: Session, client_id: int) -> list[ClientSpan]:
         found.append(
             ClientSpan(
                 span.ib_id,
+                broker.full_name,
                 span.source,
                 code or "",
                 span.valid_from,

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import bindparam, or_, select, text
 from sqlalchemy.orm import Session
@@ -19,6 +20,9 @@ from app.core.uow import unit_of_work
 from app.models.clients import Client
 from app.models.partners import Attribution, IBParent, IntroducingBroker
 from app.partners.errors import MoveTooEarly, NothingToMove
+
+#: The triggers behind all this; repeatable, run after migrations.
+SQL = Path(__file__).parent / "sql" / "tree.sql"
 
 #: Every parent span on a path upward, whenever it was valid: a caller asks for many moments at once.
 _UPWARD = text(

@@ -97,7 +97,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
     ],
     "Partner manager": [
         *OWN,
-        *read("Clients", "Introducing brokers", "IB links", "Attributions", "Plans", "Accruals", "Settlements"),
+        *read("Clients", "Introducing brokers", "IB links", "Attributions", "Accruals", "Settlements"),
         ("can_list", "IB network"),
         *[(f"can_{right}", "Commission plans") for right in ("list", "propose", "decide")],
     ],

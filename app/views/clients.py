@@ -17,10 +17,10 @@ from app.extensions import db
 from app.models.clients import Client
 from app.models.compliance import Document
 from app.models.metatrader import TradingAccount
-from app.models.partners import Attribution
+from app.partners import branches
 from app.reporting import rendering, statement
 from app.views import timeline
-from app.views.columns import formatters
+from app.views.columns import formatters, person
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
 
 TIMELINE = 50
@@ -34,6 +34,7 @@ class ClientView(ReadOnlyView):
     list_title = _l("Clients")
     show_title = _l("Client")
     show_template = "office/client.html"
+    extra_args = {"person": person}
     list_columns = ["id", "first_name", "last_name", "email", "country", "status", "created_at"]
     search_columns = ["id", "email", "first_name", "last_name", "country", "status", "created_at"]
     formatters_columns = formatters()
@@ -62,9 +63,7 @@ class ClientView(ReadOnlyView):
             accounts=session.scalars(
                 select(TradingAccount).where(TradingAccount.client_id == client.id).order_by(TradingAccount.id)
             ).all(),
-            attribution=session.scalars(
-                select(Attribution).where(Attribution.client_id == client.id, Attribution.valid_to.is_(None))
-            ).one_or_none(),
+            belonged=branches.history_of_client(session, client.id),
             timeline=timeline.recent(session, client.id, TIMELINE),
             month=now().strftime("%Y-%m"),
         )

@@ -13,7 +13,7 @@ from flask_wtf import FlaskForm
 from sqlalchemy import select
 from wtforms import HiddenField, StringField, TextAreaField
 
-from app.core.errors import N_, AppError, InvalidInput, NotFound
+from app.core.errors import N_, AppError
 from app.extensions import db
 from app.ledger import proposals, rates
 from app.ledger.known_rates import rate_text
@@ -22,6 +22,7 @@ from app.surfaces.errors import sentence
 from app.views import fx_tables
 from app.views.columns import person
 from app.views.csv_files import csv_file
+from app.views.decisions import decided
 from app.views.filters import Filters
 from app.views.fx_positions import FXPositionPage
 from app.views.fx_quotes import FXQuoteView
@@ -226,20 +227,7 @@ _DONE = {
 
 
 def _decide(pk: int, decide: Callable[[], FXRateProposal]) -> ResponseReturnValue:
-    """Back to the proposal, with what was done or why not. A reason that was refused comes along."""
-    reason = None
-    try:
-        flash(gettext(_DONE[decide().status]), "success")
-    except NotFound:
-        raise
-    except InvalidInput as error:
-        flash(" ".join(gettext(problem) for problem in error.problems.values()), "warning")
-        reason = request.form.get("reason", "")[: proposals.LONGEST_REASON]
-    except AppError as error:
-        if "by" in error.data:
-            error.data["by"] = person(error.data["by"])
-        flash(sentence(error), "warning")
-    return redirect(url_for("ExchangeRatePage.proposal", pk=pk, reason=reason))
+    return decided("ExchangeRatePage.proposal", pk, decide, _DONE)
 
 
 def _propose(form: RateForm) -> FXRateProposal | None:

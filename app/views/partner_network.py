@@ -9,6 +9,7 @@ from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.orm import joinedload
 
 from app.core.clock import now
 from app.extensions import db
@@ -36,7 +37,11 @@ class NetworkPage(DeskPage):
         session, at = db.session(), now()
         placed = select(IBParent.ib_id).where(_holds(IBParent, at))
         tops = session.scalars(
-            select(IntroducingBroker).where(IntroducingBroker.id.not_in(placed)).order_by(IntroducingBroker.id).limit(LIMIT)
+            select(IntroducingBroker)
+            .options(joinedload(IntroducingBroker.client))
+            .where(IntroducingBroker.id.not_in(placed))
+            .order_by(IntroducingBroker.id)
+            .limit(LIMIT)
         ).all()
         ids = [ib.id for ib in tops]
         return self.render_template(
@@ -53,7 +58,12 @@ class NetworkPage(DeskPage):
         if ib is None:
             abort(404)
         above = tree.upline_at(tree.uplines(session, [pk]), pk, at)[1:]
-        named = {one.id: one for one in session.scalars(select(IntroducingBroker).where(IntroducingBroker.id.in_(above)))}
+        named = {
+            one.id: one
+            for one in session.scalars(
+                select(IntroducingBroker).options(joinedload(IntroducingBroker.client)).where(IntroducingBroker.id.in_(above))
+            )
+        }
         return self.render_template(
             "office/ib_branch.html",
             ib=ib,

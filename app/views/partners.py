@@ -1,11 +1,11 @@
-"""Partners desk: introducing brokers, their links and clients, plans, accruals and settlements (read-only lists)."""
+"""Partners desk: introducing brokers, their links and clients, accruals and settlements (read-only lists)."""
 
 from __future__ import annotations
 
 from flask_appbuilder import AppBuilder
 from flask_babel import lazy_gettext as _l
 
-from app.models.commissions import Accrual, PlanVersion, Settlement
+from app.models.commissions import Accrual, Settlement
 from app.models.partners import Attribution, IBLink, IntroducingBroker
 from app.views.columns import ago, client_link, exact, formatters, identifier, transaction_link
 from app.views.guarded import AuditedInterface, ReadOnlyView
@@ -39,16 +39,6 @@ class AttributionView(ReadOnlyView):
     formatters_columns = formatters(client=client_link)
 
 
-class PlanVersionView(ReadOnlyView):
-    class_permission_name = "Plans"
-    datamodel = AuditedInterface(PlanVersion)
-    list_title, show_title = _l("Commission plans"), _l("Commission plan")
-    list_columns = ["plan", "version", "valid_from", "created_at"]
-    show_columns = [*list_columns, "rules"]
-    search_columns = ["plan", "version", "valid_from"]
-    formatters_columns = formatters()
-
-
 class AccrualView(ReadOnlyView):
     class_permission_name = "Accruals"
     datamodel = AuditedInterface(Accrual)
@@ -67,9 +57,14 @@ class AccrualView(ReadOnlyView):
         "settlement_id",
         "accrued_at",
     ]
-    show_columns = [name for name in list_columns if name != "id"]
+    show_columns = [
+        *(name for name in list_columns if name != "id"),
+        *("base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
+    ]
     search_columns = ["ib", "deal_id", "rule", "kind", "accrued_at"]
-    formatters_columns = formatters(amount=exact, lots=exact, rate=exact, accrued_at=ago)
+    formatters_columns = formatters(
+        amount=exact, lots=exact, rate=exact, accrued_at=ago, base=exact, fx_rate=exact, uncapped=exact
+    )
 
 
 class SettlementView(ReadOnlyView):
@@ -87,6 +82,5 @@ def register(appbuilder: AppBuilder) -> None:
     appbuilder.add_view(IBView, "Introducing brokers", label=_l("Introducing brokers"), icon="users", **desk)
     appbuilder.add_view(IBLinkView, "IB links", label=_l("Links"), icon="link", **desk)
     appbuilder.add_view(AttributionView, "Attributions", label=_l("Attributions"), icon="arrows-exchange", **desk)
-    appbuilder.add_view(PlanVersionView, "Plans", label=_l("Plan versions"), icon="percentage", **desk)
     appbuilder.add_view(AccrualView, "Accruals", label=_l("Accruals"), icon="coins", **desk)
     appbuilder.add_view(SettlementView, "Settlements", label=_l("Settlements"), icon="receipt", **desk)

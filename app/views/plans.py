@@ -12,21 +12,27 @@ from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy.orm import joinedload
 from wtforms.fields import SelectChoice
 
 from app.commissions import drafts, example, publishing
 from app.commissions.components import COMPONENTS
 from app.commissions.plans import Rule, parse_rules, rules_document
-from app.core.errors import N_, AppError, InvalidInput, NotFound
+from app.core.errors import N_, AppError, InvalidInput
 from app.extensions import db
 from app.models.commissions import IBPlan, Plan, PlanDraft, PlanVersion
 from app.models.partners import IntroducingBroker
 from app.surfaces.errors import sentence
 from app.views.columns import person
+from app.views.decisions import decided
 from app.views.guarded import DeskPage, staff_actor
 from app.views.plan_forms import AssignmentForm, ExampleForm, PlanForm, written
 
 RIGHTS = "Commission plans"
+
+#: Rows of the newest proposals that were decided, and of who is or was paid by a plan.
+DECIDED, PAID = 25, 200
 
 #: What the form of a plan without rules begins with.
 FIRST_RULES: list[dict[str, Any]] = [{"key": "all", "component": "per_lot", "rate": "5.00", "levels": ["0.8", "0.2"]}]
@@ -150,13 +156,19 @@ class PlanPage(DeskPage):
 
     def _index(self, form: PlanForm) -> str:
         session = db.session()
+        versions = select(PlanVersion).ext(distinct_on(PlanVersion.plan_id))
+        newest = {
+            version.plan_id: version
+            for version in session.scalars(versions.order_by(PlanVersion.plan_id, PlanVersion.version.desc()))
+        }
+        proposals = select(PlanDraft).options(joinedload(PlanDraft.plan))
         page: str = self.render_template(
             "office/plans.html",
             form=form,
-            plans=[(plan, _newest(plan.id)) for plan in session.scalars(select(Plan).order_by(Plan.name))],
-            waiting=session.scalars(select(PlanDraft).where(PlanDraft.status == "proposed").order_by(PlanDraft.id)).all(),
+            plans=[(plan, newest.get(plan.id)) for plan in session.scalars(select(Plan).order_by(Plan.name))],
+            waiting=session.scalars(proposals.where(PlanDraft.status == "proposed").order_by(PlanDraft.id)).all(),
             decided=session.scalars(
-                select(PlanDraft).where(PlanDraft.status != "proposed").order_by(PlanDraft.id.desc()).limit(25)
+                proposals.where(PlanDraft.status != "proposed").order_by(PlanDraft.id.desc()).limit(DECIDED)
             ).all(),
             me=str(staff_actor()),
         )
@@ -167,7 +179,13 @@ class PlanPage(DeskPage):
         versions = session.scalars(
             select(PlanVersion).where(PlanVersion.plan_id == plan.id).order_by(PlanVersion.version.desc())
         ).all()
-        paid = session.scalars(select(IBPlan).where(IBPlan.plan_id == plan.id).order_by(IBPlan.id.desc()).limit(200)).all()
+        paid = session.scalars(
+            select(IBPlan)
+            .options(joinedload(IBPlan.ib).joinedload(IntroducingBroker.client))
+            .where(IBPlan.plan_id == plan.id)
+            .order_by(IBPlan.id.desc())
+            .limit(PAID)
+        ).all()
         page: str = self.render_template(
             "office/plan.html",
             plan=plan,
@@ -180,8 +198,8 @@ class PlanPage(DeskPage):
     @staticmethod
     def _assignment_form() -> AssignmentForm:
         form = AssignmentForm()
-        ibs = db.session.scalars(select(IntroducingBroker).order_by(IntroducingBroker.id))
-        form.ib.choices = [SelectChoice(ib.id, f"{ib.client.full_name} (#{ib.id})") for ib in ibs]
+        query = select(IntroducingBroker).options(joinedload(IntroducingBroker.client)).order_by(IntroducingBroker.id)
+        form.ib.choices = [SelectChoice(ib.id, f"{ib.client.full_name} (#{ib.id})") for ib in db.session.scalars(query)]
         return form
 
     @staticmethod
@@ -208,18 +226,7 @@ _DONE = {
 
 
 def _decide(pk: int, decide: Callable[[], PlanDraft]) -> ResponseReturnValue:
-    """Back to the proposal, with what was done or why not. A reason that was refused comes along."""
-    reason = None
-    try:
-        flash(gettext(_DONE[decide().status]), "success")
-    except NotFound:
-        raise
-    except InvalidInput as error:
-        flash(" ".join(gettext(problem) for problem in error.problems.values()), "warning")
-        reason = request.form.get("reason", "")[: drafts.LONGEST_REASON]
-    except AppError as error:
-        flash(sentence(error), "warning")
-    return redirect(url_for("PlanPage.draft", pk=pk, reason=reason))
+    return decided("PlanPage.draft", pk, decide, _DONE)
 
 
 def _proposed(form: ExampleForm, plan: Plan) -> PlanDraft | None:

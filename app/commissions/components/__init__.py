@@ -35,7 +35,8 @@ Measure = Callable[[DealFacts, When], Measured | Reason]
 @dataclass(frozen=True, slots=True)
 class Component:
     """A registered way of paying. The rate of a percentage is in percent of what was measured; `when` is what rules get
-    that do not say it; `label` (a message id) names what is measured, where that is not the lots.
+    that do not say it; `label` (a message id) names what is measured, where that is not the lots. Of one that `needs_countries`
+    a rule must name the countries it is for: many jurisdictions forbid it. One that is `closing_only` is not known before.
     """
 
     name: str
@@ -43,18 +44,28 @@ class Component:
     label: str
     is_percentage: bool
     when: When
+    needs_countries: bool
+    closing_only: bool
 
 
 COMPONENTS: dict[str, Component] = {}
 
 
-def component(name: str, label: str, *, is_percentage: bool = False, when: When = "close") -> Callable[[Measure], Measure]:
+def component(
+    name: str,
+    label: str,
+    *,
+    is_percentage: bool = False,
+    when: When = "close",
+    needs_countries: bool = False,
+    closing_only: bool = False,
+) -> Callable[[Measure], Measure]:
     """Register a function as the component `name` of rules documents."""
 
     def register(function: Measure) -> Measure:
         if name in COMPONENTS:
             raise ValueError(f"commission component {name!r} is registered twice")
-        COMPONENTS[name] = Component(name, function, label, is_percentage, when)
+        COMPONENTS[name] = Component(name, function, label, is_percentage, when, needs_countries, closing_only)
         return function
 
     return register

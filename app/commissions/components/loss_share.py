@@ -11,7 +11,7 @@ from app.commissions.reasons import Reason
 from app.core.errors import N_
 
 
-@component("loss_share", N_("What the client lost"), is_percentage=True)
+@component("loss_share", N_("What the client lost"), is_percentage=True, needs_countries=True, closing_only=True)
 def loss_share(deal: DealFacts, when: When) -> Measured | Reason:
     """The result of the deal with swap, commission and fee, turned round; negative when the client won."""
     return Measured(EXACT.subtract(deal.charged, EXACT.add(deal.profit, deal.swap)), deal.currency)

@@ -1,7 +1,8 @@
 -- The tree of introducing brokers: what no sequence of changes, at no moment in time, may bring about.
+-- Repeatable: app/migrate.py runs this file after migrations.
 
 -- Whether walking up from an IB, during a span of time, meets another; an IB meets itself.
-CREATE FUNCTION ib_stands_below(p_ib bigint, p_above bigint, p_span tstzrange) RETURNS boolean
+CREATE OR REPLACE FUNCTION ib_stands_below(p_ib bigint, p_above bigint, p_span tstzrange) RETURNS boolean
 LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     WITH RECURSIVE up (ib_id, span) AS (
         SELECT p_ib, p_span
@@ -13,7 +14,7 @@ LANGUAGE sql STABLE SET search_path = public, pg_temp AS $$
     SELECT EXISTS (SELECT FROM up WHERE up.ib_id = p_above)
 $$;
 
-CREATE FUNCTION ib_parent_check() RETURNS trigger
+CREATE OR REPLACE FUNCTION ib_parent_check() RETURNS trigger
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 DECLARE
     v_span tstzrange := tstzrange(NEW.valid_from, NEW.valid_to);
@@ -44,7 +45,7 @@ BEGIN
     RETURN NULL;
 END $$;
 
-CREATE FUNCTION attribution_check() RETURNS trigger
+CREATE OR REPLACE FUNCTION attribution_check() RETURNS trigger
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
 BEGIN
     -- Only who is an IB has a downline; everybody else registers without waiting.
@@ -61,7 +62,9 @@ BEGIN
     RETURN NULL;
 END $$;
 
+DROP TRIGGER IF EXISTS ib_parent_check ON ib_parent;
 CREATE CONSTRAINT TRIGGER ib_parent_check AFTER INSERT OR UPDATE ON ib_parent
     FOR EACH ROW EXECUTE FUNCTION ib_parent_check();
+DROP TRIGGER IF EXISTS attribution_check ON attribution;
 CREATE CONSTRAINT TRIGGER attribution_check AFTER INSERT OR UPDATE ON attribution
     FOR EACH ROW EXECUTE FUNCTION attribution_check();

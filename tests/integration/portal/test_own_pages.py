@@ -182,7 +182,8 @@ def test_every_page_but_the_way_in_needs_a_client(visitor, app: Flask):
         if not rule.rule.startswith("/portal") or (blueprint == "portal" and name in open_to_all):
             continue
         with app.test_request_context():
-            values = {name: "identity" if name == "kind" else 1 for name in rule.arguments}
+            kind = "svg" if name == "link_qr" else "identity"
+            values = {argument: kind if argument == "kind" else 1 for argument in rule.arguments}
             path = app.url_for(rule.endpoint, **values)
         answer = visitor.get(path) if "GET" in rule.methods else visitor.bare_post(path, {"csrf_token": token})
         assert answer.status_code in (302, 401), path

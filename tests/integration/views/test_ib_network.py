@@ -60,6 +60,22 @@ def test_a_branch_is_shown_in_order_with_its_clients_and_its_upline(office: Offi
     assert "Nobody stands below" in below
 
 
+def test_a_client_s_page_says_whose_it_was_and_why(office: Office) -> None:
+    with office.session() as session:
+        first, second = (make_ib(session, client(office, session, name), "USD", STAFF).id for name in ("Farid", "Selma"))
+        number = client(office, session, "Amira")
+        move_client(session, number, first, now() - timedelta(days=1), "came by phone", STAFF)
+        move_client(session, number, second, now() - timedelta(hours=1), "asked for another one", STAFF)
+
+    page = words(office.browser("Partner manager").get(f"/clientview/show/{number}").text)
+
+    assert "Introduced by Selma Network" in page
+    assert re.search(
+        r"Selma Network .* — by hand System: test asked for another one .*Farid Network .* by hand System: test came by phone",
+        page,
+    )
+
+
 def test_the_network_is_for_those_who_may(office: Office) -> None:
     assert office.browser("Partner manager").get("/ib-network/987654").status_code == 404
     assert office.browser("KYC reviewer").get("/ib-network/").status_code == 403

@@ -96,7 +96,10 @@ def test_a_deal_that_would_pay_nothing_says_why(office: Office, manager: Browser
     [
         ("[{", "Line 1, column 3 cannot be read as JSON."),
         ([{"key": "a", "component": "per_lot", "rate": "1000000000"}], "rules[0].rate: The rate must be above 0"),
-        ([{"key": "a", "component": "loss_share", "rate": "10"}], "rules[0].filter.countries: Name the countries"),
+        (
+            [{"key": "a", "component": "loss_share", "rate": "10"}],
+            "rules[0].filter.countries: Name the countries in which this",
+        ),
         ([{"key": "a", "component": "per_lot", "rate": "1", "filter": {"symbols": []}}], "this rule matches nothing"),
         ([{"key": "a", "component": "per_lot", "rate": "1", "levels": ["0.5", "0"]}], "rules[0].levels[1]: A share must be"),
     ],
@@ -120,7 +123,7 @@ def test_somebody_else_publishes_what_one_person_proposed(office: Office, manage
     draft_id = proposed(office, manager, plan_id)
     address = f"/commission-plans/drafts/{draft_id}"
 
-    assert "You proposed these rules" in manager.post(f"{address}/approve", {}).text
+    assert "You proposed this yourself" in manager.post(f"{address}/approve", {}).text
     assert office.row(PlanDraft, draft_id).status == "proposed"
 
     finance.post(f"{address}/approve", {})
@@ -130,6 +133,7 @@ def test_somebody_else_publishes_what_one_person_proposed(office: Office, manage
     assert (draft.status, version.plan_id, version.version) == ("approved", plan_id, 1)
     assert version.rules[0]["levels"] == {"mode": "shares", "values": ["0.7", "0.3"]}
     assert "Version 1, valid from 2026-12-01 00:00 UTC" in manager.get(f"/commission-plans/{plan_id}").text
+    assert "version 1, valid from" in manager.get("/commission-plans/").text
     finance.post(f"{address}/reject", {"reason": "Too late"})
     assert office.row(PlanDraft, draft_id).status == "approved"
     assert [entry.target for entry in office.audited("plan_draft.approve")][-1] == f"plan_draft:{draft_id}"
@@ -167,5 +171,8 @@ def test_who_may_only_decide_cannot_propose(office: Office, manager: Browser, fi
     plan_id = make_plan(office, manager)
 
     assert finance.get(f"/commission-plans/{plan_id}/propose").status_code == 403
-    assert "New plan" not in finance.get("/commission-plans/").text
+    assert "New plan" in manager.get("/commission-plans/").text
+    seen = finance.get("/commission-plans/")
+    assert seen.status_code == 200
+    assert "New plan" not in seen.text
     assert office.browser("KYC reviewer").get("/commission-plans/").status_code == 403
