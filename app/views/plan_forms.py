@@ -54,7 +54,7 @@ class PlanForm(FlaskForm):
 class AssignmentForm(FlaskForm):
     """Who is paid by a plan from when on."""
 
-    ib = SelectField(_l("Introducing broker"), coerce=int)
+    ib = SelectField(_l("Introducing broker"), coerce=int, validators=[InputRequired()])
     since = UTCField(_l("From (UTC)"), validators=[Needed()])
 
 
@@ -69,8 +69,12 @@ class ExampleForm(FlaskForm):
         render_kw={"rows": 2, "maxlength": LONGEST_REASON},
     )
     symbol = StringField(_l("Symbol"), default="EURUSD", validators=[Length(max=32)])
-    position = SelectField(_l("Position"), choices=[SelectChoice("buy", _l("Buy")), SelectChoice("sell", _l("Sell"))])
-    side = SelectField(_l("Deal"), choices=[SelectChoice("close", _l("closes it")), SelectChoice("open", _l("opens it"))])
+    position = SelectField(
+        _l("Position"), default="buy", choices=[SelectChoice("buy", _l("Buy")), SelectChoice("sell", _l("Sell"))]
+    )
+    side = SelectField(
+        _l("Deal"), default="close", choices=[SelectChoice("close", _l("closes it")), SelectChoice("open", _l("opens it"))]
+    )
     lots = amount(_l("Lots"), "1")
     held_s = IntegerField(_l("Held, seconds"), default=3600, validators=[InputRequired(), NumberRange(min=0, max=10**9)])
     currency = StringField(_l("Account's currency"), default="USD", validators=[Length(max=8)])

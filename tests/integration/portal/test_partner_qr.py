@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 
 import pytest
+import zxingcpp
 from PIL import Image
 
 from app.core.actor import Actor
@@ -35,9 +36,13 @@ def test_an_own_link_shows_its_code_and_offers_it_as_a_file(signed_in, client_id
     assert "Content-Disposition" not in drawn.headers
     saved = signed_in.get(f"/portal/partner/links/{link_id}/qr.png?download=1")
     assert saved.headers["Content-Disposition"] == 'attachment; filename="SUMMER.png"'
-    width, height = Image.open(io.BytesIO(saved.data)).size
+    picture = Image.open(io.BytesIO(saved.data))
+    width, height = picture.size
     assert width == height
     assert width >= 400
+    (read,) = zxingcpp.read_barcodes(picture)
+    assert read.text.endswith("/portal/register?ib=SUMMER")
+    assert read.text in page
 
 
 def test_two_links_have_two_codes(signed_in, client_id, make_link, database):

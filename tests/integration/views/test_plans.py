@@ -83,6 +83,12 @@ def test_rules_are_tried_on_a_deal_with_every_step(office: Office, manager: Brow
         assert session.scalars(select(PlanDraft).where(PlanDraft.plan_id == plan_id)).all() == []
 
 
+def test_the_editor_opens_with_an_example_that_pays(office: Office, manager: Browser) -> None:
+    page = words(manager.get(f"/commission-plans/{make_plan(office, manager)}/propose").text)
+
+    assert "Lots closed 1 × Rate per lot 5 USD = The rule gives 5 USD × Share of this level 0.8 = Commission 4 USD" in page
+
+
 def test_a_deal_that_would_pay_nothing_says_why(office: Office, manager: Browser) -> None:
     plan_id = make_plan(office, manager)
 
