@@ -43,7 +43,10 @@ class IBLink(Model):
 
 
 class Attribution(Model):
-    """Which IB a client belongs to, for a span of time. Never overwritten: a move closes one span and opens the next."""
+    """Which IB a client belongs to, for a span of time. Never overwritten: a move closes one span and opens the next.
+
+    The triggers of app/partners/sql/tree.sql refuse every change of a span but its end, and clients of their own downline.
+    """
 
     __tablename__ = "attribution"
     __table_args__ = (
@@ -56,6 +59,9 @@ class Attribution(Model):
     ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"), index=True)
     link_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("ib_link.id"))
     source: Mapped[str] = mapped_column(Text, comment="why this client is this IB's: link, manual …")
+    move_id: Mapped[int | None] = mapped_column(
+        BigInteger, ForeignKey("partner_move.id"), index=True, comment="the move by which it began"
+    )
     valid_from: Mapped[Moment]
     valid_to: Mapped[Moment | None]
 
@@ -66,7 +72,7 @@ class Attribution(Model):
 class IBParent(Model):
     """Which IB stands above an IB, for a span of time. Never overwritten: a move closes one span and opens the next.
 
-    The triggers of app/partners/sql/tree.sql refuse spans that overlap and circles, at every moment.
+    The triggers of app/partners/sql/tree.sql refuse every change of a span but its end, spans that overlap, and circles.
     """
 
     __tablename__ = "ib_parent"

@@ -44,9 +44,26 @@ class NothingToMove(Conflict):
     message = N_("This is the present place already.")
 
 
+class NoClientsToMove(Conflict):
+    code = "partners.no_clients_to_move"
+    message = N_("No client of this introducing broker can move there from that moment on.")
+
+
+class MoveWaiting(Conflict):
+    code = "partners.move_waiting"
+    message = N_("Another move of the same waits for a decision. Decide that one first.")
+
+
+class MovedMeanwhile(Conflict):
+    code = "partners.moved_meanwhile"
+    message = N_("It has been moved since this was proposed. Withdraw or reject this and propose it anew.")
+
+
 map_constraint("uq_introducing_broker_client_id", AlreadyIB)
 map_constraint("uq_ib_link_code", LinkCodeTaken)
 map_constraint("ib_parent_circle", CircleOfIBs)
 map_constraint("ib_parent_overlap", MoveTooEarly)
 map_constraint("uq_ib_parent_current", MoveTooEarly)
 map_constraint("attribution_own_downline", OwnDownline)
+for _subject in ("client", "ib", "clients"):
+    map_constraint(f"uq_partner_move_open_{_subject}", MoveWaiting)

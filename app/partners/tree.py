@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import bindparam, or_, select, text
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
 from app.core.errors import N_, InvalidInput, NotFound
-from app.core.uow import unit_of_work
+from app.core.uow import UnitOfWork, unit_of_work
 from app.models.clients import Client
 from app.models.partners import Attribution, IBParent, IntroducingBroker
-from app.partners.errors import MoveTooEarly, NothingToMove
+from app.partners.errors import MoveTooEarly, NoClientsToMove, NothingToMove
 
 #: The triggers behind all this; repeatable, run after migrations.
 SQL = Path(__file__).parent / "sql" / "tree.sql"
@@ -83,7 +83,7 @@ def place_ib(session: Session, ib_id: int, parent_id: int | None, at: datetime, 
         ib = session.get(IntroducingBroker, ib_id, with_for_update={"key_share": True})
         if ib is None or (parent_id is not None and session.get(IntroducingBroker, parent_id) is None):
             raise NotFound
-        last = session.scalar(select(IBParent).where(IBParent.ib_id == ib_id).order_by(IBParent.valid_from.desc()).limit(1))
+        last = last_place(session, ib_id)
         before = last.parent_id if last and last.valid_to is None else None
         _end(session, last, before, parent_id, at)
         if parent_id is not None:
@@ -112,7 +112,9 @@ def place_under_bringer(session: Session, ib_id: int, client_id: int, at: dateti
         place_ib(session, ib_id, bringer, at, "client of this IB", actor)
 
 
-def move_client(session: Session, client_id: int, ib_id: int | None, at: datetime, reason: str, actor: Actor) -> None:
+def move_client(
+    session: Session, client_id: int, ib_id: int | None, at: datetime, reason: str, actor: Actor, *, move_id: int | None = None
+) -> None:
     """Make a client another IB's from `at` on, or nobody's. Where the client stands as an IB itself is place_ib's.
 
     `at` may lie in the past, within the present span. Raises NotFound, InvalidInput without a reason, NothingToMove,
@@ -123,22 +125,83 @@ def move_client(session: Session, client_id: int, ib_id: int | None, at: datetim
         client = session.get(Client, client_id, with_for_update={"key_share": True})
         if client is None or (ib_id is not None and session.get(IntroducingBroker, ib_id) is None):
             raise NotFound
-        last = session.scalar(
-            select(Attribution).where(Attribution.client_id == client_id).order_by(Attribution.valid_from.desc()).limit(1)
-        )
+        last = last_attribution(session, client_id)
         before = last.ib_id if last and last.valid_to is None else None
         _end(session, last, before, ib_id, at)
         if ib_id is not None:
-            session.add(Attribution(client_id=client_id, ib_id=ib_id, source="manual", valid_from=at))
+            session.add(Attribution(client_id=client_id, ib_id=ib_id, source="manual", valid_from=at, move_id=move_id))
             session.flush()
-        unit.audit(
-            "client.moved",
-            f"client:{client_id}",
-            before={"ib_id": before},
-            after={"ib_id": ib_id, "at": at.isoformat()},
-            reason=reason,
+        _tell_moved(unit, client_id, before, ib_id, at, reason, move_id)
+
+
+def move_clients(
+    session: Session, ib_id: int, target_id: int | None, at: datetime, reason: str, actor: Actor, *, move_id: int | None = None
+) -> int:
+    """Make all clients of an IB another IB's from `at` on, or nobody's; returns how many. Sub-IBs stay where they stand.
+
+    Those stay who came to the IB later than `at`, or who leave it later anyway, and those whom nobody can move there: the
+    other IB itself and whoever stands above it. Raises NotFound, InvalidInput without a reason, NothingToMove for the same
+    IB, or NoClientsToMove. Emits one client.moved each.
+    """
+    reason = _reason(reason)
+    with unit_of_work(session, actor) as unit:
+        if any(one is not None and session.get(IntroducingBroker, one) is None for one in (ib_id, target_id)):
+            raise NotFound
+        if ib_id == target_id:
+            raise NothingToMove
+        movable = select(Attribution).where(moves_with(ib_id, target_id, at)).order_by(Attribution.client_id)
+        spans = session.scalars(movable.with_for_update()).all()
+        if not spans:
+            raise NoClientsToMove
+        for span in spans:
+            span.valid_to = at
+        session.flush()
+        for span in spans:
+            if target_id is not None:
+                session.add(
+                    Attribution(client_id=span.client_id, ib_id=target_id, source="manual", valid_from=at, move_id=move_id)
+                )
+            _tell_moved(unit, span.client_id, ib_id, target_id, at, reason, move_id)
+        session.flush()
+        return len(spans)
+
+
+def moves_with(ib_id: int, target_id: int | None, at: datetime) -> ColumnElement[bool]:
+    """Which attributions `move_clients` ends."""
+    above_target = (
+        select(IntroducingBroker.id)
+        .where(
+            IntroducingBroker.client_id == Attribution.client_id,
+            func.ib_stands_below(target_id, IntroducingBroker.id, func.tstzrange(at, None)),
         )
-        unit.emit("client.moved", subject_id=client_id, client_id=client_id, ib_id=ib_id, before_id=before)
+        .exists()
+    )
+    open_before = and_(Attribution.ib_id == ib_id, Attribution.valid_to.is_(None), Attribution.valid_from < at)
+    return open_before if target_id is None else and_(open_before, ~above_target)
+
+
+def last_attribution(session: Session, client_id: int) -> Attribution | None:
+    """The last span of a client, which may have ended, or begin in the future."""
+    spans = select(Attribution).where(Attribution.client_id == client_id)
+    return session.scalar(spans.order_by(Attribution.valid_from.desc()).limit(1))
+
+
+def last_place(session: Session, ib_id: int) -> IBParent | None:
+    """The last span of an IB under another, which may have ended, or begin in the future."""
+    return session.scalar(select(IBParent).where(IBParent.ib_id == ib_id).order_by(IBParent.valid_from.desc()).limit(1))
+
+
+def _tell_moved(
+    unit: UnitOfWork, client_id: int, before: int | None, ib_id: int | None, at: datetime, reason: str, move_id: int | None
+) -> None:
+    unit.audit(
+        "client.moved",
+        f"client:{client_id}",
+        before={"ib_id": before},
+        after={"ib_id": ib_id, "at": at.isoformat(), "move_id": move_id},
+        reason=reason,
+    )
+    unit.emit("client.moved", subject_id=client_id, client_id=client_id, ib_id=ib_id, before_id=before)
 
 
 def _end(session: Session, last: IBParent | Attribution | None, before: int | None, wanted: int | None, at: datetime) -> None:

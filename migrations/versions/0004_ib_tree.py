@@ -45,6 +45,8 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TRIGGER attribution_check ON attribution")
+    for name in ("check", "guard", "no_truncate"):
+        op.execute(f"DROP TRIGGER IF EXISTS attribution_{name} ON attribution")
     op.drop_table("ib_parent")
     op.execute("DROP FUNCTION attribution_check(), ib_parent_check(), ib_stands_below(bigint, bigint, tstzrange)")
+    op.execute("DROP FUNCTION IF EXISTS partner_span_guard()")

@@ -68,3 +68,32 @@ CREATE CONSTRAINT TRIGGER ib_parent_check AFTER INSERT OR UPDATE ON ib_parent
 DROP TRIGGER IF EXISTS attribution_check ON attribution;
 CREATE CONSTRAINT TRIGGER attribution_check AFTER INSERT OR UPDATE ON attribution
     FOR EACH ROW EXECUTE FUNCTION attribution_check();
+
+-- History is not rewritten: of a span only its end may be set, once. A move is the end of one span and the beginning of another.
+CREATE OR REPLACE FUNCTION partner_span_guard() RETURNS trigger
+LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+BEGIN
+    IF TG_OP <> 'UPDATE' THEN
+        RAISE 'spans of % are never removed', TG_TABLE_NAME USING ERRCODE = 'LW001';
+    ELSIF OLD.valid_to IS NOT NULL OR NEW.valid_to IS NULL OR to_jsonb(NEW) - 'valid_to' <> to_jsonb(OLD) - 'valid_to' THEN
+        RAISE 'of a span of % only the end may be set, once', TG_TABLE_NAME USING ERRCODE = 'LW001';
+    END IF;
+    RETURN NEW;
+END $$;
+
+CREATE OR REPLACE TRIGGER ib_parent_guard BEFORE UPDATE OR DELETE ON ib_parent
+    FOR EACH ROW EXECUTE FUNCTION partner_span_guard();
+CREATE OR REPLACE TRIGGER ib_parent_no_truncate BEFORE TRUNCATE ON ib_parent
+    FOR EACH STATEMENT EXECUTE FUNCTION partner_span_guard();
+CREATE OR REPLACE TRIGGER attribution_guard BEFORE UPDATE OR DELETE ON attribution
+    FOR EACH ROW EXECUTE FUNCTION partner_span_guard();
+CREATE OR REPLACE TRIGGER attribution_no_truncate BEFORE TRUNCATE ON attribution
+    FOR EACH STATEMENT EXECUTE FUNCTION partner_span_guard();
+
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'lotwise_app') THEN
+        REVOKE UPDATE, DELETE, TRUNCATE ON ib_parent, attribution FROM lotwise_app;
+        GRANT UPDATE (valid_to) ON ib_parent, attribution TO lotwise_app;
+    END IF;
+END $$;

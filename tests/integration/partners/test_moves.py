@@ -1,0 +1,354 @@
+"""Moves of clients, IBs and branches with four eyes, and what the database lets nobody rewrite."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.errors import AppError, InvalidInput, NotFound
+from app.core.tables import AuditEntry, Event
+from app.ledger.errors import NotYourRequest, OwnRequest, RequestDecided
+from app.models.clients import Client
+from app.models.partner_moves import PartnerMove
+from app.models.partners import Attribution, IBParent, IntroducingBroker
+from app.partners import links, moves, tree
+from app.partners.errors import (
+    CircleOfIBs,
+    MovedMeanwhile,
+    MoveTooEarly,
+    MoveWaiting,
+    NoClientsToMove,
+    NothingToMove,
+    OwnDownline,
+)
+
+ONE, OTHER = Actor.staff(1, "10.0.0.1"), Actor.staff(2, "10.0.0.2")
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+_numbers = itertools.count(1)
+
+
+def client(session: Session) -> int:
+    row = Client(
+        email=f"moved{next(_numbers)}@example.com",
+        password_hash="x",
+        first_name="Amira",
+        last_name="Haddad",
+        country="AE",
+        terms_version="1",
+        terms_accepted_at=NOON,
+    )
+    session.add(row)
+    session.flush()
+    return row.id
+
+
+def ib(session: Session, client_id: int | None = None) -> int:
+    return links.make_ib(session, client_id or client(session), "USD", ONE).id
+
+
+def brought(session: Session, ib_id: int, since: datetime = NOON, client_id: int | None = None) -> int:
+    client_id = client_id or client(session)
+    tree.move_client(session, client_id, ib_id, since, "by phone", ONE)
+    return client_id
+
+
+def propose(session: Session, kind: str, subject_id: int, target_id: int | None, at: datetime | None = NOON + DAY) -> int:
+    return moves.propose_move(
+        session, kind=kind, subject_id=subject_id, target_id=target_id, effective_at=at, reason="agreed", actor=ONE
+    ).id
+
+
+def owners(session: Session, client_id: int) -> list[tuple[int, datetime, datetime | None]]:
+    spans = select(Attribution).where(Attribution.client_id == client_id).order_by(Attribution.valid_from)
+    return [(span.ib_id, span.valid_from, span.valid_to) for span in session.scalars(spans)]
+
+
+def test_a_client_moves_when_somebody_else_approves(session: Session) -> None:
+    old, new = ib(session), ib(session)
+    person = brought(session, old)
+    move_id = propose(session, "client", person, new)
+    assert owners(session, person) == [(old, NOON, None)]
+    with pytest.raises(OwnRequest):
+        moves.approve_move(session, move_id, actor=ONE)
+
+    move = moves.approve_move(session, move_id, actor=OTHER)
+
+    assert owners(session, person) == [(old, NOON, NOON + DAY), (new, NOON + DAY, None)]
+    assert (move.status, move.from_id, move.moved, move.decided_by) == ("approved", old, 1, str(OTHER))
+    assert session.scalars(select(Attribution.client_id).where(Attribution.move_id == move_id)).all() == [person]
+    moved = session.scalars(select(AuditEntry).where(AuditEntry.action == "client.moved").order_by(AuditEntry.id)).all()[-1]
+    assert moved.after == {"ib_id": new, "at": (NOON + DAY).isoformat(), "move_id": move_id}
+    actions = session.scalars(
+        select(AuditEntry.action).where(AuditEntry.target == f"partner_move:{move_id}").order_by(AuditEntry.id)
+    )
+    assert list(actions) == ["partner_move.propose", "partner_move.approve"]
+    with pytest.raises(RequestDecided):
+        moves.approve_move(session, move_id, actor=OTHER)
+
+
+def test_a_client_of_nobody_is_assigned_and_one_is_taken_from_its_ib(session: Session) -> None:
+    owner, person, other = ib(session), client(session), client(session)
+    brought(session, owner, client_id=other)
+    moves.approve_move(session, propose(session, "client", person, owner), actor=OTHER)
+    moves.approve_move(session, propose(session, "client", other, None), actor=OTHER)
+
+    assert owners(session, person) == [(owner, NOON + DAY, None)]
+    assert owners(session, other) == [(owner, NOON, NOON + DAY)]
+    with pytest.raises(NothingToMove):
+        propose(session, "client", client(session), None)
+
+
+def test_without_a_moment_a_move_counts_from_its_approval(session: Session) -> None:
+    old, new = ib(session), ib(session)
+    person = brought(session, old)
+    move_id = propose(session, "client", person, new, None)
+    before = now()
+
+    move = moves.approve_move(session, move_id, actor=OTHER)
+
+    assert move.effective_at is not None
+    assert before <= move.effective_at <= now()
+    assert owners(session, person)[-1] == (new, move.effective_at, None)
+
+
+def test_a_move_can_lie_in_the_future(session: Session) -> None:
+    old, new = ib(session), ib(session)
+    person, at = brought(session, old), now() + 30 * DAY
+    moves.approve_move(session, propose(session, "client", person, new, at), actor=OTHER)
+
+    assert owners(session, person) == [(old, NOON, at), (new, at, None)]
+    with pytest.raises(MoveTooEarly):
+        propose(session, "client", person, old, None)
+
+
+def test_a_branch_stays_together(session: Session) -> None:
+    low, middle, old, new = (ib(session) for _ in range(4))
+    tree.place_ib(session, low, middle, NOON, "agreed", ONE)
+    tree.place_ib(session, middle, old, NOON, "agreed", ONE)
+
+    move = moves.approve_move(session, propose(session, "ib", middle, new), actor=OTHER)
+
+    spans = tree.uplines(session, [low])
+    assert tree.upline_at(spans, low, NOON) == (low, middle, old)
+    assert tree.upline_at(spans, low, NOON + DAY) == (low, middle, new)
+    assert (move.from_id, move.moved) == (old, 1)
+
+
+def test_all_clients_of_an_ib_move_but_those_who_cannot(session: Session) -> None:
+    old = ib(session)
+    first, second = brought(session, old), brought(session, old)
+    later = brought(session, old, NOON + 2 * DAY)
+    former = brought(session, old)
+    tree.move_client(session, former, ib(session), NOON + DAY / 2, "left", ONE)
+    new = ib(session, brought(session, old))  # a client of the old one, and so below it
+
+    move = moves.approve_move(session, propose(session, "clients", old, new), actor=OTHER)
+
+    assert move.moved == 2
+    for person in (first, second):
+        assert owners(session, person) == [(old, NOON, NOON + DAY), (new, NOON + DAY, None)]
+    assert owners(session, later) == [(old, NOON + 2 * DAY, None)]
+    assert len(owners(session, former)) == 2
+    own = session.scalar(select(IntroducingBroker.client_id).where(IntroducingBroker.id == new))
+    assert own is not None
+    assert owners(session, own) == [(old, NOON, None)]
+    told = session.scalars(
+        select(Event.client_id).where(Event.type == "client.moved", Event.payload["ib_id"].as_integer() == new)
+    )
+    assert sorted(told) == sorted([first, second])
+
+
+def test_what_cannot_be_is_refused_when_it_is_proposed_and_leaves_no_trace(session: Session) -> None:
+    low, high, empty = ib(session), ib(session), ib(session)
+    tree.place_ib(session, low, high, NOON, "agreed", ONE)
+    own = session.scalar(select(IntroducingBroker.client_id).where(IntroducingBroker.id == high))
+    assert own is not None
+    person = brought(session, low)
+    entries = len(session.scalars(select(AuditEntry.id)).all())
+    session.commit()
+
+    for kind, subject, target, at, refused in (
+        ("ib", high, low, NOON + DAY, CircleOfIBs),
+        ("ib", high, high, NOON + DAY, CircleOfIBs),
+        ("ib", low, high, NOON + DAY, NothingToMove),
+        ("ib", low, empty, NOON, MoveTooEarly),
+        ("client", own, low, NOON + DAY, OwnDownline),
+        ("client", person, low, NOON + DAY, NothingToMove),
+        ("client", person, high, NOON, MoveTooEarly),
+        ("clients", empty, high, NOON + DAY, NoClientsToMove),
+        ("clients", low, low, NOON + DAY, NothingToMove),
+        ("client", 10**9, low, NOON + DAY, NotFound),
+    ):
+        with pytest.raises(refused):
+            propose(session, kind, subject, target, at)
+
+    assert session.scalars(select(PartnerMove)).all() == []
+    assert owners(session, person) == [(low, NOON, None)]
+    assert len(session.scalars(select(AuditEntry.id)).all()) == entries
+
+
+def test_all_mistakes_of_a_proposal_are_told_at_once(session: Session) -> None:
+    person, gone = client(session), ib(session)
+    row = session.get(IntroducingBroker, gone)
+    assert row is not None
+    row.is_active = False
+    session.flush()
+
+    with pytest.raises(InvalidInput) as refused:
+        moves.propose_move(
+            session,
+            kind="client",
+            subject_id=person,
+            target_id=gone,
+            effective_at=now() + 400 * DAY,
+            reason=" ",
+            actor=ONE,
+        )
+
+    assert set(refused.value.problems) == {"target", "effective_at", "reason"}
+
+
+def test_a_move_is_judged_again_when_it_is_approved(session: Session) -> None:
+    low, high, old, new = (ib(session) for _ in range(4))
+    circle = propose(session, "ib", high, low)
+    tree.place_ib(session, low, high, NOON, "agreed", ONE)
+    person = brought(session, old)
+    overtaken = propose(session, "client", person, new)
+    tree.move_client(session, person, low, NOON + DAY / 2, "meanwhile", ONE)
+
+    session.commit()
+    with pytest.raises(CircleOfIBs):
+        moves.approve_move(session, circle, actor=OTHER)
+    with pytest.raises(MovedMeanwhile):
+        moves.approve_move(session, overtaken, actor=OTHER)
+
+    assert {move.status for move in session.scalars(select(PartnerMove))} == {"proposed"}
+    moves.reject_move(session, circle, reason="a circle by now", actor=OTHER)
+    with pytest.raises(NotYourRequest):
+        moves.withdraw_move(session, overtaken, actor=OTHER)
+    moves.withdraw_move(session, overtaken, actor=ONE)
+
+
+def test_a_subject_has_one_open_proposal(session: Session) -> None:
+    old, new = ib(session), ib(session)
+    person = brought(session, old)
+    first = propose(session, "client", person, new)
+    session.commit()
+    with pytest.raises(MoveWaiting):
+        propose(session, "client", person, None)
+    moves.reject_move(session, first, reason="not agreed", actor=OTHER)
+    propose(session, "client", person, None)
+
+
+def _at_once(database, work) -> list[str]:
+    """What two sessions, each given its number, end with."""
+    outcomes: list[str] = []
+    start = threading.Barrier(2)
+
+    def run(number: int) -> None:
+        with database.session() as own:
+            start.wait(10)
+            try:
+                work(own, number)
+                outcomes.append("done")
+            except AppError as error:
+                outcomes.append(error.code)
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    return sorted(outcomes)
+
+
+def test_two_approvals_at_once_move_once(database) -> None:
+    with database.session() as session:
+        old, new = ib(session), ib(session)
+        person = brought(session, old)
+        move_id = propose(session, "client", person, new)
+        session.commit()
+
+    outcomes = _at_once(database, lambda own, number: moves.approve_move(own, move_id, actor=Actor.staff(2 + number)))
+
+    assert outcomes == ["done", RequestDecided.code]
+    with database.session() as session:
+        assert owners(session, person) == [(old, NOON, NOON + DAY), (new, NOON + DAY, None)]
+
+
+def test_a_client_and_all_clients_of_its_ib_approved_at_once_move_it_once(database) -> None:
+    with database.session() as session:
+        old, new, other = ib(session), ib(session), ib(session)
+        person = brought(session, old)
+        brought(session, old)
+        both = (propose(session, "client", person, other), propose(session, "clients", old, new))
+        session.commit()
+
+    outcomes = _at_once(database, lambda own, number: moves.approve_move(own, both[number], actor=OTHER))
+
+    with database.session() as session:
+        found = owners(session, person)
+        assert found[0] == (old, NOON, NOON + DAY)
+        assert len(found) == 2
+        assert outcomes in (["done", "done"], ["done", MovedMeanwhile.code])
+
+
+def test_two_ibs_cannot_be_approved_below_each_other_at_once(database) -> None:
+    with database.session() as session:
+        a, b = ib(session), ib(session)
+        both = (propose(session, "ib", a, b), propose(session, "ib", b, a))
+        session.commit()
+
+    outcomes = _at_once(database, lambda own, number: moves.approve_move(own, both[number], actor=OTHER))
+
+    assert outcomes == ["done", CircleOfIBs.code]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE {table} SET valid_from = valid_from - interval '1 day'",
+        "UPDATE {table} SET ib_id = ib_id",
+        "UPDATE {table} SET valid_to = NULL",
+        "UPDATE {table} SET valid_to = valid_to + interval '1 day' WHERE valid_to IS NOT NULL",
+        "DELETE FROM {table}",
+        "TRUNCATE {table}",
+    ],
+)
+@pytest.mark.parametrize("table", ["ib_parent", "attribution"])
+@pytest.mark.parametrize("role", ["application", "owner"])
+def test_history_is_not_rewritten(database, role: str, table: str, statement: str) -> None:
+    with database.session() as session:
+        old, new, low = ib(session), ib(session), ib(session)
+        person = brought(session, old)
+        tree.move_client(session, person, new, NOON + DAY, "agreed", ONE)
+        tree.place_ib(session, low, old, NOON, "agreed", ONE)
+        tree.place_ib(session, low, new, NOON + DAY, "agreed", ONE)
+        session.commit()
+    with database.session() if role == "application" else database.owner_session() as session:
+        with pytest.raises(DBAPIError) as refused:
+            session.execute(text(statement.format(table=table)))
+        assert refused.value.orig.sqlstate in ("42501", "LW001")
+
+
+@pytest.mark.parametrize("model", [Attribution, IBParent])
+def test_the_end_of_a_span_is_set_once(session: Session, model: type[Attribution | IBParent]) -> None:
+    old, low = ib(session), ib(session)
+    brought(session, old)
+    tree.place_ib(session, low, old, NOON, "agreed", ONE)
+    span = session.scalars(select(model)).one()
+    span.valid_to = NOON + DAY
+    session.flush()
+    span.valid_to = NOON + 2 * DAY
+    with pytest.raises(DBAPIError):
+        session.flush()
+    session.rollback()
