@@ -51,3 +51,8 @@ class PartnerMove(Proposal, Model):
     ib: Mapped[IntroducingBroker | None] = relationship(foreign_keys=[ib_id])
     source: Mapped[IntroducingBroker | None] = relationship(foreign_keys=[from_id])
     target: Mapped[IntroducingBroker | None] = relationship(foreign_keys=[target_id])
+
+    @property
+    def subject_id(self) -> int:
+        """The number of what is moved: a client's or an IB's, by its kind."""
+        return next(key for key in (self.client_id, self.ib_id, self.from_id) if key is not None)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.core.tables import AuditEntry
 from app.models.clients import Client
+from app.models.partner_moves import PartnerMove
 from app.models.partners import Attribution, IBLink, IntroducingBroker
 from app.partners.attribution import short_name
 
@@ -41,16 +43,24 @@ class BranchIB:
 
 @dataclass(frozen=True)
 class ClientSpan:
-    """That a client was an IB's for a span of time, by which link, and for a move: who moved it and why."""
+    """That a client was an IB's for a span of time, or nobody's; by which link, or who moved it there and why.
 
-    ib_id: int
+    With four eyes `proposed_by` asked for the move `move_id` and `moved_by` approved it.
+    """
+
+    ib_id: int | None
     ib_name: str
     source: str
     link_code: str
     valid_from: datetime
     valid_to: datetime | None
-    moved_by: str
-    reason: str
+    moved_by: str = ""
+    reason: str = ""
+    proposed_by: str = ""
+    move_id: int | None = None
+
+    def holds(self, at: datetime) -> bool:
+        return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
 
 
 def branch(session: Session, ib_id: int, at: datetime, limit: int = 500) -> list[BranchIB]:
@@ -79,36 +89,43 @@ def branch(session: Session, ib_id: int, at: datetime, limit: int = 500) -> list
 
 
 def history_of_client(session: Session, client_id: int) -> list[ClientSpan]:
-    """Whose client somebody was, from when to when and why, the first span first."""
-    moves = {
-        datetime.fromisoformat(entry.after["at"]): entry
-        for entry in session.scalars(
-            select(AuditEntry)
-            .where(AuditEntry.action == "client.moved", AuditEntry.target == f"client:{client_id}")
-            .order_by(AuditEntry.id)
-        )
-        if entry.after
-    }
-    found = []
-    for span, code, broker in session.execute(
+    """Whose client somebody was, from when to when and why, the first span first; also when it was nobody's any more."""
+    rows = session.execute(
         select(Attribution, IBLink.code, Client)
         .join(IntroducingBroker, IntroducingBroker.id == Attribution.ib_id)
         .join(Client, Client.id == IntroducingBroker.client_id)
         .outerjoin(IBLink, IBLink.id == Attribution.link_id)
         .where(Attribution.client_id == client_id)
         .order_by(Attribution.valid_from)
-    ):
-        move = moves.get(span.valid_from)
-        found.append(
-            ClientSpan(
-                span.ib_id,
-                broker.full_name,
-                span.source,
-                code or "",
-                span.valid_from,
-                span.valid_to,
-                move.actor if move else "",
-                move.reason if move else "",
-            )
-        )
-    return found
+    ).all()
+    found: list[ClientSpan] = []
+    for span, code, broker in rows:
+        if found and found[-1].valid_to is not None and found[-1].valid_to < span.valid_from:
+            found.append(ClientSpan(None, "", "manual", "", found[-1].valid_to, span.valid_from))
+        found.append(ClientSpan(span.ib_id, broker.full_name, span.source, code or "", span.valid_from, span.valid_to))
+    if found and found[-1].valid_to is not None:
+        found.append(ClientSpan(None, "", "manual", "", found[-1].valid_to, None))
+    told = _moves_of_client(session, client_id)
+    return [replace(span, **told.get(span.valid_from, {})) for span in found]
+
+
+def _moves_of_client(session: Session, client_id: int) -> dict[datetime, dict[str, Any]]:
+    """Who moved a client and why, by the moment from which the move counts."""
+    entries = session.scalars(
+        select(AuditEntry)
+        .where(AuditEntry.action == "client.moved", AuditEntry.target == f"client:{client_id}")
+        .order_by(AuditEntry.id)
+    ).all()
+    after = [entry.after or {} for entry in entries]
+    numbers = {values["move_id"] for values in after if values.get("move_id")}
+    query = select(PartnerMove.id, PartnerMove.proposed_by).where(PartnerMove.id.in_(numbers))
+    proposers = {row.id: row.proposed_by for row in session.execute(query)}
+    return {
+        datetime.fromisoformat(values["at"]): {
+            "moved_by": entry.actor,
+            "reason": entry.reason,
+            "proposed_by": proposers.get(values.get("move_id"), ""),
+            "move_id": values.get("move_id"),
+        }
+        for entry, values in zip(entries, after, strict=True)
+    }

@@ -149,8 +149,10 @@ def move_clients(
             raise NotFound
         if ib_id == target_id:
             raise NothingToMove
-        movable = select(Attribution).where(moves_with(ib_id, target_id, at)).order_by(Attribution.client_id)
-        spans = session.scalars(movable.with_for_update()).all()
+        # Both rows, so that whoever moves one of these clients meanwhile waits, and then reads where it is.
+        movable = select(Attribution).join(Client, Client.id == Attribution.client_id).where(moves_with(ib_id, target_id, at))
+        ordered = movable.order_by(Attribution.client_id)
+        spans = session.scalars(ordered.with_for_update(key_share=True, of=[Attribution, Client])).all()
         if not spans:
             raise NoClientsToMove
         for span in spans:

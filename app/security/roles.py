@@ -94,12 +94,14 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_decide", "Exchange rates"),
         ("can_list", "Commission plans"),
         ("can_decide", "Commission plans"),
+        ("can_list", "Partner moves"),
+        ("can_decide", "Partner moves"),
     ],
     "Partner manager": [
         *OWN,
         *read("Clients", "Introducing brokers", "IB links", "Attributions", "Accruals", "Settlements"),
         ("can_list", "IB network"),
-        *[(f"can_{right}", "Commission plans") for right in ("list", "propose", "decide")],
+        *[(f"can_{right}", view) for view in ("Commission plans", "Partner moves") for right in ("list", "propose", "decide")],
     ],
     "Operator": [
         *OWN,

@@ -26,6 +26,7 @@ def init_app(app: Flask) -> None:
         ledger_requests,
         login_imports,
         metatrader,
+        partner_moves,
         partner_network,
         partners,
         payments,
@@ -64,6 +65,7 @@ def init_app(app: Flask) -> None:
         login_imports,
         partners,
         partner_network,
+        partner_moves,
         plans,
         system,
     ):

@@ -17,6 +17,7 @@ from app.extensions import db
 from app.models.clients import Client
 from app.models.compliance import Document
 from app.models.metatrader import TradingAccount
+from app.models.partner_moves import PartnerMove
 from app.partners import branches
 from app.reporting import rendering, statement
 from app.views import timeline
@@ -54,6 +55,8 @@ class ClientView(ReadOnlyView):
             abort(404)
         with unit_of_work(session, staff_actor()) as unit:
             unit.audit("client.view", f"client:{client.id}")
+        belonged, at = branches.history_of_client(session, client.id), now()
+        waiting = select(PartnerMove.id).where(PartnerMove.client_id == client.id, PartnerMove.status == "proposed")
         return self.render_template(
             self.show_template,
             client=client,
@@ -63,9 +66,11 @@ class ClientView(ReadOnlyView):
             accounts=session.scalars(
                 select(TradingAccount).where(TradingAccount.client_id == client.id).order_by(TradingAccount.id)
             ).all(),
-            belonged=branches.history_of_client(session, client.id),
+            belonged=belonged,
+            present=next((span for span in belonged if span.holds(at)), None),
+            move_waiting=session.scalar(waiting),
             timeline=timeline.recent(session, client.id, TIMELINE),
-            month=now().strftime("%Y-%m"),
+            month=at.strftime("%Y-%m"),
         )
 
 

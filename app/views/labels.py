@@ -24,6 +24,7 @@ LABELS = {
     "after": _l("After"),
     "client_id": _l("Client"),
     "deal_id": _l("Deal"),
+    "move_id": _l("Move"),
     "settlement_id": _l("Settlement"),
     "subject_id": _l("About no."),
     "txn_id": _l("Transaction"),

@@ -34,8 +34,8 @@ class AttributionView(ReadOnlyView):
     class_permission_name = "Attributions"
     datamodel = AuditedInterface(Attribution)
     list_title, show_title = _l("Whose client is whose"), _l("Attribution")
-    list_columns = ["client", "ib", "source", "valid_from", "valid_to"]
-    search_columns = ["client", "ib", "source", "valid_from"]
+    list_columns = ["client", "ib", "source", "move_id", "valid_from", "valid_to"]
+    search_columns = ["client", "ib", "source", "move_id", "valid_from"]
     formatters_columns = formatters(client=client_link)
 
 

@@ -18,6 +18,7 @@ WORDS: Words = {
     "client.verified": (N_("Mail address confirmed"), "success"),
     "client.approved": (N_("Approved: documents complete"), "success"),
     "client.attributed": (N_("Came through an introducing broker"), "neutral"),
+    "client.moved": (N_("Moved to another introducing broker, or from one to nobody"), "neutral"),
     "client.password_changed": (N_("Password changed"), "warning"),
     "client.password_reset_requested": (N_("Link for a new password asked for"), "neutral"),
     "client.profile_changed": (N_("Profile changed"), "neutral"),

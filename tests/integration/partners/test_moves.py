@@ -19,7 +19,8 @@ from app.ledger.errors import NotYourRequest, OwnRequest, RequestDecided
 from app.models.clients import Client
 from app.models.partner_moves import PartnerMove
 from app.models.partners import Attribution, IBParent, IntroducingBroker
-from app.partners import links, moves, tree
+from app.partners import directory, links, moves, tree
+from app.partners.branches import ClientSpan, history_of_client
 from app.partners.errors import (
     CircleOfIBs,
     MovedMeanwhile,
@@ -352,3 +353,40 @@ def test_the_end_of_a_span_is_set_once(session: Session, model: type[Attribution
     with pytest.raises(DBAPIError):
         session.flush()
     session.rollback()
+
+
+def test_a_client_s_history_names_who_proposed_and_who_approved_also_that_it_is_nobody_s(session: Session) -> None:
+    old, person = ib(session), client(session)
+    brought(session, old, client_id=person)
+    move_id = propose(session, "client", person, None)
+    moves.approve_move(session, move_id, actor=OTHER)
+    back = propose(session, "client", person, old, NOON + 2 * DAY)
+    moves.approve_move(session, back, actor=OTHER)
+
+    first, gap, last = history_of_client(session, person)
+
+    assert (first.ib_id, first.moved_by, first.proposed_by) == (old, str(ONE), "")
+    assert gap == ClientSpan(None, "", "manual", "", NOON + DAY, NOON + 2 * DAY, str(OTHER), "agreed", str(ONE), move_id)
+    assert (last.ib_id, last.valid_to, last.move_id) == (old, None, back)
+    assert gap.holds(NOON + DAY)
+    assert not gap.holds(NOON + 2 * DAY)
+
+
+def test_ibs_and_clients_are_found_by_number_and_by_words_in_any_order(session: Session) -> None:
+    top, person = ib(session), client(session)
+    row = session.get(Client, person)
+    assert row is not None
+    row.first_name, row.last_name = "Zo%ra", "Quist"
+    low = ib(session, person)
+    tree.place_ib(session, low, top, NOON, "agreed", ONE)
+    brought(session, low)
+
+    (found,) = directory.find_ibs(session, "quist ZO%", NOON)
+
+    assert (found.ib_id, found.name, found.under, found.clients) == (low, "Zo%ra Quist", "Amira Haddad", 1)
+    assert [one.ib_id for one in directory.find_ibs(session, f"#{top}", NOON)] == [top]
+    assert directory.find_ibs(session, "Zo_ra", NOON) == []
+    assert [one.ib_id for one in directory.find_ibs(session, "", NOON)][:2] == [low, top]
+    assert directory.find_ibs(session, "9" * 30, NOON) == []
+    (self,) = directory.find_clients(session, "Quist", NOON)
+    assert (self.client_id, self.ib_name, self.own_ib_id) == (person, "", low)

@@ -199,6 +199,6 @@ def test_the_history_of_a_client_tells_the_link_and_the_moves(session: Session) 
     move_client(session, person, new, NOON + DAY, "asked for it", STAFF)
 
     assert history_of_client(session, person) == [
-        ClientSpan(old, "Amira Haddad", "link", code, NOON, NOON + DAY, "", ""),
+        ClientSpan(old, "Amira Haddad", "link", code, NOON, NOON + DAY),
         ClientSpan(new, "Amira Haddad", "manual", "", NOON + DAY, None, str(STAFF), "asked for it"),
     ]

@@ -71,7 +71,8 @@ def test_a_client_s_page_says_whose_it_was_and_why(office: Office) -> None:
 
     assert "Introduced by Selma Network" in page
     assert re.search(
-        r"Selma Network .* — by hand System: test asked for another one .*Farid Network .* by hand System: test came by phone",
+        r"Selma Network .* — by hand — System: test asked for another one"
+        r" .*Farid Network .* by hand — System: test came by phone",
         page,
     )
 
