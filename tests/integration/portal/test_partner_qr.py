@@ -26,7 +26,7 @@ def make_link(database):
 
 def test_an_own_link_shows_its_code_and_offers_it_as_a_file(signed_in, client_id, make_link):
     link_id = make_link(client_id, "SUMMER")
-    page = signed_in.get("/portal/partner/").text
+    page = signed_in.get("/portal/partner/links").text
     assert f'src="/portal/partner/links/{link_id}/qr.svg"' in page
     assert f'href="/portal/partner/links/{link_id}/qr.png?download=1"' in page
     drawn = signed_in.get(f"/portal/partner/links/{link_id}/qr.svg")
