@@ -1,27 +1,29 @@
 """From booked deals to accruals: each deal judged once, each number kept with what explains it.
 
-A deal is judged when it is booked. A later revision, or a deletion at the server, adds the reverse of what the revision
-before it accrued; nothing is ever changed or removed. Deliveries may repeat and arrive in any order.
+A deal is judged when it is booked: a cursor follows the ids of each server's deals, shard by shard. A later revision, or a
+deletion at the server, adds the reverse of what the revision before it accrued; nothing is ever changed or removed.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, Row, any_, func, literal, select, text
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.commissions.engine import WAITING, Accrued, Outcome, Reason, compute
+from app.commissions.engine import WAITING, Accrued, Outcome, Rate, Reason, compute
 from app.commissions.snapshots import DayRates, PlanBook, StoredDeal, load_deals, opened_at
+from app.commissions.units import SHARDS, Line, Sum, lock_shard, write_unit
 from app.core.actor import Actor
+from app.core.copying import copy
 from app.core.uow import UnitOfWork, unit_of_work
-from app.models.commissions import Accrual, DealOutcome
+from app.models.commissions import Accrual, AccrualCursor, DealOutcome
 from app.models.metatrader import Deal
 from app.models.partners import IntroducingBroker
 
@@ -29,38 +31,71 @@ log = logging.getLogger("lotwise.commissions")
 
 ACCRUE, REVERSE = "accrue", "reverse"
 
-#: Deals of one statement, so that its parameters stay far from PostgreSQL's 65,535.
-BATCH = 1000
+#: Deals of one unit, about: enough that its fixed cost is little, few enough that what it locks is soon free.
+UNIT = 2500
 
-#: The advisory locks of accrual: this class, and the server's id.
-_LOCK_CLASS = 7_201_02
+#: Deals that wait are tried again so many at a time.
+WAITING_AT_ONCE = 1000
 
-_NATURAL_KEY = ("deal_id", "plan_version_id", "rule", "level", "ib_id", "kind")
+_ACTOR = Actor.system("commissions")
 
-#: What explains an amount that is not just lots x rate.
-_EXPLAINING = ("base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped")
+#: The id up to which a unit reads. Ids of one server become visible in their order, because whoever books holds its lock;
+#: so everything up to here is there. The deals of all shards count: no shard's cursor is left far behind.
+_WINDOW_END = text(
+    "SELECT max(id) FROM (SELECT id FROM deal WHERE server_id = :server AND id > :after ORDER BY id LIMIT :most) AS next"
+)
 
-#: Of an accrual just written: the IB, the amount, its currency.
-_Written = Row[int, Decimal, str]
+
+@dataclass(frozen=True)
+class _Found:
+    """Deals to judge now, and which of them, or of their earlier revisions, were judged before: the reason by deal id."""
+
+    deals: list[StoredDeal]
+    judged: dict[int, str]
 
 
-def accrue_deals(session: Session, deal_ids: Sequence[int]) -> int:
-    """Judge newly booked deals, given by their ids; returns how many accruals were written.
+def accrue_server(session: Session, server_id: int, first_shard: int = 0) -> int:
+    """Judge all deals of a server that were booked since the last time; returns how many accruals were written.
 
-    Harmless to repeat, also at the same time. Emits one commission.accrued per IB that the batch concerns, on the
-    timeline of the IB's own client id.
+    Harmless to repeat, also at the same time: workers that begin at different shards do not wait for each other. Emits one
+    commission.accrued per IB and unit, on the timeline of the IB's own client id.
     """
-    written: list[_Written] = []
-    ids = sorted(set(deal_ids))
-    with unit_of_work(session, Actor.system("commissions")) as unit:
-        _lock_servers(session, ids)
-        for start in range(0, len(ids), BATCH):
-            written += _accrue_batch(session, ids[start : start + BATCH])
-        _tell(unit, written)
-    return len(written)
+    return sum(accrue_shard(session, server_id, (first_shard + step) % SHARDS) for step in range(SHARDS))
 
 
-def accrue_waiting(session: Session, limit: int = BATCH) -> int:
+def accrue_shard(session: Session, server_id: int, shard: int) -> int:
+    """As `accrue_server`, for one shard: unit by unit, the cursor moving in the transaction that judges."""
+    accruals = 0
+    while (written := _next_unit(session, server_id, shard)) is not None:
+        accruals += written
+    return accruals
+
+
+def accrue_deals(session: Session, deal_ids: Collection[int]) -> int:
+    """Judge deals given by their ids, wherever the cursors are; returns how many accruals were written.
+
+    For deals that are to be looked at again: whose owner became known, or that waited. Harmless to repeat.
+    """
+    written = 0
+    with unit_of_work(session, _ACTOR) as unit:
+        ids = sorted(set(deal_ids))
+        shard = Deal.ticket % SHARDS
+        rows = session.execute(select(Deal.server_id, shard.label("shard"), Deal.id).where(Deal.id == _any(ids)))
+        parts: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for row in rows:
+            parts[row.server_id, row.shard].append(row.id)
+        for (server_id, number), part in sorted(parts.items()):
+            lock_shard(session, server_id, number)
+            for start in range(0, len(part), UNIT):
+                some = part[start : start + UNIT]
+                deals = load_deals(session, Deal.id == _any(some))
+                loaded = [deal.id for deal in deals]
+                found = _Found(deals, _judged(session, Accrual.deal_id == _any(loaded), DealOutcome.deal_id == _any(loaded)))
+                written += _accrue(unit, server_id, number, found)
+    return written
+
+
+def accrue_waiting(session: Session, limit: int = WAITING_AT_ONCE) -> int:
     """Judge again deals that could not be priced, those that waited longest first; returns how many accruals were written.
 
     Deals of logins that are still nobody's account are left alone: a trading server may hold many of them.
@@ -77,13 +112,14 @@ def accrue_waiting(session: Session, limit: int = BATCH) -> int:
 
 
 def stored(deal_id: int, made: Accrued) -> dict[str, Any]:
-    """The row that an accrual becomes."""
+    """The columns of the row that an accrual becomes, without its unit."""
     return {
         "deal_id": deal_id,
         "plan_version_id": made.plan_version_id,
         "rule": made.rule,
         "level": made.level,
         "ib_id": made.ib_id,
+        "client_id": made.client_id,
         "kind": ACCRUE,
         "amount": made.amount,
         "currency": made.currency,
@@ -98,117 +134,155 @@ def stored(deal_id: int, made: Accrued) -> dict[str, Any]:
     }
 
 
-def _lock_servers(session: Session, deal_ids: list[int]) -> None:
-    """One accrual at a time per server.
-
-    Two revisions of a deal may be judged by two workers at once. The second must see what the first accrued, or it would
-    not reverse it; each statement after the lock sees all that was committed before it.
-    """
-    named = Deal.id == any_(literal(deal_ids, ARRAY(BigInteger)))
-    servers = session.scalars(select(Deal.server_id).where(named).distinct()).all()
-    for server_id in sorted(servers):
-        session.execute(text("SELECT pg_advisory_xact_lock(:class, :server)"), {"class": _LOCK_CLASS, "server": server_id})
-
-
-def _accrue_batch(session: Session, deal_ids: list[int]) -> list[_Written]:
-    deals = load_deals(session, deal_ids)
-    found = select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id.in_([deal.id for deal in deals]))
-    judged = {row.deal_id: row.reason for row in session.execute(found)}
-    dead = [deal for deal in deals if deal.is_dead]
-    # What was judged stays judged: plans and attributions entered later belong to a replay, not to a repeated delivery.
-    due = [deal for deal in deals if not deal.is_dead and (deal.id not in judged or judged[deal.id] in WAITING)]
-    outcomes = _judge(session, due)
-    written = _write_accruals(session, [(deal_id, made) for deal_id, outcome in outcomes.items() for made in outcome.accruals])
-    written += _write_reversals(session, [deal.id for deal in dead])
-    outcomes.update({deal.id: compute(deal.facts, None, ()) for deal in dead})
-    _write_outcomes(session, outcomes)
-    return written
-
-
-def _judge(session: Session, deals: list[StoredDeal]) -> dict[int, Outcome]:
-    """What each deal accrues, by deal id, under the attribution and plan that held when it was done."""
-    book = PlanBook(session, {deal.client_id for deal in deals if deal.client_id is not None})
-    uplines = {deal.id: book.upline(deal.client_id, deal.facts.done_at) for deal in deals}
-    plans = {deal.id: book.plan(uplines[deal.id], deal.facts.done_at) for deal in deals}
-    rates = DayRates(session)
-    timed = [deal for deal in deals if (plan := plans[deal.id]) is not None and plan.needs_opening]
-    openings = opened_at(session, timed)
-    return {
-        deal.id: compute(
-            replace(deal.facts, opened_at=openings.get(deal.id)),
-            plans[deal.id],
-            uplines[deal.id],
-            rates.of(deal.facts, plans[deal.id]),
+def _next_unit(session: Session, server_id: int, shard: int) -> int | None:
+    """Judge the shard's next deals and move its cursor past them; None when there are none."""
+    with unit_of_work(session, _ACTOR) as unit:
+        lock_shard(session, server_id, shard)
+        after = session.scalar(
+            select(AccrualCursor.deal_id).where(AccrualCursor.server_id == server_id, AccrualCursor.shard == shard)
         )
-        for deal in deals
+        window = {"server": server_id, "after": after or 0, "most": UNIT * SHARDS}
+        last = session.scalar(_WINDOW_END, window)
+        if last is None:
+            return None
+        first = (after or 0) + 1
+        ours = (Deal.server_id == server_id, Deal.id.between(first, last), Deal.ticket % SHARDS == shard)
+        deals = load_deals(session, *ours)
+        earlier = [deal.id for deal in deals if deal.id < first]
+        judged = _judged(session, Accrual.deal_id.between(first, last), DealOutcome.deal_id.between(first, last))
+        judged |= _judged(session, Accrual.deal_id == _any(earlier), DealOutcome.deal_id == _any(earlier)) if earlier else {}
+        written = _accrue(unit, server_id, shard, _Found(deals, judged))
+        moved = insert(AccrualCursor).values(server_id=server_id, shard=shard, deal_id=last)
+        session.execute(
+            moved.on_conflict_do_update(
+                index_elements=["server_id", "shard"], set_={"deal_id": moved.excluded.deal_id, "moved_at": func.now()}
+            )
+        )
+        return written
+
+
+def _judged(session: Session, accrued: ColumnElement[bool], said: ColumnElement[bool]) -> dict[int, str]:
+    """The deals that were judged before, with the reason of those that have one."""
+    judged = dict.fromkeys(session.scalars(select(Accrual.deal_id).where(accrued)), "")
+    return judged | {
+        row.deal_id: row.reason for row in session.execute(select(DealOutcome.deal_id, DealOutcome.reason).where(said))
     }
 
 
-def _write_accruals(session: Session, accruals: list[tuple[int, Accrued]]) -> list[_Written]:
-    if not accruals:
-        return []
-    rows = [stored(deal_id, made) for deal_id, made in accruals]
-    statement = insert(Accrual.__table__).on_conflict_do_nothing(index_elements=_NATURAL_KEY)
-    columns = Accrual.__table__.c
-    return list(session.execute(statement.returning(columns.ib_id, columns.amount, columns.currency), rows).all())
+def _accrue(unit: UnitOfWork, server_id: int, shard: int, found: _Found) -> int:
+    """Judge what is due, reverse what is dead, and write both as one unit; returns how many accruals that were."""
+    session, judged = unit.session, found.judged
+    dead = [deal for deal in found.deals if deal.is_dead]
+    # What was judged stays judged: plans and attributions entered later belong to a replay, not to a repeated delivery.
+    due = [deal for deal in found.deals if not deal.is_dead and (deal.id not in judged or judged[deal.id] in WAITING)]
+    outcomes = _judge(session, due)
+    lines = [Line(deal_id, ACCRUE, made) for deal_id, outcome in outcomes.items() for made in outcome.accruals]
+    lines += _reversals(session, [deal.id for deal in dead])
+    _tell(unit, write_unit(session, server_id, shard, lines))
+    outcomes.update({deal.id: compute(deal.facts, None, ()) for deal in dead})
+    _write_outcomes(session, outcomes, judged)
+    return len(lines)
 
 
-def _write_reversals(session: Session, deal_ids: list[int]) -> list[_Written]:
-    """Add the reverse of everything these revisions accrued and that is not reversed yet."""
+def _judge(session: Session, deals: Sequence[StoredDeal]) -> dict[int, Outcome]:
+    """What each deal accrues, by deal id, under the attribution and plan that held when it was done."""
+    book = PlanBook(session, {deal.client_id for deal in deals if deal.client_id is not None})
+    rates = DayRates(session)
+    cases = []
+    for deal in deals:
+        upline = book.upline(deal.client_id, deal.facts.done_at)
+        cases.append((deal, upline, book.plan(upline, deal.facts.done_at)))
+    openings = opened_at(session, [deal for deal, _, plan in cases if plan is not None and plan.needs_opening])
+    outcomes = {}
+    for deal, upline, plan in cases:
+        facts = replace(deal.facts, opened_at=openings[deal.id]) if deal.id in openings else deal.facts
+        outcomes[deal.id] = compute(facts, plan, upline, rates.of(facts, plan))
+    return outcomes
+
+
+def _reversals(session: Session, deal_ids: Sequence[int]) -> list[Line]:
+    """The reverse of everything that dead revisions still have, adjustments included."""
     if not deal_ids:
         return []
-    columns = Accrual.__table__.c
-    accrued = select(
-        columns.deal_id,
-        columns.plan_version_id,
-        columns.rule,
-        columns.level,
-        columns.ib_id,
-        literal(REVERSE),
-        -columns.amount,
-        columns.currency,
-        -columns.lots,
-        columns.rate,
-        -columns.base,
-        columns.base_currency,
-        columns.fx_rate,
-        columns.fx_source,
-        columns.fx_observed_at,
-        -columns.uncapped,
-    ).where(columns.deal_id.in_(deal_ids), columns.kind == ACCRUE)
-    names = [*_NATURAL_KEY, "amount", "currency", "lots", "rate", *_EXPLAINING]
-    statement = insert(Accrual.__table__).from_select(names, accrued).on_conflict_do_nothing(index_elements=_NATURAL_KEY)
-    return list(session.execute(statement.returning(columns.ib_id, columns.amount, columns.currency)).all())
+    accrued: dict[tuple[Any, ...], list[Accrual]] = defaultdict(list)
+    rows = session.scalars(select(Accrual).where(Accrual.deal_id == _any(deal_ids)).order_by(Accrual.id))
+    for row in rows:
+        key = (row.deal_id, row.plan_version_id, row.rule, row.level, row.ib_id, row.client_id, row.currency)
+        accrued[key].append(row)
+    lines = []
+    for of_one in accrued.values():
+        net = sum((row.amount for row in of_one), Decimal(0))
+        if net:
+            lines.append(Line(of_one[0].deal_id, REVERSE, replace(_made(of_one[0]), amount=-net)))
+    return lines
 
 
-def _write_outcomes(session: Session, outcomes: dict[int, Outcome]) -> None:
-    if not outcomes:
-        return
-    for reason, deals in Counter(outcome.reason for outcome in outcomes.values() if outcome.reason in WAITING).items():
-        log.warning("deals cannot be priced yet reason=%s deals=%d", reason, deals)
-    rows = [
-        {"deal_id": deal_id, "accruals": len(outcome.accruals), "reason": outcome.reason or ""}
-        for deal_id, outcome in sorted(outcomes.items())
-    ]
-    statement = insert(DealOutcome.__table__)
-    session.execute(
-        statement.on_conflict_do_update(
-            index_elements=["deal_id"],
-            set_={"accruals": statement.excluded.accruals, "reason": statement.excluded.reason, "judged_at": func.now()},
-        ),
-        rows,
+def _made(row: Accrual) -> Accrued:
+    """The reverse of a stored accrual: what is counted is negative, rates stay."""
+    return Accrued(
+        plan_version_id=row.plan_version_id,
+        rule=row.rule,
+        level=row.level,
+        ib_id=row.ib_id,
+        client_id=row.client_id,
+        lots=-row.lots,
+        rate=row.rate,
+        share=Decimal(1),
+        amount=-row.amount,
+        currency=row.currency,
+        base=None if row.base is None else -row.base,
+        base_currency=row.base_currency,
+        fx=None if row.fx_rate is None else Rate(row.fx_rate, row.fx_source or "", row.fx_observed_at),
+        uncapped=None if row.uncapped is None else -row.uncapped,
     )
 
 
-def _tell(unit: UnitOfWork, written: Iterable[_Written]) -> None:
-    """One fact per IB: how many accruals the batch added, and their unrounded sum per currency as text."""
-    sums: dict[int, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
+def _write_outcomes(session: Session, outcomes: dict[int, Outcome], judged: dict[int, str]) -> None:
+    """Keep why deals pay nothing; of one that waited and is paid now, that it does not wait any more."""
+    for reason, deals in Counter(outcome.reason for outcome in outcomes.values() if outcome.reason in WAITING).items():
+        log.warning("deals cannot be priced yet reason=%s deals=%d", reason, deals)
+    new = ((deal_id, outcome) for deal_id, outcome in outcomes.items() if outcome.reason and deal_id not in judged)
+    copy(
+        session,
+        "deal_outcome",
+        ("deal_id", "accruals", "reason"),
+        (f"{deal_id}\t0\t{outcome.reason}\n" for deal_id, outcome in new),
+    )
+    again = [
+        {"deal_id": deal_id, "accruals": len(outcome.accruals), "reason": outcome.reason or ""}
+        for deal_id, outcome in sorted(outcomes.items())
+        if deal_id in judged
+    ]
+    if again:
+        statement = insert(DealOutcome.__table__)
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=["deal_id"],
+                set_={"accruals": statement.excluded.accruals, "reason": statement.excluded.reason, "judged_at": func.now()},
+            ),
+            again,
+        )
+
+
+def _tell(unit: UnitOfWork, sums: Iterable[Sum]) -> None:
+    """One fact per IB: how many accruals the unit added, and their unrounded sum per currency as text."""
+    amounts: dict[int, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     counts: dict[int, int] = defaultdict(int)
-    for ib_id, amount, currency in written:
-        sums[ib_id][currency] += amount
-        counts[ib_id] += 1
-    found = select(IntroducingBroker.id, IntroducingBroker.client_id).where(IntroducingBroker.id.in_(sums))
-    clients = {row.id: row.client_id for row in unit.session.execute(found)}
-    for ib_id in sorted(sums):
-        amounts = {currency: f"{amount:f}" for currency, amount in sorted(sums[ib_id].items())}
-        unit.emit("commission.accrued", subject_id=ib_id, client_id=clients[ib_id], accruals=counts[ib_id], amounts=amounts)
+    for one in sums:
+        if one.ib_id is not None:
+            amounts[one.ib_id][one.currency] += one.amount
+            counts[one.ib_id] += one.accruals
+    found = select(IntroducingBroker.id, IntroducingBroker.client_id).where(IntroducingBroker.id == _any(list(amounts)))
+    clients = {row.id: row.client_id for row in unit.session.execute(found)} if amounts else {}
+    unit.emit_many(
+        "commission.accrued",
+        (
+            (ib_id, clients[ib_id], {"accruals": counts[ib_id], "amounts": {code: f"{sums:f}" for code, sums in of.items()}})
+            for ib_id, of in amounts.items()
+        ),
+    )
+
+
+def _any(ids: Collection[int]) -> ColumnElement[int]:
+    """The ids as one parameter; PostgreSQL takes 65,535 at most."""
+    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value

@@ -61,7 +61,7 @@ SAME = Rate(Decimal(1), "same", None)
 
 @dataclass(frozen=True, slots=True)
 class Accrued:
-    """What one rule gives one IB for one deal.
+    """What one rule gives one IB for one deal; of level 0, a rebate, `ib_id` is None and `client_id` the trader.
 
     `amount` = measured x `rate` (a percentage: a hundredth of it) x `share` x `fx`'s rate, cut to ten places. What was
     measured is `lots`, or `base` where that is something else: in the account's currency, or a number. `uncapped` is the
@@ -71,7 +71,7 @@ class Accrued:
     plan_version_id: int
     rule: str
     level: int
-    ib_id: int
+    ib_id: int | None
     lots: Decimal
     rate: Decimal
     share: Decimal
@@ -81,6 +81,7 @@ class Accrued:
     base_currency: str | None = None
     fx: Rate | None = None
     uncapped: Decimal | None = None
+    client_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from app.core.errors import N_, NotFound
 from app.core.money import Money
 from app.ledger import chart
 from app.models.clients import Client
-from app.models.commissions import Accrual, DealOutcome, Plan, PlanVersion, Settlement
+from app.models.commissions import Accrual, AccrualSum, DealOutcome, Plan, PlanVersion, Settlement
 from app.models.ledger import Account
 from app.models.metatrader import Deal, Server, TradingAccount
 from app.partners.attribution import short_name
@@ -138,14 +138,14 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanatio
     found = session.execute(_lines().where(Accrual.id == accrual_id, Accrual.ib_id == ib_id)).one_or_none()
     if found is None:
         raise NotFound
-    accrual, deal, client, server = found
+    accrual, deal, client, server, settlement_id = found
     version, plan = session.execute(
         select(PlanVersion, Plan).join(Plan, Plan.id == PlanVersion.plan_id).where(PlanVersion.id == accrual.plan_version_id)
     ).one()
     rule = next(rule for rule in parse_rules(version.rules, plan.currency) if rule.key == accrual.rule)
-    settlement = session.get(Settlement, accrual.settlement_id) if accrual.settlement_id else None
+    settlement = session.get(Settlement, settlement_id) if settlement_id else None
     return Explanation(
-        line=_line(accrual, deal, client, server),
+        line=_line(accrual, deal, client, server, settlement_id),
         deal_id=deal.id,
         revision=deal.revision,
         plan=plan.name,
@@ -168,7 +168,7 @@ def explain_deal(session: Session, deal_id: int) -> DealExplanation:
     reason = Reason(outcome.reason) if outcome and outcome.reason else None
     return DealExplanation(
         deal_id=deal_id,
-        judged_at=outcome.judged_at if outcome else None,
+        judged_at=outcome.judged_at if outcome else min((row[0].accrued_at for row in rows), default=None),
         reason=reason,
         message=REASONS[reason] if reason else "",
         lines=tuple(_line(*row) for row in rows),
@@ -213,15 +213,15 @@ def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
 def totals(session: Session, ib_id: int) -> list[Total]:
     """An IB's sums per currency, in order of currency; empty before the first accrual."""
     waiting = session.execute(
-        select(Accrual.currency, func.sum(Accrual.amount).label("amount"))
-        .where(Accrual.ib_id == ib_id, Accrual.settlement_id.is_(None))
-        .group_by(Accrual.currency)
+        select(AccrualSum.currency, func.sum(AccrualSum.amount).label("amount"))
+        .where(AccrualSum.ib_id == ib_id, AccrualSum.settlement_id.is_(None))
+        .group_by(AccrualSum.currency)
     )
     unsettled: dict[str, Decimal] = {row.currency: row.amount for row in waiting}
     settled: dict[str, int] = defaultdict(int)
     carried: dict[str, Decimal] = {}
     rows = session.execute(
-        select(Settlement.currency, Settlement.amount_minor, Settlement.carried_out)
+        select(Settlement.paid_currency, Settlement.amount_minor, Settlement.carried_out)
         .where(Settlement.ib_id == ib_id)
         .order_by(Settlement.id)
     )
@@ -245,9 +245,10 @@ def _ledger_balance(session: Session, ib_id: int, currency: str) -> Money:
     return Money(session.scalar(select(Account.balance).where(Account.code == code)) or 0, currency)
 
 
-def _lines() -> Select[Accrual, Deal, Client, Server]:
+def _lines() -> Select[Accrual, Deal, Client, Server, int | None]:
     return (
-        select(Accrual, Deal, Client, Server)
+        select(Accrual, Deal, Client, Server, AccrualSum.settlement_id)
+        .join(Accrual.sum)
         .join(Deal, Deal.id == Accrual.deal_id)
         .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
         .join(Client, Client.id == TradingAccount.client_id)
@@ -255,7 +256,7 @@ def _lines() -> Select[Accrual, Deal, Client, Server]:
     )
 
 
-def _line(accrual: Accrual, deal: Deal, client: Client, server: Server) -> AccrualLine:
+def _line(accrual: Accrual, deal: Deal, client: Client, server: Server, settlement_id: int | None) -> AccrualLine:
     return AccrualLine(
         id=accrual.id,
         kind=accrual.kind,
@@ -270,5 +271,5 @@ def _line(accrual: Accrual, deal: Deal, client: Client, server: Server) -> Accru
         rate=accrual.rate,
         amount=accrual.amount,
         currency=accrual.currency,
-        settlement_id=accrual.settlement_id,
+        settlement_id=settlement_id,
     )

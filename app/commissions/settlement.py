@@ -1,162 +1,392 @@
-"""From accruals to the ledger: one transaction per IB, currency and period, rounded down, the remainder carried.
+"""From accruals to the ledger: one transaction per beneficiary, currency and period, rounded down, the remainder carried.
 
-Rounding happens here, once. What is cut off goes into the next settlement, so that over all settlements an IB gets the
-exact sum of its accruals, never more, and less by under one minor unit. A negative sum waits until new accruals outweigh it.
+An IB gets what it accrued in its own currency, by the one rate of the run, on its commission account; a client gets rebates
+on the wallet. Rounding happens here, once. What is cut off goes into the next settlement, so that over all settlements
+everybody gets the exact sum, never more, and less by under one minor unit. A negative sum waits until new accruals outweigh it.
 """
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.commissions.deals import EXACT
+from app.commissions.engine import cut
 from app.commissions.errors import SettlementIncomplete
 from app.core.actor import Actor
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError
 from app.core.money import Money
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting
-from app.models.commissions import Accrual, Settlement
+from app.ledger import rates as fx
+from app.ledger.errors import NoRate
+from app.ledger.known_rates import FoundRate, KnownRates
+from app.models.clients import Client
+from app.models.commissions import AccrualSum, AccrualUnit, Plan, PlanVersion, Settlement
 from app.models.partners import IntroducingBroker
 
 log = logging.getLogger("lotwise.commissions")
 
-KIND = "commission_settlement"
+IB_KIND, REBATE_KIND = "commission_settlement", "rebate_settlement"
+
+#: How long a plan gathers accruals before they are settled; "minutes": as often as the job runs.
+EVERY = ("minutes", "hour", "day", "week", "month")
+
+#: Settled in one transaction; when one of them fails, each gets its own.
+CHUNK = 200
+
+_ACTOR = Actor.system("commission_settlement")
+
+#: Whom the sums belong to: an IB, or the client who traded.
+Whose = Literal["ib", "client"]
 
 
 @dataclass(frozen=True)
 class Settled:
-    """One settlement as posted: `accrued` + `carried_in` = `amount` + `carried_out`, exactly.
+    """One settlement as posted: `converted` + `carried_in` = `amount` + `carried_out`, exactly.
 
     `ledger_txn_id` is None only when accruals reversed in the same moment left nothing to post.
     """
 
     id: int
-    ib_id: int
+    ib_id: int | None
+    client_id: int | None
     period: str
     accrued: Decimal
+    converted: Decimal
     carried_in: Decimal
     amount: Money
     carried_out: Decimal
     ledger_txn_id: UUID | None
 
 
-def settle(session: Session, *, ib_id: int, currency: str, period: str, at: datetime, actor: Actor) -> Settled | None:
-    """Post what an IB has earned in a currency and not been given yet, effective at `at`. Emits commission.settled.
+@dataclass(frozen=True)
+class _Run:
+    """One run: which plans' sums it takes, how old, and whose. A period is settled once per beneficiary and currency."""
 
-    `period` names the run; a period is settled once. None, with nothing changed, when it was settled before or when what
-    is due is less than one minor unit: then the accruals wait for the next period. Raises NotFound for an unknown IB,
-    and what the ledger raises.
+    every: str
+    until: datetime
+    period: str
+    at: datetime
+    whose: Whose
+
+    @property
+    def column(self) -> InstrumentedAttribute[Any]:
+        return AccrualSum.ib_id if self.whose == "ib" else AccrualSum.client_id
+
+    @property
+    def own(self) -> InstrumentedAttribute[Any]:
+        return Settlement.ib_id if self.whose == "ib" else Settlement.client_id
+
+
+@dataclass
+class _Due:
+    """What one beneficiary is owed in one currency, on its way to a settlement. `rate`: None where there is none."""
+
+    whose_id: int
+    client_id: int
+    currency: str
+    paid_currency: str
+    rate: FoundRate | None
+    accrued: Decimal
+    carried_in: Decimal = Decimal(0)
+    amount_minor: int = 0
+    id: int = 0
+    txn_id: UUID | None = None
+
+    @property
+    def converted(self) -> Decimal:
+        return cut(EXACT.multiply(self.accrued, self.rate.rate) if self.rate else self.accrued)
+
+    @property
+    def amount(self) -> Money:
+        return Money(self.amount_minor, self.paid_currency)
+
+    @property
+    def carried_out(self) -> Decimal:
+        return EXACT.subtract(EXACT.add(self.converted, self.carried_in), self.amount.decimal)
+
+    def round(self, carried_in: Decimal) -> None:
+        """Take what was carried, and find the whole minor units of both; nothing while the sum is negative."""
+        self.carried_in = carried_in
+        whole = Money.round_down(EXACT.add(self.converted, carried_in), self.paid_currency)
+        self.amount_minor = max(whole.amount_minor, 0)
+
+
+def settle_all(session: Session, at: datetime) -> list[Settled]:
+    """Settle what is due at `at`, for every IB and client; call it outside a unit of work. Emits commission.settled.
+
+    Many in one transaction, and each alone when that fails: one that fails does not stop the others. At the end
+    SettlementIncomplete names those that failed, such as for want of a rate. Run again, it settles only what was not settled.
     """
-    with unit_of_work(session, actor) as unit:
-        # Two runs for the same IB follow one another; accruals written meanwhile are not held up by this lock.
-        client_id = session.scalar(
-            select(IntroducingBroker.client_id).where(IntroducingBroker.id == ib_id).with_for_update(key_share=True)
-        )
-        if client_id is None:
-            raise NotFound
-        own = (Settlement.ib_id == ib_id, Settlement.currency == currency)
-        if session.scalar(select(Settlement.id).where(*own, Settlement.period == period)) is not None:
-            return None
-        last = select(Settlement.carried_out).where(*own).order_by(Settlement.id.desc()).limit(1)
-        carried_in = session.scalar(last) or Decimal(0)
-        due = session.scalar(select(func.sum(Accrual.amount)).where(*_unsettled(ib_id, currency))) or Decimal(0)
-        if Money.round_down(due + carried_in, currency).amount_minor <= 0:
-            return None
-
-        row = Settlement(
-            ib_id=ib_id,
-            currency=currency,
-            period=period,
-            accrued=Decimal(0),
-            carried_in=carried_in,
-            amount_minor=0,
-            carried_out=carried_in,
-        )
-        session.add(row)
-        session.flush()
-        row.accrued = accrued = _take(session, ib_id, currency, row.id)
-        amount = max(Money.round_down(accrued + carried_in, currency), Money.zero(currency))
-        row.amount_minor = amount.amount_minor
-        row.carried_out = carried_out = accrued + carried_in - amount.decimal
-        row.ledger_txn_id = txn_id = _post(session, amount, client_id, row, at, actor) if amount else None
-        session.flush()
-        unit.emit(
-            "commission.settled",
-            subject_id=row.id,
-            client_id=client_id,
-            ib_id=ib_id,
-            amount_minor=amount.amount_minor,
-            currency=currency,
-            period=period,
-        )
-        return Settled(row.id, ib_id, period, accrued, carried_in, amount, carried_out, txn_id)
-
-
-def settle_all(session: Session, at: datetime, period: str) -> list[Settled]:
-    """Settle every IB and currency with unsettled accruals, each in a transaction of its own; call it outside a unit of work.
-
-    One that fails does not stop the others; at the end SettlementIncomplete names those that failed. Run again with the
-    same period it settles only what the first run did not.
-    """
-    pairs = session.execute(
-        select(Accrual.ib_id, Accrual.currency)
-        .where(Accrual.settlement_id.is_(None))
-        .distinct()
-        .order_by(Accrual.ib_id, Accrual.currency)
-    ).all()
     settled: list[Settled] = []
     failed: list[tuple[int, str, str]] = []
-    for ib_id, currency in pairs:
-        try:
-            made = settle(
-                session, ib_id=ib_id, currency=currency, period=period, at=at, actor=Actor.system("commission_settlement")
-            )
-        except (AppError, SQLAlchemyError) as error:
-            log.exception("settlement failed ib=%s currency=%s period=%s", ib_id, currency, period)
-            failed.append((ib_id, currency, getattr(error, "code", None) or type(error).__name__))
-            continue
-        if made:
-            settled.append(made)
+    rates = fx.known(session, at)
+    session.rollback()
+    for every in EVERY:
+        until = boundary(every, at)
+        for whose in ("ib", "client"):
+            run = _Run(every, until, f"{every}:{until:%Y-%m-%dT%H:%M:%S}", at, whose)
+            due = _waiting(session, run, rates)
+            session.rollback()
+            failed += [(one.whose_id, one.currency, NoRate.code) for one in due if one.rate is None]
+            payable = [one for one in due if one.rate is not None]
+            for start in range(0, len(payable), CHUNK):
+                part = payable[start : start + CHUNK]
+                try:
+                    settled += _settle(session, run, part)
+                except (AppError, SQLAlchemyError) as error:
+                    log.warning("settlement of many failed error=%s", type(error).__name__)
+                    settled += _one_by_one(session, run, part, failed)
     if failed:
         raise SettlementIncomplete(failed=failed)
     return settled
 
 
-def _unsettled(ib_id: int, currency: str) -> tuple[ColumnElement[bool], ...]:
-    return (Accrual.ib_id == ib_id, Accrual.currency == currency, Accrual.settlement_id.is_(None))
+def boundary(every: str, at: datetime) -> datetime:
+    """The moment before which accruals are settled at `at`: when the last whole hour, day, week or month (UTC) ended."""
+    at = at.astimezone(UTC)
+    if every == "minutes":
+        return at
+    hour = at.replace(minute=0, second=0, microsecond=0)
+    if every == "hour":
+        return hour
+    day = hour.replace(hour=0)
+    if every == "day":
+        return day
+    return day - timedelta(days=day.weekday()) if every == "week" else day.replace(day=1)
 
 
-def _take(session: Session, ib_id: int, currency: str, settlement_id: int) -> Decimal:
-    """Mark all unsettled accruals as settled and sum up exactly those, in one statement: others may arrive meanwhile."""
+def _one_by_one(session: Session, run: _Run, part: Sequence[_Due], failed: list[tuple[int, str, str]]) -> list[Settled]:
+    settled: list[Settled] = []
+    for one in part:
+        try:
+            settled += _settle(session, run, [one])
+        except (AppError, SQLAlchemyError) as error:
+            log.exception("settlement failed %s=%s currency=%s period=%s", run.whose, one.whose_id, one.currency, run.period)
+            failed.append((one.whose_id, one.currency, getattr(error, "code", None) or type(error).__name__))
+    return settled
+
+
+def _waiting(session: Session, run: _Run, rates: KnownRates) -> list[_Due]:
+    """What a run finds, in order of beneficiary: an IB is paid in its own currency, a client in that of the rebate."""
+    sums = _sums(session, run)
+    owners: dict[int, tuple[int, str]] = {}
+    if run.whose == "ib":
+        brokers = select(IntroducingBroker.id, IntroducingBroker.client_id, IntroducingBroker.currency)
+        found = session.execute(brokers.where(IntroducingBroker.id == _any([whose_id for whose_id, _ in sums])))
+        owners = {row.id: (row.client_id, row.currency) for row in found}
+    due = []
+    for (whose_id, currency), amount in sums.items():
+        client_id, paid_currency = owners.get(whose_id, (whose_id, currency))
+        due.append(_Due(whose_id, client_id, currency, paid_currency, rates.find(currency, paid_currency), amount))
+    return due
+
+
+def _sums(session: Session, run: _Run, of: Sequence[_Due] | None = None) -> dict[tuple[int, str], Decimal]:
+    """What is not settled yet, by beneficiary and currency, in their order; of these beneficiaries, or of all."""
+    query = (
+        select(run.column, AccrualSum.currency, func.sum(AccrualSum.amount))
+        .where(run.column.is_not(None) if of is None else run.column == _any([one.whose_id for one in of]), *_unsettled(run))
+        .group_by(run.column, AccrualSum.currency)
+        .order_by(run.column, AccrualSum.currency)
+    )
+    return {(row[0] or 0, row[1]): row[2] for row in session.execute(query)}
+
+
+def _unsettled(run: _Run) -> tuple[ColumnElement[bool], ...]:
+    versions = select(PlanVersion.id).join(Plan).where(Plan.settle_every == run.every)
+    units = select(AccrualUnit.id).where(AccrualUnit.created_at < run.until)
+    return (
+        AccrualSum.settlement_id.is_(None),
+        AccrualSum.plan_version_id.in_(versions),
+        AccrualSum.unit_id.in_(units),
+    )
+
+
+def _settle(session: Session, run: _Run, waiting: Sequence[_Due]) -> list[Settled]:
+    """Settle these in one transaction; those already settled for the period, and those that are owed nothing, are left out."""
+    with unit_of_work(session, _ACTOR) as unit:
+        _lock(session, run, waiting)
+        before, carried = _settled_before(session, run, waiting), _carried(session, run, waiting)
+        now_due = _sums(session, run, waiting)
+        for one in waiting:
+            one.accrued = now_due.get((one.whose_id, one.currency), Decimal(0))
+        due = _rounded((one for one in waiting if (one.whose_id, one.currency) not in before), carried)
+        due = [one for one in due if one.amount_minor]
+        if not due:
+            return []
+        _insert(session, run, due)
+        taken = _take(session, run, due)
+        for one in due:
+            one.accrued = taken.get(one.id, Decimal(0))
+        due = _rounded(due, carried)
+        _post(session, run, [one for one in due if one.amount_minor])
+        _complete(session, due)
+        unit.emit_many(
+            "commission.settled" if run.whose == "ib" else "rebate.settled",
+            (
+                (
+                    one.id,
+                    one.client_id,
+                    {
+                        **({"ib_id": one.whose_id} if run.whose == "ib" else {}),
+                        "amount_minor": one.amount_minor,
+                        "currency": one.paid_currency,
+                        "period": run.period,
+                    },
+                )
+                for one in due
+            ),
+        )
+        return [_settled(run, one) for one in due]
+
+
+def _lock(session: Session, run: _Run, waiting: Sequence[_Due]) -> None:
+    """Two runs for the same beneficiary follow one another; accruals written meanwhile are not held up by this lock."""
+    table = IntroducingBroker if run.whose == "ib" else Client
+    ids = [one.whose_id for one in waiting]
+    session.execute(select(table.id).where(table.id == _any(ids)).order_by(table.id).with_for_update(key_share=True)).all()
+
+
+def _settled_before(session: Session, run: _Run, waiting: Sequence[_Due]) -> set[tuple[int, str]]:
+    """Beneficiary and currency of what was settled for this period already."""
+    ids = [one.whose_id for one in waiting]
+    query = select(run.own, Settlement.currency).where(run.own == _any(ids), Settlement.period == run.period)
+    return {(row[0] or 0, row[1]) for row in session.execute(query)}
+
+
+def _carried(session: Session, run: _Run, waiting: Sequence[_Due]) -> dict[tuple[int, str], Decimal]:
+    """What the last settlement of each beneficiary left, by the currency it is paid in."""
+    ids = [one.whose_id for one in waiting]
+    newest = select(func.max(Settlement.id)).where(run.own == _any(ids)).group_by(run.own, Settlement.paid_currency)
+    query = select(run.own, Settlement.paid_currency, Settlement.carried_out).where(Settlement.id.in_(newest))
+    return {(row[0] or 0, row[1]): row[2] for row in session.execute(query)}
+
+
+def _rounded(waiting: Iterable[_Due], carried: Mapping[tuple[int, str], Decimal]) -> list[_Due]:
+    """Round each; of several of one beneficiary, each takes what the one before carries on."""
+    left, rounded = dict(carried), []
+    for one in waiting:
+        key = (one.whose_id, one.paid_currency)
+        one.round(left.get(key, Decimal(0)))
+        if one.amount_minor or one.id:
+            left[key] = one.carried_out
+        rounded.append(one)
+    return rounded
+
+
+def _insert(session: Session, run: _Run, due: Sequence[_Due]) -> None:
+    """The rows that sums can point at; what they amount to is known when the sums are taken."""
+    ids = session.scalars(
+        text("SELECT nextval(pg_get_serial_sequence('settlement', 'id')) FROM generate_series(1, :n)"), {"n": len(due)}
+    ).all()
+    rows = []
+    for one, id_ in zip(due, ids, strict=True):
+        one.id = id_
+        rows.append(
+            {
+                "id": id_,
+                run.own.key: one.whose_id,
+                "currency": one.currency,
+                "accrued": 0,
+                "paid_currency": one.paid_currency,
+                "fx_rate": one.rate.rate if one.rate and one.currency != one.paid_currency else None,
+                "fx_source": one.rate.source if one.rate and one.currency != one.paid_currency else None,
+                "fx_observed_at": one.rate.observed_at if one.rate else None,
+                "converted": 0,
+                "carried_in": one.carried_in,
+                "amount_minor": 0,
+                "carried_out": one.carried_in,
+                "period": run.period,
+            }
+        )
+    session.execute(Settlement.__table__.insert(), rows)
+
+
+def _take(session: Session, run: _Run, due: Sequence[_Due]) -> dict[int, Decimal]:
+    """Mark the sums as taken and add up exactly those, in one statement: others may arrive meanwhile."""
     taken = (
-        update(Accrual)
-        .where(*_unsettled(ib_id, currency))
-        .values(settlement_id=settlement_id)
-        .returning(Accrual.amount)
+        update(AccrualSum)
+        .where(
+            Settlement.id == _any([one.id for one in due]),
+            run.column == run.own,
+            AccrualSum.currency == Settlement.currency,
+            *_unsettled(run),
+        )
+        .values(settlement_id=Settlement.id)
+        .returning(AccrualSum.settlement_id, AccrualSum.amount)
         .execution_options(synchronize_session=False)
         .cte("taken")
     )
-    return session.scalar(select(func.sum(taken.c.amount))) or Decimal(0)
+    query = select(taken.c.settlement_id, func.sum(taken.c.amount)).group_by(taken.c.settlement_id)
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
-def _post(session: Session, amount: Money, client_id: int, row: Settlement, at: datetime, actor: Actor) -> UUID:
-    """Debit the house's commission expense, credit what we owe the IB."""
-    expense = chart.commission_expense(amount.currency)
-    payable = chart.ib_commission(row.ib_id, amount.currency, client_id=client_id)
-    chart.open_accounts(session, expense, payable)
-    return posting.post(
-        session,
-        key=f"commission-settlement:{row.ib_id}:{amount.currency}:{row.period}",
-        kind=KIND,
-        effective_at=at,
-        actor=actor,
-        legs=[posting.debit(expense, amount), posting.credit(payable, amount)],
-        metadata={"settlement_id": row.id, "ib_id": row.ib_id, "period": row.period},
+def _post(session: Session, run: _Run, due: Sequence[_Due]) -> None:
+    """Debit the house's commission expense; credit what we owe the IB, or the client's wallet."""
+    postings, accounts = [], []
+    for one in due:
+        expense = chart.commission_expense(one.paid_currency)
+        if run.whose == "ib":
+            owed = chart.ib_commission(one.whose_id, one.paid_currency, client_id=one.client_id)
+        else:
+            owed = chart.client_wallet(one.client_id, one.paid_currency)
+        accounts += [expense, owed]
+        postings.append(
+            posting.Posting(
+                key=f"{'commission' if run.whose == 'ib' else 'rebate'}-settlement:{one.whose_id}:{one.currency}:{run.period}",
+                kind=IB_KIND if run.whose == "ib" else REBATE_KIND,
+                effective_at=run.at,
+                actor=_ACTOR,
+                legs=[posting.debit(expense, one.amount), posting.credit(owed, one.amount)],
+                metadata={"settlement_id": one.id, run.own.key: one.whose_id, "period": run.period},
+            )
+        )
+    chart.open_accounts(session, *accounts)
+    for one, txn_id in zip(due, posting.post_many(session, postings), strict=True):
+        one.txn_id = txn_id
+
+
+def _complete(session: Session, due: Iterable[_Due]) -> None:
+    rows = [
+        {
+            "id": one.id,
+            "accrued": one.accrued,
+            "converted": one.converted,
+            "amount_minor": one.amount_minor,
+            "carried_in": one.carried_in,
+            "carried_out": one.carried_out,
+            "ledger_txn_id": one.txn_id,
+        }
+        for one in due
+    ]
+    session.execute(update(Settlement), rows)
+
+
+def _settled(run: _Run, one: _Due) -> Settled:
+    return Settled(
+        id=one.id,
+        ib_id=one.whose_id if run.whose == "ib" else None,
+        client_id=None if run.whose == "ib" else one.whose_id,
+        period=run.period,
+        accrued=one.accrued,
+        converted=one.converted,
+        carried_in=one.carried_in,
+        amount=one.amount,
+        carried_out=one.carried_out,
+        ledger_txn_id=one.txn_id,
     )
+
+
+def _any(ids: Sequence[int]) -> ColumnElement[int]:
+    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value

@@ -11,9 +11,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
+from typing import Any
 
-from sqlalchemy import Row, Select, func, select, tuple_
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
+from sqlalchemy.orm import Session
 
 from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
 from app.commissions.engine import Rate, Rates, Upline
@@ -56,82 +57,92 @@ class _Span:
     valid_to: datetime | None
 
 
-def load_deals(session: Session, deal_ids: Sequence[int]) -> list[StoredDeal]:
-    """The deals with these ids and every other revision of the same tickets, in order of id."""
-    deal, named = aliased(Deal), aliased(Deal)
-    rows = session.execute(
+def load_deals(session: Session, *of: ColumnElement[bool]) -> list[StoredDeal]:
+    """The deals that fit, and of those that are revisions the earlier ones too, in order of id."""
+    rows = list(session.execute(_deals().where(*of)))
+    revised = {(row.server_id, row.ticket, row.filed_at): row.revision for row in rows if row.revision > 1}
+    if revised:
+        known = {row.id for row in rows}
+        # All revisions of a ticket lie in the same month, which the key tells.
+        same = tuple_(Deal.server_id, Deal.ticket, Deal.filed_at).in_(revised)
+        siblings = session.execute(_deals().where(same))
+        rows += [
+            row for row in siblings if row.id not in known and row.revision < revised[row.server_id, row.ticket, row.filed_at]
+        ]
+    return [_stored(row) for row in sorted(rows, key=lambda row: row.id)]
+
+
+def _deals() -> Select[*tuple[Any, ...]]:
+    return (
         select(
-            deal.id,
-            deal.server_id,
-            deal.ticket,
-            deal.position_ticket,
-            deal.action,
-            deal.entry,
-            deal.reason,
-            deal.symbol,
-            deal.volume,
-            deal.volume_closed,
-            deal.done_at,
-            deal.is_void,
-            deal.is_current,
-            deal.profit,
-            deal.swap,
-            deal.commission,
-            deal.fee,
-            deal.market_bid,
-            deal.market_ask,
-            deal.contract_size,
-            deal.rate_profit,
+            Deal.id,
+            Deal.filed_at,
+            Deal.revision,
+            Deal.server_id,
+            Deal.ticket,
+            Deal.position_ticket,
+            Deal.action,
+            Deal.entry,
+            Deal.reason,
+            Deal.symbol,
+            Deal.volume,
+            Deal.volume_closed,
+            Deal.done_at,
+            Deal.is_void,
+            Deal.is_current,
+            Deal.profit,
+            Deal.swap,
+            Deal.commission,
+            Deal.fee,
+            Deal.market_bid,
+            Deal.market_ask,
+            Deal.contract_size,
+            Deal.rate_profit,
             TradingAccount.client_id,
             TradingAccount.currency,
             Client.country,
             Product.code.label("product"),
             func.coalesce(Product.is_demo, False).label("is_demo"),
         )
-        .select_from(named)
-        .join(deal, (deal.server_id == named.server_id) & (deal.ticket == named.ticket))
-        .outerjoin(TradingAccount, TradingAccount.id == deal.trading_account_id)
+        .outerjoin(TradingAccount, TradingAccount.id == Deal.trading_account_id)
         .outerjoin(Product, Product.id == TradingAccount.product_id)
         .outerjoin(Client, Client.id == TradingAccount.client_id)
-        .where(named.id.in_(deal_ids))
-        .distinct()
-        .order_by(deal.id)
     )
-    return [
-        StoredDeal(
-            id=row.id,
-            server_id=row.server_id,
-            ticket=row.ticket,
-            position_ticket=row.position_ticket,
-            client_id=row.client_id,
-            facts=DealFacts(
-                deal_id=row.id,
-                action=row.action,
-                entry=row.entry,
-                reason=row.reason,
-                symbol=row.symbol,
-                volume=row.volume,
-                volume_closed=row.volume_closed,
-                done_at=row.done_at,
-                has_account=row.client_id is not None,
-                is_demo=row.is_demo,
-                is_void=row.is_void,
-                is_superseded=not row.is_current,
-                product=row.product or "",
-                country=row.country or "",
-                currency=row.currency or "",
-                profit=row.profit,
-                swap=row.swap,
-                commission=row.commission,
-                fee=row.fee,
-                bid=row.market_bid,
-                ask=row.market_ask,
-                contract_size=row.contract_size,
-                rate_profit=row.rate_profit,
-            ),
-        )
-        for row in rows
-    ]
+
+
+def _stored(row: Row[*tuple[Any, ...]]) -> StoredDeal:
+    return StoredDeal(
+        id=row.id,
+        server_id=row.server_id,
+        ticket=row.ticket,
+        position_ticket=row.position_ticket,
+        client_id=row.client_id,
+        facts=DealFacts(
+            deal_id=row.id,
+            action=row.action,
+            entry=row.entry,
+            reason=row.reason,
+            symbol=row.symbol,
+            volume=row.volume,
+            volume_closed=row.volume_closed,
+            done_at=row.done_at,
+            has_account=row.client_id is not None,
+            is_demo=row.is_demo,
+            is_void=row.is_void,
+            is_superseded=not row.is_current,
+            product=row.product or "",
+            country=row.country or "",
+            currency=row.currency or "",
+            profit=row.profit,
+            swap=row.swap,
+            commission=row.commission,
+            fee=row.fee,
+            bid=row.market_bid,
+            ask=row.market_ask,
+            contract_size=row.contract_size,
+            rate_profit=row.rate_profit,
+        ),
+    )
 
 
 class PlanBook:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.clients.countries import country_names
 from app.commissions import accrual
+from app.commissions.units import SHARDS
 from app.core.actor import Actor
 from app.core.errors import AppError
 from app.core.tables import Event
@@ -161,7 +162,13 @@ def match_statement(session: Session, event: Event, settings: Settings) -> None:
 
 
 def accrue_commissions(session: Session, event: Event, settings: Settings) -> None:
-    accrual.accrue_deals(session, event.payload["deal_ids"])
+    """Deals with a new owner lie behind the cursor and are judged by their ids; booked ones lie before it."""
+    assert event.subject_id is not None
+    session.rollback()
+    if event.payload.get("again"):
+        accrual.accrue_deals(session, event.payload["deal_ids"])
+    # One event after the other is another worker's.
+    accrual.accrue_server(session, event.subject_id, first_shard=event.id % SHARDS)
 
 
 def sweep_server(session: Session, event: Event, settings: Settings) -> None:
@@ -219,7 +226,7 @@ HANDLERS: dict[str, Handler] = {
     "submit_payout": Handler(("withdrawal.approved",), submit_payout, queue="money", is_command=True),
     "prove_ledger": Handler(("ledger.proof_requested",), prove_ledger, queue="bulk", timeout_s=4 * 3600, is_command=True),
     "match_statement": Handler(("statement.imported",), match_statement, queue="bulk"),
-    "accrue_commissions": Handler(("deal.booked",), accrue_commissions),
+    "accrue_commissions": Handler(("deal.booked",), accrue_commissions, is_command=True),
     "sweep_server": Handler(("server.gap",), sweep_server, queue="bulk", is_command=True),
     "check_server": Handler(("server.check_requested",), check_server, queue="bulk", is_command=True),
     "follow_cleaning": Handler(("account.cleaned",), follow_cleaning),

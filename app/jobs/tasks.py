@@ -98,8 +98,7 @@ def settle_commissions(session: Session, settings: Settings) -> None:
     """Not while the ledger's proofs do not hold: what is paid out on wrong books is hard to get back."""
     proofs.require_sound(session)
     session.rollback()
-    moment = now()
-    settlement.settle_all(session, at=moment, period=moment.strftime("%Y-%m-%dT%H:%M"))
+    settlement.settle_all(session, at=now())
 
 
 def sweep_deals(session: Session, settings: Settings) -> None:

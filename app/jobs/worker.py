@@ -14,6 +14,7 @@ from rq.serializers import JSONSerializer
 from rq.worker_pool import WorkerPool
 
 from app.core import heartbeat
+from app.core.collector import calm_collector
 from app.jobs import queues
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class DatabaseWorker(Worker):
 
         self.application.app_context().push()
         db.engine.dispose(close=False)
+        calm_collector()
         super().main_work_horse(job, queue)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:

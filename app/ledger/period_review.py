@@ -18,7 +18,7 @@ from app.core.clock import now
 from app.core.errors import N_, AppError, InvalidInput
 from app.ledger import revaluation
 from app.ledger.errors import PeriodClosed, PeriodNotOver
-from app.models.commissions import Accrual
+from app.models.commissions import AccrualSum, AccrualUnit
 from app.models.controls import ExternalLine, LedgerRequest, ProofRun
 from app.models.ledger import Account, PeriodClose
 from app.models.metatrader import BalanceOperation, Deal, TradingAccount
@@ -124,7 +124,9 @@ def _findings(session: Session, end: datetime) -> Iterator[Finding]:
         (
             "commissions",
             N_("%(count)s accruals of commission are not settled; they will be posted in the next period."),
-            select(func.count()).select_from(Accrual).where(Accrual.settlement_id.is_(None), Accrual.accrued_at < end),
+            select(func.coalesce(func.sum(AccrualSum.accruals), 0))
+            .join(AccrualUnit, AccrualUnit.id == AccrualSum.unit_id)
+            .where(AccrualSum.settlement_id.is_(None), AccrualUnit.created_at < end),
         ),
         (
             "statements",

@@ -147,6 +147,20 @@ _DEALS = Rows(
     shared=True,
     also=("transfer_to_account", "transfer_to_wallet"),
 )
+_SETTLEMENTS = Rows(
+    Settlement,
+    txn=Settlement.ledger_txn_id,
+    due=Settlement.amount_minor > 0,
+    moved=(
+        Moved(
+            case(
+                (Settlement.ib_id.is_(None), _wallet(Settlement, Settlement.paid_currency)),
+                else_=_code("ib", Settlement.ib_id, "commission", Settlement.paid_currency),
+            ),
+            Settlement.amount_minor,
+        ),
+    ),
+)
 _REQUESTS = Rows(
     LedgerRequest,
     txn=LedgerRequest.txn_id,
@@ -197,15 +211,8 @@ SOURCES: dict[str, Source] = {
     "deal_results": Source(N_("Trading results"), _DEALS),
     "unmatched_balance_operation": Source(N_("Balance operation at the server"), _DEALS),
     "negative_balance": Source(N_("Negative balance written off"), _DEALS),
-    "commission_settlement": Source(
-        N_("Commission settlement"),
-        Rows(
-            Settlement,
-            txn=Settlement.ledger_txn_id,
-            due=Settlement.amount_minor > 0,
-            moved=(Moved(_code("ib", Settlement.ib_id, "commission", Settlement.currency), Settlement.amount_minor),),
-        ),
-    ),
+    "commission_settlement": Source(N_("Commission settlement"), _SETTLEMENTS),
+    "rebate_settlement": Source(N_("Rebate"), _SETTLEMENTS),
     "conversion": Source(
         N_("Conversion"),
         Rows(

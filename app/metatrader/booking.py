@@ -208,12 +208,14 @@ def adopt_login(unit: UnitOfWork, server_id: int, login: int, account_id: int) -
         )
         .values(replayed_at=now(), decided_by=str(unit.actor))
     )
-    _tell(unit, server_id, sorted(deal_ids))
+    _tell(unit, server_id, sorted(deal_ids), again=True)
 
 
-def _tell(unit: UnitOfWork, server_id: int, deal_ids: list[int]) -> None:
+def _tell(unit: UnitOfWork, server_id: int, deal_ids: list[int], *, again: bool = False) -> None:
+    """`again`: they were told of before."""
+    said = {"again": True} if again else {}
     for start in range(0, len(deal_ids), DEALS_PER_EVENT):
-        unit.emit("deal.booked", subject_id=server_id, deal_ids=deal_ids[start : start + DEALS_PER_EVENT])
+        unit.emit("deal.booked", subject_id=server_id, deal_ids=deal_ids[start : start + DEALS_PER_EVENT], **said)
 
 
 @dataclass(frozen=True)

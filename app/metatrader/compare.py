@@ -7,7 +7,6 @@ did: times, prices, amounts, comment; not what only a platform knows of it.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import psycopg
 from sqlalchemy.orm import Session
 
 from app.core.clock import now
+from app.core.copying import escaped
 from app.metatrader.backfill import BackfillSource, in_parts
 from app.metatrader.platform import Deal
 from app.metatrader.servertime import ServerZone
@@ -51,8 +51,6 @@ COMPARED = {
     "comment": "text",
 }
 _COPIED = ", ".join(("ticket", *COMPARED))
-_SPECIAL = re.compile(r"[\\\t\n\r]")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 _CREATE = f"CREATE TEMP TABLE deal_there (ticket bigint, {', '.join(f'{name} {kind}' for name, kind in COMPARED.items())})"
 _DROP = "DROP TABLE IF EXISTS deal_there"
@@ -253,11 +251,8 @@ def comparing(session: Session, server_id: int, day: ServerDay) -> Iterator[DayC
 
 def _line(deal: Deal) -> bytes:
     """A deal as a line of COPY."""
-    symbol, comment = deal.symbol, deal.comment
-    if _SPECIAL.search(comment) or _SPECIAL.search(symbol):
-        symbol, comment = symbol.translate(_ESCAPES), comment.translate(_ESCAPES)
     return (
         f"{deal.ticket}\t{deal.login}\t{deal.action}\t{deal.entry}\t{deal.order_ticket}\t{deal.position_ticket}"
         f"\t{deal.volume}\t{deal.price!s}\t{deal.profit!s}\t{deal.swap!s}\t{deal.commission!s}\t{deal.fee!s}"
-        f"\t{deal.server_time_ms}\t{symbol}\t{comment}\n"
+        f"\t{deal.server_time_ms}\t{escaped(deal.symbol)}\t{escaped(deal.comment)}\n"
     ).encode()

@@ -5,17 +5,14 @@ A deal's rows lie in the month of its first revision; its head (table deal_head)
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
 
-import psycopg
 from sqlalchemy import text, update
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from app.core.copying import copy, escaped
 from app.metatrader import months
 from app.metatrader.codes import DealAction
 from app.metatrader.platform import Deal as ReportedDeal
@@ -31,13 +28,9 @@ DEAL_COLUMNS = (
 _HEAD_COLUMNS = ("server_id", "ticket", "revision", "fingerprint", "filed_at", "seen_at")
 
 _NEXT_IDS = text("SELECT array_agg(nextval(pg_get_serial_sequence('deal', 'id'))) FROM generate_series(1, :n)")
-#: So many lines go to the database at once: it works on them while the next are written.
-_LINES_AT_ONCE = 100
 #: Begins the fingerprint of a deletion.
 _DELETION = b"deleted:"
 _VOID_ACTIONS = (int(DealAction.BUY_CANCELED), int(DealAction.SELL_CANCELED))
-_SPECIAL = re.compile(r"[\\\t\n\r]")
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})
 
 
 @dataclass(slots=True)
@@ -83,9 +76,9 @@ class DealReport:
         return (
             f"\\\\x{self.fingerprint.hex()}\t{is_void}\t{done}\t{self.utc_offset_min}\t{deal.ticket}\t{deal.login}"
             f"\t{deal.action}\t{deal.entry}\t{deal.reason}\t{deal.order_ticket}\t{deal.position_ticket}"
-            f"\t{_escaped(deal.symbol)}\t{deal.volume}\t{deal.volume_closed}\t{deal.price!s}\t{deal.market_bid!s}"
+            f"\t{escaped(deal.symbol)}\t{deal.volume}\t{deal.volume_closed}\t{deal.price!s}\t{deal.market_bid!s}"
             f"\t{deal.market_ask!s}\t{deal.contract_size!s}\t{deal.profit!s}\t{deal.swap!s}\t{deal.commission!s}"
-            f"\t{deal.fee!s}\t{deal.rate_profit!s}\t{deal.digits_currency}\t{_escaped(deal.comment)}\t{deal.server_time_ms}\n"
+            f"\t{deal.fee!s}\t{deal.rate_profit!s}\t{deal.digits_currency}\t{escaped(deal.comment)}\t{deal.server_time_ms}\n"
         )
 
 
@@ -152,23 +145,6 @@ def known_heads(session: Session, server_id: int, tickets: Iterable[int]) -> dic
     return {row.ticket: Head(row.revision, bytes(row.fingerprint), row.filed_at, row.seen_at) for row in found}
 
 
-def copy(session: Session, table: str, columns: Sequence[str], lines: Iterator[str]) -> None:
-    """Append lines to a table in the session's transaction. Errors are SQLAlchemy's, as those of its own statements."""
-    part = "".join(islice(lines, _LINES_AT_ONCE))
-    if not part:
-        return
-    statement = f"COPY {table} ({', '.join(columns)}) FROM STDIN"
-    connection = session.connection().connection.driver_connection
-    assert isinstance(connection, psycopg.Connection)
-    try:
-        with connection.cursor() as cursor, cursor.copy(statement) as copying:
-            while part:
-                copying.write(part)
-                part = "".join(islice(lines, _LINES_AT_ONCE))
-    except psycopg.Error as error:
-        raise DBAPIError.instance(statement, None, error, psycopg.Error) from error
-
-
 def deleted(fingerprint: bytes) -> bytes:
     """The fingerprint of the deletion of a deal that last stood so. A deal that was deleted does not come back by itself:
     the same content afterwards is a late repeat, unless the server itself says so when it is asked.
@@ -178,7 +154,3 @@ def deleted(fingerprint: bytes) -> bytes:
 
 def is_deletion(fingerprint: bytes) -> bool:
     return fingerprint.startswith(_DELETION)
-
-
-def _escaped(words: str) -> str:
-    return words.translate(_ESCAPES) if _SPECIAL.search(words) else words

@@ -7,7 +7,6 @@ streams: each reads its own, so that an account's events stay in order.
 
 from __future__ import annotations
 
-import gc
 import json
 import logging
 import multiprocessing
@@ -31,6 +30,7 @@ from sqlalchemy.orm import Session
 from app.core import heartbeat, live
 from app.core.actor import Actor
 from app.core.clock import now
+from app.core.collector import calm_collector
 from app.core.uow import unit_of_work
 from app.metatrader import batches, dead_letters, state
 from app.metatrader.events import AnyEvent, MalformedEvent
@@ -133,12 +133,6 @@ def _work(settings: Settings, share: Share, stop: threading.Event) -> None:
         except (OperationalError, RedisError) as error:
             log.warning("ingest waits for its servers error=%s", type(error).__name__)
             stop.wait(1)
-
-
-def calm_collector() -> None:
-    """A batch is many thousand objects, all freed when it is booked: nothing for the collector to look at again and again."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 def consume(session: Session, redis: Redis, stop: threading.Event, share: Share = Share()) -> None:

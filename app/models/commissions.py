@@ -5,7 +5,19 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, Numeric, String, Text, UniqueConstraint, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    Integer,
+    Numeric,
+    SmallInteger,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, UUID
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -19,10 +31,14 @@ class Plan(Model):
     """How IBs are paid. The rules stand in its versions."""
 
     __tablename__ = "plan"
+    __table_args__ = (CheckConstraint("settle_every IN ('minutes', 'hour', 'day', 'week', 'month')", name="settle_every"),)
 
     id: Mapped[BigKey]
     name: Mapped[str] = mapped_column(String(100), unique=True)
     currency: Mapped[str] = mapped_column(String(8))
+    settle_every: Mapped[str] = mapped_column(
+        String(8), server_default="minutes", comment="minutes, hour, day, week, month: how long accruals are gathered"
+    )
 
     def __repr__(self) -> str:
         return self.name
@@ -81,22 +97,51 @@ class IBPlan(Model):
     plan: Mapped[Plan] = relationship()
 
 
+class AccrualCursor(Model):
+    """How far one shard of a server's deals has been judged: all up to `deal_id` are; see app/commissions/accrual.py."""
+
+    __tablename__ = "accrual_cursor"
+
+    server_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("mt_server.id"), primary_key=True, autoincrement=False)
+    shard: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    deal_id: Mapped[int] = mapped_column(BigInteger)
+    moved_at: Mapped[CreatedAt]
+
+
+class AccrualUnit(Model):
+    """Accruals that were written together. Its sums are what settlements take; neither it nor they are ever changed."""
+
+    __tablename__ = "accrual_unit"
+
+    id: Mapped[BigKey]
+    server_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("mt_server.id"))
+    shard: Mapped[int] = mapped_column(SmallInteger)
+    accruals: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[CreatedAt]
+
+
 class Accrual(Model):
-    """What one rule of one plan version gives one IB for one deal, unrounded, with all that explains it."""
+    """What one rule of one plan version gives somebody for one deal, unrounded, with all that explains it.
+
+    `ib_id` gets it; of level 0, a rebate, `client_id`, the trader. Written by COPY, thousands at a time, and never changed:
+    what it names is checked where its unit's sums are.
+    """
 
     __tablename__ = "accrual"
     __table_args__ = (
-        UniqueConstraint("deal_id", "plan_version_id", "rule", "level", "ib_id", "kind"),
-        Index("ix_accrual_unsettled", "ib_id", "currency", postgresql_where=text("settlement_id IS NULL")),
+        UniqueConstraint(*("deal_id", "plan_version_id", "rule", "level", "ib_id", "kind"), postgresql_nulls_not_distinct=True),
+        CheckConstraint("(level = 0) = (client_id IS NOT NULL) AND (level = 0) = (ib_id IS NULL)", name="beneficiary"),
         Index("ix_accrual_ib_id_id", "ib_id", "id"),
     )
 
     id: Mapped[BigKey]
+    unit_id: Mapped[int] = mapped_column(BigInteger, comment="accrual_unit.id")
     deal_id: Mapped[int] = mapped_column(BigInteger, comment="deal.id; deals are never removed, and lie in months")
-    plan_version_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("plan_version.id"))
+    plan_version_id: Mapped[int] = mapped_column(BigInteger, comment="plan_version.id")
     rule: Mapped[str] = mapped_column(String(40), comment="key of the rule within the version")
     level: Mapped[int] = mapped_column(Integer)
-    ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"))
+    ib_id: Mapped[int | None] = mapped_column(BigInteger, comment="introducing_broker.id")
+    client_id: Mapped[int | None] = mapped_column(BigInteger, comment="client.id, of a rebate")
     kind: Mapped[str] = mapped_column(String(40), comment="accrue, reverse, adjust:<run>")
     amount: Mapped[Decimal] = mapped_column(Numeric(24, 10))
     currency: Mapped[str] = mapped_column(String(8))
@@ -109,15 +154,51 @@ class Accrual(Model):
     fx_observed_at: Mapped[Moment | None]
     uncapped: Mapped[Decimal | None] = mapped_column(Numeric(24, 10), comment="before the rule's cap, where it took something")
     accrued_at: Mapped[CreatedAt]
-    settlement_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("settlement.id"), index=True)
 
     deal: Mapped[Deal] = relationship(primaryjoin="foreign(Accrual.deal_id) == Deal.id")
-    plan_version: Mapped[PlanVersion] = relationship()
-    ib: Mapped[IntroducingBroker] = relationship()
+    plan_version: Mapped[PlanVersion] = relationship(primaryjoin="foreign(Accrual.plan_version_id) == PlanVersion.id")
+    ib: Mapped[IntroducingBroker | None] = relationship(primaryjoin="foreign(Accrual.ib_id) == IntroducingBroker.id")
+    sum: Mapped[AccrualSum] = relationship(
+        viewonly=True,
+        primaryjoin="and_(foreign(Accrual.unit_id) == AccrualSum.unit_id, Accrual.currency == AccrualSum.currency,"
+        " Accrual.plan_version_id == AccrualSum.plan_version_id, Accrual.ib_id.is_not_distinct_from(AccrualSum.ib_id),"
+        " Accrual.client_id.is_not_distinct_from(AccrualSum.client_id))",
+    )
+
+    @property
+    def settlement_id(self) -> int | None:
+        """What took the sum that this is part of; none while it waits."""
+        return self.sum.settlement_id
+
+
+class AccrualSum(Model):
+    """What one unit gives one IB (of rebates: one client) by one plan version in one currency. A settlement takes it whole."""
+
+    __tablename__ = "accrual_sum"
+    __table_args__ = (
+        UniqueConstraint(*("unit_id", "ib_id", "client_id", "plan_version_id", "currency"), postgresql_nulls_not_distinct=True),
+        CheckConstraint("(ib_id IS NULL) <> (client_id IS NULL)", name="beneficiary"),
+        Index("ix_accrual_sum_unsettled_ib", "ib_id", "currency", postgresql_where=text("settlement_id IS NULL")),
+        Index(
+            "ix_accrual_sum_unsettled_client",
+            *("client_id", "currency"),
+            postgresql_where=text("settlement_id IS NULL AND client_id IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[BigKey]
+    unit_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("accrual_unit.id"))
+    ib_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"))
+    client_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("client.id"))
+    plan_version_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("plan_version.id"))
+    currency: Mapped[str] = mapped_column(String(8))
+    amount: Mapped[Decimal] = mapped_column(Numeric(24, 10))
+    accruals: Mapped[int] = mapped_column(Integer)
+    settlement_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("settlement.id"), index=True)
 
 
 class DealOutcome(Model):
-    """That a deal was judged for commission, and why it paid nothing when it did."""
+    """Why a deal that was judged pays nothing, or what it waited for until it did; a deal that paid at once has no row."""
 
     __tablename__ = "deal_outcome"
     __table_args__ = (
@@ -140,18 +221,30 @@ class DealOutcome(Model):
 
 
 class Settlement(Model):
-    """The unsettled accruals of one IB in one currency, rounded down and posted to the ledger; the rest is carried."""
+    """What one IB (or, of rebates, one client) got in one currency, converted, rounded down and posted; the rest is carried.
+
+    `accrued` x `fx_rate`, cut to ten places, is `converted`; `converted` + `carried_in` = `amount_minor` + `carried_out`.
+    """
 
     __tablename__ = "settlement"
     __table_args__ = (
-        UniqueConstraint("ib_id", "currency", "period"),
-        Index("ix_settlement_ib_currency", "ib_id", "currency", "id"),
+        UniqueConstraint("ib_id", "client_id", "currency", "period", postgresql_nulls_not_distinct=True),
+        CheckConstraint("(ib_id IS NULL) <> (client_id IS NULL)", name="beneficiary"),
+        CheckConstraint("(fx_rate IS NULL) = (currency = paid_currency)", name="fx"),
+        Index("ix_settlement_ib_currency", "ib_id", "paid_currency", "id"),
+        Index("ix_settlement_client_id", "client_id", "id", postgresql_where=text("client_id IS NOT NULL")),
     )
 
     id: Mapped[BigKey]
-    ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"))
-    currency: Mapped[str] = mapped_column(String(8))
+    ib_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"))
+    client_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("client.id"))
+    currency: Mapped[str] = mapped_column(String(8), comment="of the accruals")
     accrued: Mapped[Decimal] = mapped_column(Numeric(24, 10), comment="sum of its accruals")
+    paid_currency: Mapped[str] = mapped_column(String(8), comment="of all that follows")
+    fx_rate: Mapped[Decimal | None] = mapped_column(Numeric(40, 32), comment="1 currency in paid_currency, where they differ")
+    fx_source: Mapped[str | None] = mapped_column(String(60))
+    fx_observed_at: Mapped[Moment | None]
+    converted: Mapped[Decimal] = mapped_column(Numeric(24, 10))
     carried_in: Mapped[Decimal] = mapped_column(Numeric(24, 10), comment="remainder of the settlement before")
     amount_minor: Mapped[int] = mapped_column(BigInteger, comment="posted")
     carried_out: Mapped[Decimal] = mapped_column(Numeric(24, 10))
@@ -159,9 +252,9 @@ class Settlement(Model):
     settled_at: Mapped[CreatedAt]
     period: Mapped[str] = mapped_column(Text, comment="key of the settlement run")
 
-    ib: Mapped[IntroducingBroker] = relationship()
+    ib: Mapped[IntroducingBroker | None] = relationship()
 
     @property
     def posted(self) -> Money:
         """What the ledger got of it, whole minor units."""
-        return Money(self.amount_minor, self.currency)
+        return Money(self.amount_minor, self.paid_currency)

@@ -59,7 +59,7 @@ class AccrualView(ReadOnlyView):
     ]
     show_columns = [
         *(name for name in list_columns if name != "id"),
-        *("base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
+        *("unit_id", "client_id", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
     ]
     search_columns = ["ib", "deal_id", "rule", "kind", "accrued_at"]
     formatters_columns = formatters(
@@ -72,9 +72,14 @@ class SettlementView(ReadOnlyView):
     datamodel = AuditedInterface(Settlement)
     list_title, show_title = _l("Settlements"), _l("Settlement")
     list_columns = ["id", "ib", "period", "accrued", "carried_in", "posted", "carried_out", "settled_at"]
-    show_columns = [*list_columns[1:], "ledger_txn_id"]
+    show_columns = [
+        *("ib", "client_id", "period", "accrued", "currency", "fx_rate", "fx_source", "fx_observed_at", "converted"),
+        *("carried_in", "posted", "carried_out", "settled_at", "ledger_txn_id"),
+    ]
     search_columns = ["ib", "period", "currency", "settled_at"]
-    formatters_columns = formatters(accrued=exact, carried_in=exact, carried_out=exact, ledger_txn_id=transaction_link)
+    formatters_columns = formatters(
+        accrued=exact, fx_rate=exact, converted=exact, carried_in=exact, carried_out=exact, ledger_txn_id=transaction_link
+    )
 
 
 def register(appbuilder: AppBuilder) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from app.commissions.units import SHARDS
 from benchmarks.servers import BenchDatabase
 
 #: All of the trading lies in one month, and all else was so before it.
@@ -106,19 +107,29 @@ ANALYZE deal;
 #: As if accrued and settled before: five accruals for each of these deals. References are right by making, not checked.
 _HISTORY = """
 SET session_replication_role = replica;
-INSERT INTO settlement (ib_id, currency, accrued, carried_in, amount_minor, carried_out, period)
-SELECT id, 'USD', 0, 0, 0, 0, 'history' FROM introducing_broker ON CONFLICT DO NOTHING;
-INSERT INTO deal_outcome (deal_id, accruals) SELECT id, 5 FROM deal WHERE ticket BETWEEN {first} AND {last} ORDER BY id;
-INSERT INTO accrual (deal_id, plan_version_id, rule, level, ib_id, kind, amount, currency, lots, rate, settlement_id)
-SELECT deal.id, version.id, 'per-lot-eurusd', level, settlement.ib_id, 'accrue', 0.0123456789, 'USD', 0.01, 8, settlement.id
-  FROM deal
+WITH unit AS (INSERT INTO accrual_unit (server_id, shard, accruals) SELECT min(id), 0, 0 FROM mt_server RETURNING id),
+settled AS (
+    INSERT INTO settlement (ib_id, currency, accrued, paid_currency, converted, carried_in, amount_minor, carried_out, period)
+    SELECT id, 'USD', 0, 'USD', 0, 0, 0, 0, 'history {first}' FROM introducing_broker RETURNING id, ib_id
+),
+summed AS (
+    INSERT INTO accrual_sum (unit_id, ib_id, plan_version_id, currency, amount, accruals, settlement_id)
+    SELECT unit.id, settled.ib_id, version.id, 'USD', 0, 0, settled.id FROM unit, settled, plan_version version
+)
+INSERT INTO accrual (unit_id, deal_id, plan_version_id, rule, level, ib_id, kind, amount, currency, lots, rate)
+SELECT unit.id, deal.id, version.id, 'per-lot-eurusd', level, broker.ib_id, 'accrue', 0.0123456789, 'USD', 0.01, 8
+  FROM unit
+  CROSS JOIN deal
   CROSS JOIN plan_version version
   CROSS JOIN generate_series(1, 5) level
-  JOIN (SELECT id, ib_id, row_number() OVER (ORDER BY id) - 1 AS n FROM settlement WHERE period = 'history') settlement
-    ON settlement.n = deal.id * level % {ibs}
+  JOIN (SELECT ib_id, row_number() OVER (ORDER BY ib_id) - 1 AS n FROM settled) broker ON broker.n = deal.id * level % {ibs}
  WHERE deal.ticket BETWEEN {first} AND {last}
  ORDER BY deal.id, level;
-ANALYZE accrual; ANALYZE deal_outcome;
+INSERT INTO accrual_cursor (server_id, shard, deal_id)
+SELECT server.id, shard, (SELECT max(id) FROM deal WHERE ticket <= {last})
+  FROM mt_server server, generate_series(0, {shards} - 1) shard
+ON CONFLICT (server_id, shard) DO UPDATE SET deal_id = excluded.deal_id;
+ANALYZE accrual; ANALYZE accrual_sum;
 """
 
 
@@ -147,8 +158,8 @@ class Brokerage:
         return range(first, self._next_ticket)
 
     def remember(self, tickets: Sequence[int]) -> None:
-        """Store accruals and outcomes for these deals, as if they had been settled long ago."""
-        self._run(_HISTORY, {"first": tickets[0], "last": tickets[-1], "ibs": self._tree.ibs})
+        """Store accruals for these deals, as if they had been settled long ago."""
+        self._run(_HISTORY, {"first": tickets[0], "last": tickets[-1], "ibs": self._tree.ibs, "shards": SHARDS})
 
     def _run(self, script: str, values: Mapping[str, object]) -> None:
         self._place.psql(self._place.superuser, script.format(**values))

@@ -28,7 +28,7 @@ def measure(run: Run) -> None:
         for size in sizes:
             run.tell(f"storing {size:,} deals with their accruals")
             brokerage.remember(brokerage.trade(size - stored))
-            done = job.work(place, brokerage.trade(deals), f"after-{size}")
+            done = job.work(place, brokerage.trade(deals))
             stored = size + deals
             microseconds = 1e6 / done.deals_per_s
             goal = GOAL if shortest else None
@@ -36,6 +36,6 @@ def measure(run: Run) -> None:
             shortest = shortest or Limit(f"after {size:,}", microseconds)
     tree = SMALL_LARGE_TREE if run.small else LARGE_TREE
     with database() as place:
-        done = job.work(place, Brokerage(place, tree, accounts).trade(deals), "large-tree")
+        done = job.work(place, Brokerage(place, tree, accounts).trade(deals))
     name = f"job under {tree.ibs:,} IBs, {tree.depth} deep"
     run.add(Result(name, 1e6 / done.deals_per_s, "µs/deal", None, shortest, better="lower"))

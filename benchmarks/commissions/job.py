@@ -5,6 +5,10 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing import get_context
+from multiprocessing.synchronize import Barrier
+from threading import BrokenBarrierError
 from time import perf_counter
 from typing import IO
 
@@ -12,8 +16,9 @@ import psycopg
 from sqlalchemy import create_engine, text
 from sqlalchemy.orm import Session, configure_mappers
 
-from app.commissions import accrual, settlement
+from app.commissions import accrual, settlement, units
 from app.core.clock import now
+from app.core.collector import calm_collector
 from benchmarks.commissions import engine
 from benchmarks.commissions.brokerage import SHARES, Brokerage, Tree
 from benchmarks.form import Limit, Result, Run
@@ -26,14 +31,12 @@ TREE, SMALL_TREE = Tree(ibs=2_000, depth=5), Tree(ibs=100, depth=5)
 GOAL_DEALS_PER_S = 10_000
 GOAL_OF_COPY = 0.25
 
-#: Deals of one unit of work: about what one event of booked deals tells.
-UNIT = 1_000
+#: As many as cores: each takes its part of the shards.
+WORKERS = 2
+TIMEOUT_S = 3600
 
 #: What accrual writes; ids and the moment are the table's own defaults.
-_COLUMNS = (
-    "deal_id, plan_version_id, rule, level, ib_id, kind, amount, currency, lots, rate, base, base_currency, fx_rate, fx_source,"
-    " fx_observed_at, uncapped"
-)
+_COLUMNS = ", ".join(units.COLUMNS)
 _BLOCK = 1 << 18
 
 
@@ -66,7 +69,7 @@ def measure(run: Run) -> None:
         run.tell(f"booking {deals:,} deals")
         tickets = brokerage.trade(deals)
         run.tell("accruing and settling")
-        done = work(place, tickets, "bench")
+        done = work(place, tickets)
         run.add(Result("accruals per deal", done.accruals / done.deals, ""))
         run.add(Result("accrual", done.deals / done.accruing_s, "deals/s"))
         run.add(Result("accrual", done.accruals / done.accruing_s, "accruals/s"))
@@ -78,35 +81,80 @@ def measure(run: Run) -> None:
     run.add(Result("whole job", done.accruals_per_s, "accruals/s", GOAL_OF_COPY, Limit("COPY", copied)))
 
 
-def work(place: BenchDatabase, tickets: Sequence[int], period: str) -> Done:
-    """Accrue these deals, unit by unit as their events come, and settle all IBs. Raises BenchFailed when anything of it is
-    missing at the end.
+def work(place: BenchDatabase, tickets: Sequence[int]) -> Done:
+    """Accrue these deals, in as many processes as there are workers, and settle all IBs. Raises BenchFailed when anything of
+    it is missing at the end.
     """
-    configure_mappers()
-    sessions = create_engine(place.application.replace("postgresql://", "postgresql+psycopg://", 1))
+    accruing_s = _accrue(place)
+    sessions = create_engine(_url(place))
     with Session(sessions) as session:
+        configure_mappers()
         between = {"first": tickets[0], "last": tickets[-1]}
-        ids = session.scalars(text("SELECT id FROM deal WHERE ticket BETWEEN :first AND :last ORDER BY id"), between).all()
+        accruals = session.scalar(
+            text(
+                "SELECT count(*) FROM accrual WHERE deal_id BETWEEN (SELECT id FROM deal WHERE ticket = :first)"
+                " AND (SELECT id FROM deal WHERE ticket = :last)"
+            ),
+            between,
+        )
         session.rollback()
         began = perf_counter()
-        accruals = sum(accrual.accrue_deals(session, ids[start : start + UNIT]) for start in range(0, len(ids), UNIT))
-        accrued = perf_counter()
-        settlements = len(settlement.settle_all(session, now(), period))
-        settled = perf_counter()
-        _check(session, len(ids), accruals, settlements, period)
+        settled = settlement.settle_all(session, now() + timedelta(seconds=1))
+        settling_s = perf_counter() - began
+        _check(session, len(tickets), accruals or 0, settled)
     sessions.dispose()
-    return Done(len(ids), accruals, settlements, accrued - began, settled - accrued)
+    return Done(len(tickets), accruals or 0, len(settled), accruing_s, settling_s)
 
 
-def _check(session: Session, deals: int, accruals: int, settlements: int, period: str) -> None:
+def _accrue(place: BenchDatabase) -> float:
+    """Seconds until all shards are done, from when all workers have started."""
+    context = get_context("spawn")
+    barrier = context.Barrier(WORKERS + 1)
+    workers = [context.Process(target=_worker, args=(_url(place), index, barrier)) for index in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    try:
+        barrier.wait(TIMEOUT_S)
+        began = perf_counter()
+        barrier.wait(TIMEOUT_S)
+        return perf_counter() - began
+    except BrokenBarrierError:
+        raise BenchFailed("a worker stopped with an error; its messages stand above") from None
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join()
+
+
+def _worker(url: str, index: int, barrier: Barrier) -> None:
+    configure_mappers()
+    calm_collector()
+    with Session(create_engine(url)) as session:
+        server_id = session.scalars(text("SELECT id FROM mt_server")).one()
+        session.rollback()
+        barrier.wait(TIMEOUT_S)
+        try:
+            for shard in range(index, units.SHARDS, WORKERS):
+                accrual.accrue_shard(session, server_id, shard)
+        except BaseException:
+            barrier.abort()
+            raise
+        barrier.wait(TIMEOUT_S)
+
+
+def _url(place: BenchDatabase) -> str:
+    return place.application.replace("postgresql://", "postgresql+psycopg://", 1)
+
+
+def _check(session: Session, deals: int, accruals: int, settled: Sequence[settlement.Settled]) -> None:
     """All deals paid on as many levels as the product reads, all of it settled, and what was settled is in the ledger."""
     if not deals or accruals % deals or not 0 < accruals <= deals * len(SHARES):
         raise BenchFailed(f"{deals} deals made {accruals} accruals")
-    left = session.scalar(text("SELECT count(*) FROM accrual WHERE settlement_id IS NULL"))
-    if left or not settlements:
-        raise BenchFailed(f"{left} accruals are not settled after {settlements} settlements")
+    left = session.scalar(text("SELECT count(*) FROM accrual_sum WHERE settlement_id IS NULL"))
+    if left or not settled:
+        raise BenchFailed(f"{left} sums are not settled after {len(settled)} settlements")
     posted = text("SELECT count(*) FROM settlement s JOIN ledger.txn t ON t.id = s.ledger_txn_id WHERE s.period = :period")
-    if session.scalar(posted, {"period": period}) != settlements:
+    if session.scalar(posted, {"period": settled[0].period}) != len(settled):
         raise BenchFailed("a settlement is not in the ledger")
 
 

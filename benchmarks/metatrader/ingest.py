@@ -13,6 +13,8 @@ from redis import Redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.orm import Session, configure_mappers
 
+from app.core import copying
+from app.core.collector import calm_collector
 from app.metatrader import deal_rows, ingest
 from app.metatrader.events import DealEvent, decode
 from app.metatrader.servertime import server_zone
@@ -93,7 +95,7 @@ class _Bench:
             session.rollback()
             began = time.perf_counter()
             for part in parts:
-                deal_rows.copy(session, "deal", deal_rows.DEAL_COLUMNS, iter([part]))
+                copying.copy(session, "deal", deal_rows.DEAL_COLUMNS, iter([part]))
                 session.commit()
             took = time.perf_counter() - began
         return entries / took
@@ -147,7 +149,7 @@ class _Bench:
 def _begin(work: Callable[..., None], url: str, redis_url: str, share: ingest.Share, barrier: Barrier) -> None:
     """Prepare everything, wait for the others, work."""
     configure_mappers()
-    ingest.calm_collector()
+    calm_collector()
     engine, redis = create_engine(url, pool_pre_ping=True, hide_parameters=True), Redis.from_url(redis_url)
     with Session(engine) as session:
         server_id = session.scalars(text("SELECT id FROM mt_server")).one()

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from app.commissions import publishing
 from app.core.actor import Actor
+from app.core.clock import now
 from app.core.tables import Event
 from app.core.uow import unit_of_work
+from app.ledger import rates
 from app.models.clients import Client
 from app.models.commissions import Accrual, DealOutcome
 from app.models.metatrader import Deal, Product, Server, TradingAccount
@@ -127,6 +129,11 @@ class Brokerage:
             **{"ticket": old.ticket, "revision": old.revision + 1, "position_ticket": old.position_ticket} | changes,
         )
 
+    def rate(self, base: str, quote: str, rate: str) -> None:
+        """A rate by hand, as of an hour ago."""
+        observed_at = now() - timedelta(hours=1)
+        rates.record(self.session, [rates.Observation("manual", base, quote, Decimal(rate), observed_at)])
+
     def save(self) -> None:
         with unit_of_work(self.session, STAFF):
             self.session.flush()
@@ -136,8 +143,10 @@ class Brokerage:
         return [(kind, amount) for kind, amount in self.session.execute(query)]
 
     def outcome(self, deal_id: int) -> tuple[int, str]:
-        row = self.session.execute(select(DealOutcome.accruals, DealOutcome.reason).where(DealOutcome.deal_id == deal_id)).one()
-        return row.accruals, row.reason
+        """How many accruals of a deal stand, those that were reversed left out, and why it pays nothing."""
+        accruals = select(func.sum(case((Accrual.kind == "reverse", -1), else_=1))).where(Accrual.deal_id == deal_id)
+        reason = select(DealOutcome.reason).where(DealOutcome.deal_id == deal_id)
+        return self.session.scalar(accruals) or 0, self.session.scalar(reason) or ""
 
     def events(self, type_: str) -> list[Event]:
         return list(self.session.scalars(select(Event).where(Event.type == type_).order_by(Event.id)))

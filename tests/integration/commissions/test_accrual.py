@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -9,14 +10,16 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.exc import ProgrammingError
 
 from app.commissions import publishing
-from app.commissions.accrual import accrue_deals, accrue_waiting
+from app.commissions.accrual import accrue_deals, accrue_server, accrue_shard, accrue_waiting
 from app.commissions.explain import explain_deal
+from app.commissions.units import SHARDS
 from app.core.actor import Actor
 from app.core.uow import unit_of_work
-from app.models.commissions import Accrual, PlanVersion
+from app.models.commissions import Accrual, AccrualCursor, AccrualSum, AccrualUnit, PlanVersion
 from app.models.metatrader import Deal
 from app.models.partners import Attribution, IntroducingBroker
 from tests.integration.commissions.brokerage import LOT, NOON, START, Brokerage, build
@@ -48,14 +51,17 @@ def test_a_second_delivery_changes_nothing(house: Brokerage) -> None:
     assert accrue_deals(house.session, [*deals, *deals]) == 0
 
     assert len(house.amounts(ib_id)) == 3
-    assert len(house.events("commission.accrued")) == 1
+    assert sum(event.payload["accruals"] for event in house.events("commission.accrued")) == 3
 
 
-def test_a_batch_tells_each_ib_once(house: Brokerage) -> None:
+def test_a_unit_tells_each_ib_once(house: Brokerage) -> None:
     first, second = house.ib(), house.ib()
-    deals = [house.deal(house.brought(ib_id), lots) for ib_id in (first, second) for lots in ("1", "2")]
+    tickets = itertools.count(SHARDS, SHARDS)
+    for ib_id in (first, second):
+        for lots in ("1", "2"):
+            house.deal(house.brought(ib_id), lots, ticket=next(tickets))
 
-    assert accrue_deals(house.session, deals) == 4
+    assert accrue_server(house.session, house.server_id) == 4
 
     assert [(event.subject_id, event.payload["amounts"]) for event in house.events("commission.accrued")] == [
         (first, {"USD": "21.0000000000"}),
@@ -296,3 +302,108 @@ def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         time.sleep(0.02)
+
+
+def test_the_cursor_takes_each_deal_once(house: Brokerage) -> None:
+    ib_id = house.ib()
+    account = house.brought(ib_id)
+    deals = [house.deal(account, ticket=ticket) for ticket in range(100, 110)]
+
+    assert accrue_server(house.session, house.server_id) == 10
+    assert accrue_server(house.session, house.server_id) == 0
+    later = house.deal(account, ticket=111)
+    assert accrue_server(house.session, house.server_id) == 1
+
+    assert len(house.amounts(ib_id)) == 11
+    cursors = house.session.scalars(select(AccrualCursor.deal_id).where(AccrualCursor.server_id == house.server_id))
+    assert list(cursors) == [later] * SHARDS, "no shard is left behind"
+    assert accrue_deals(house.session, [*deals, later]) == 0
+
+
+def test_the_cursor_passes_what_was_judged_by_its_id(house: Brokerage) -> None:
+    ib_id = house.ib()
+    account = house.brought(ib_id)
+    early, waiting = house.deal(account), house.deal(None)
+    accrue_deals(house.session, [early, waiting])
+    assert house.outcome(waiting) == (0, "no_account")
+
+    assert accrue_server(house.session, house.server_id) == 0
+    house.session.execute(update(Deal).where(Deal.id == waiting).values(trading_account_id=account))
+    assert accrue_deals(house.session, [waiting]) == 1
+
+    assert house.outcome(waiting) == (1, "")
+    assert accrue_server(house.session, house.server_id) == 0
+
+
+def test_a_correction_behind_the_cursor_is_reversed_before_it(house: Brokerage) -> None:
+    ib_id = house.ib()
+    first = house.deal(house.brought(ib_id), "2")
+    assert accrue_server(house.session, house.server_id) == 1
+    house.revise(first, "1.5")
+
+    assert accrue_server(house.session, house.server_id) == 2
+
+    assert sorted(house.amounts(ib_id)) == [("accrue", Decimal("10.5")), ("accrue", Decimal(14)), ("reverse", Decimal(-14))]
+
+
+def test_units_are_whole_with_their_sums(house: Brokerage) -> None:
+    for _ in range(2):
+        ib_id = house.ib()
+        for lots in ("1", "0.37", "2.5"):
+            house.deal(house.brought(ib_id), lots)
+    assert accrue_server(house.session, house.server_id) == 6
+
+    key = (Accrual.unit_id, Accrual.ib_id, Accrual.plan_version_id, Accrual.currency)
+    added_up = select(*key, func.sum(Accrual.amount), func.count()).group_by(*key).order_by(*key)
+    sums = select(
+        *(AccrualSum.unit_id, AccrualSum.ib_id, AccrualSum.plan_version_id, AccrualSum.currency),
+        *(AccrualSum.amount, AccrualSum.accruals),
+    ).order_by(AccrualSum.unit_id, AccrualSum.ib_id)
+    assert house.session.execute(added_up).all() == house.session.execute(sums).all()
+    assert house.session.scalar(select(func.sum(AccrualUnit.accruals))) == 6
+
+
+def test_what_was_accrued_cannot_be_changed(database) -> None:
+    with database.session() as session:
+        house = build(session)
+        house.deal(house.brought(house.ib()))
+        house.save()
+        assert accrue_server(session, house.server_id) == 1
+        for statement in (
+            "UPDATE accrual SET amount = 0",
+            "DELETE FROM accrual",
+            "UPDATE accrual_sum SET amount = 0",
+            "DELETE FROM accrual_sum",
+            "UPDATE accrual_unit SET accruals = 0",
+        ):
+            with pytest.raises(ProgrammingError, match="permission denied"):
+                session.execute(text(statement))
+            session.rollback()
+
+
+def test_shards_accrue_side_by_side(database) -> None:
+    with database.session() as session:
+        house = build(session)
+        ib_id = house.ib()
+        account = house.brought(ib_id)
+        for _ in range(60):
+            house.deal(account)
+        house.save()
+        server_id = house.server_id
+    written: list[int] = []
+    start = threading.Barrier(2 * SHARDS)
+
+    def work(shard: int) -> None:
+        with database.session() as own:
+            start.wait(20)
+            written.append(accrue_shard(own, server_id, shard))
+
+    workers = [threading.Thread(target=work, args=(number % SHARDS,)) for number in range(2 * SHARDS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+
+    assert sum(written) == 60
+    with database.session() as session:
+        assert session.scalar(select(func.count()).where(Accrual.ib_id == ib_id)) == 60

@@ -167,13 +167,19 @@ class House:
         chart.open_accounts(self.session, expense, payable)
         for period, minor in (("1", 4_137), ("nothing left", 0)):
             row = Settlement(
-                ib_id=broker, currency="USD", accrued=Decimal(minor) / 100, carried_in=Decimal(0), amount_minor=minor,
-                carried_out=Decimal(0), period=period,
+                ib_id=broker, currency="USD", accrued=Decimal(minor) / 100, paid_currency="USD", converted=Decimal(minor) / 100,
+                carried_in=Decimal(0), amount_minor=minor, carried_out=Decimal(0), period=period,
             )  # fmt: skip
             self.add(f"settlement {period}", row)
             if minor:
                 key = f"commission-settlement:{broker}:USD:{period}"
                 row.ledger_txn_id = self.post("commission_settlement", key, *moves(expense, payable, minor))
+        rebate = Settlement(
+            client_id=self.client, currency="USD", accrued=Decimal("3.21"), paid_currency="USD", converted=Decimal("3.21"),
+            carried_in=Decimal(0), amount_minor=321, carried_out=Decimal(0), period="1",
+        )  # fmt: skip
+        self.add("rebate", rebate)
+        rebate.ledger_txn_id = self.post("rebate_settlement", "rebate-settlement:1", *moves(expense, self.wallet, 321))
 
     def conversion(self) -> None:
         euros, spread = chart.client_wallet(self.client, "EUR"), chart.fx_spread("USD")

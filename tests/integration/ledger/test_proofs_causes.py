@@ -48,6 +48,7 @@ def test_every_transaction_leads_to_the_row_that_caused_it(house):
         "unmatched_balance_operation": ("deal", house.ids["unmatched_balance_operation"], "Balance operation at the server"),
         "negative_balance": ("deal", house.ids["negative_balance"], "Negative balance written off"),
         "commission_settlement": ("settlement", house.ids["settlement 1"], "Commission settlement"),
+        "rebate_settlement": ("settlement", house.ids["rebate"], "Rebate"),
         "conversion": ("fx_quote", house.ids["quote"], "Conversion"),
         "adjustment": ("ledger_request", house.ids["adjustment"], "Adjustment"),
         "revaluation": ("ledger_request", house.ids["close"], "FX result of a period"),
@@ -122,8 +123,12 @@ DAMAGE = {
         ["transfer {to_account}: its transaction {transfer} moved -7000 on client:{client}:wallet:USD, not 7000"],
     ),
     "a settlement of another amount": (
-        "UPDATE settlement SET amount_minor = 1 WHERE amount_minor > 0",
+        "UPDATE settlement SET amount_minor = 1 WHERE id = {settlement 1}",
         ["settlement {settlement 1}: its transaction {settled} moved 4137 on ib:{ib}:commission:USD, not 1"],
+    ),
+    "a rebate of another amount": (
+        "UPDATE settlement SET amount_minor = 1 WHERE id = {rebate}",
+        ["settlement {rebate}: its transaction {rebated} moved 321 on client:{client}:wallet:USD, not 1"],
     ),
     "a settlement that nothing was posted for": (
         "UPDATE settlement SET amount_minor = 1 WHERE amount_minor = 0",
@@ -182,6 +187,7 @@ def test_each_damage_is_named(database):
         "transfer": by_key[f"transfer:{house.ids['to_account']}"],
         "back": by_key[f"transfer:{house.ids['to_wallet']}"],
         "settled": txns["commission-settlement"],
+        "rebated": txns["rebate-settlement"],
         "results": by_key["mirror:sim:USD:deal_results"],
         "converted": txns["conversion"],
         "adjusted": by_key[f"ledger-request:{house.ids['adjustment']}"],
@@ -199,6 +205,7 @@ def test_each_damage_is_named(database):
                 "withdrawal",
                 "fx_quote",
                 "attribution",
+                "settlement",
             ):
                 session.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS fk_{table}_client_id"))
             for statement in damage.format_map(names).split(";"):
