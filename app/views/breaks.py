@@ -23,12 +23,12 @@ from app.metatrader.servertime import server_zone
 from app.models.controls import Alert
 from app.models.metatrader import Server
 from app.models.trading_desk import ServerBreak, ServerCheck
+from app.surfaces.csv_files import Cell, csv_file
 from app.surfaces.errors import sentence
+from app.surfaces.filters import Filters
 from app.views import evidence
 from app.views.break_words import ADVICE, CAUSES, FAILURES, KINDS, STATE_KINDS, STATES
 from app.views.columns import client_link, person
-from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ledger_request_forms import EvidencedForm, Needed
 from app.views.refusal import NOTHING_REFUSED, Refused, refused, why

@@ -22,9 +22,9 @@ from app.ledger import tree
 from app.ledger.errors import UnknownAccount
 from app.ledger.rates import RateBook, Valued
 from app.surfaces import formats
+from app.surfaces.csv_files import Cell, csv_file
+from app.surfaces.filters import Filters
 from app.views.columns import account_link
-from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters
 from app.views.guarded import DeskPage
 
 PAGE_SIZE = 50

@@ -18,9 +18,9 @@ from app.core.money import Money, exponent
 from app.extensions import db
 from app.payments import client_money, funding
 from app.payments.client_money import REASONS, Position
+from app.surfaces.csv_files import Cell, csv_file
+from app.surfaces.filters import Filters
 from app.views.columns import transaction_link
-from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters
 from app.views.guarded import DeskPage
 
 #: What is held and what is owed, by the names of proof P6.

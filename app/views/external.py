@@ -21,12 +21,12 @@ from app.ledger import external, external_ageing, external_import
 from app.ledger.errors import StatementKnown, StatementRefused
 from app.ledger.external_formats import FORMATS, MAX_BYTES, MAX_LINES
 from app.models.controls import ExternalLine, ExternalStatement
+from app.surfaces.csv_files import Cell, csv_file
 from app.surfaces.errors import sentence
+from app.surfaces.filters import Filters
 from app.views import statement_drafts
-from app.views.csv_files import Cell, csv_file
 from app.views.external_lines import StatementLines
 from app.views.external_parts import StatementPage, adjustment_address, found, matched_entries, proposals
-from app.views.filters import Filters
 from app.views.guarded import staff_actor
 
 PAGE_SIZE = 50

@@ -11,8 +11,8 @@ from app.core.errors import AppError
 from app.extensions import db
 from app.ledger import external, external_entries, search
 from app.models.controls import ExternalLine, ExternalStatement
+from app.surfaces.filters import Filters
 from app.views.external_parts import StatementPage, adjustment_address, found, matched_entries, proposals, say
-from app.views.filters import Filters
 from app.views.guarded import staff_actor
 
 

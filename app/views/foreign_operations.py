@@ -19,11 +19,11 @@ from app.metatrader import foreign_review
 from app.metatrader.foreign import CLASSES
 from app.models.metatrader import Server
 from app.models.trading_desk import ForeignOperation
+from app.surfaces.csv_files import Cell, csv_file
+from app.surfaces.filters import Filters
 from app.views import evidence
 from app.views.breaks import show as show_problems
 from app.views.columns import ACTIONS, client_link, person
-from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ledger_request_forms import EvidencedForm, Needed
 from app.views.refusal import NOTHING_REFUSED, Refused, refused

@@ -18,12 +18,12 @@ from app.extensions import db
 from app.ledger import proposals, rates
 from app.ledger.known_rates import rate_text
 from app.models.fx import FXRate, FXRateProposal
+from app.surfaces.csv_files import csv_file
 from app.surfaces.errors import sentence
+from app.surfaces.filters import Filters
 from app.views import fx_tables
 from app.views.columns import person
-from app.views.csv_files import csv_file
 from app.views.decisions import decided
-from app.views.filters import Filters
 from app.views.fx_positions import FXPositionPage
 from app.views.fx_quotes import FXQuoteView
 from app.views.fx_reference import FXPairView, FXSourceView, source_words, spread

@@ -21,10 +21,10 @@ from app.ledger import chart, revaluation
 from app.ledger.errors import NoRate
 from app.ledger.revaluation import Position
 from app.models.ledger import Account, Entry, Transaction
+from app.surfaces.csv_files import Cell, csv_file
 from app.surfaces.facts import transaction_kind
+from app.surfaces.filters import Filters
 from app.views.columns import account_link, transaction_link
-from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters
 from app.views.fx_reference import source_words
 from app.views.guarded import DeskPage
 

@@ -17,9 +17,9 @@ from sqlalchemy.orm import joinedload
 from app.core.clock import now
 from app.extensions import db
 from app.models.fx import FXQuote
+from app.surfaces.csv_files import Cell, csv_file
+from app.surfaces.filters import Filters
 from app.views.columns import client_link, transaction_link
-from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters
 from app.views.fx_reference import source_words
 from app.views.guarded import DeskPage
 

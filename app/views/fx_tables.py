@@ -14,8 +14,8 @@ from app.extensions import db
 from app.ledger import fx, proposals
 from app.ledger.known_rates import FoundRate, KnownRates
 from app.models.fx import FXPair, FXRate, FXSource
-from app.views.csv_files import Cell
-from app.views.filters import Filters
+from app.surfaces.csv_files import Cell
+from app.surfaces.filters import Filters
 from app.views.fx_reference import source_words
 
 CHUNK = 1000

@@ -19,9 +19,9 @@ from app.ledger.search import AccountSearch, EntrySearch, SearchTooWide, Transac
 from app.models.ledger import Account, Transaction
 from app.surfaces.errors import sentence
 from app.surfaces.facts import TRANSACTION_KINDS, transaction_kind
+from app.surfaces.filters import Filters
 from app.views import ledger_files, ledger_links
 from app.views.columns import account_link, moment, person, staff_called, transaction_link
-from app.views.filters import Filters
 from app.views.guarded import DeskPage
 
 PAGE_SIZE = 50

@@ -14,9 +14,9 @@ from app.core.money import Money
 from app.extensions import db
 from app.ledger import search
 from app.models.ledger import Account
+from app.surfaces.csv_files import Cell, csv_file
 from app.surfaces.facts import transaction_kind
 from app.views.columns import person
-from app.views.csv_files import Cell, csv_file
 
 #: Rows that are read at once; so many objects at most are in memory.
 CHUNK = 1000

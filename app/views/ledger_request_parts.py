@@ -23,11 +23,11 @@ from app.ledger.errors import LedgerError
 from app.models.controls import REQUEST_KINDS, LedgerRequest
 from app.models.ledger import Account, Transaction
 from app.surfaces import formats
+from app.surfaces.csv_files import Cell
 from app.surfaces.errors import sentence
+from app.surfaces.filters import Filters
 from app.views import ledger_links
 from app.views.columns import person
-from app.views.csv_files import Cell
-from app.views.filters import Filters
 
 KINDS = {"adjustment": _l("Adjustment"), "reversal": _l("Reversal"), "period_close": _l("Period close")}
 STATES = {"proposed": _l("Proposed"), "approved": _l("Approved"), "rejected": _l("Rejected"), "withdrawn": _l("Withdrawn")}

@@ -23,13 +23,13 @@ from app.ledger import approvals, period_review, requests
 from app.ledger.requests import Decided, Evidence, Proposed
 from app.models.controls import LedgerRequest
 from app.models.ledger import Account
+from app.surfaces.csv_files import csv_file
 from app.surfaces.errors import sentence
 from app.surfaces.facts import transaction_kind
+from app.surfaces.filters import Filters
 from app.views import evidence
 from app.views import ledger_request_parts as parts
 from app.views.columns import account_link, person, transaction_link
-from app.views.csv_files import csv_file
-from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ledger_request_forms import (
     AdjustmentForm,

@@ -20,10 +20,10 @@ from app.metatrader import import_reading, importing
 from app.models.clients import Client
 from app.models.metatrader import Server
 from app.models.trading_desk import LoginImport, LoginImportRow
+from app.surfaces.csv_files import Cell, csv_file
 from app.surfaces.errors import sentence
+from app.surfaces.filters import Filters
 from app.views.columns import client_link, person
-from app.views.csv_files import Cell, csv_file
-from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.refusal import NOTHING_REFUSED, Refused, refused, why
 

@@ -19,9 +19,9 @@ from app.extensions import db
 from app.models.partner_moves import PartnerMove
 from app.models.partners import IntroducingBroker
 from app.partners import directory, moves
+from app.surfaces.filters import Filters
 from app.views.columns import person
 from app.views.decisions import decided
-from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.partner_move_forms import NOBODY, MoveForm
 

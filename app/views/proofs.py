@@ -21,8 +21,8 @@ from app.ledger.proofs.runs import ALERT
 from app.models.controls import Alert, ProofResult, ProofRun
 from app.models.ledger import Account
 from app.surfaces.errors import sentence
+from app.surfaces.filters import Filters
 from app.views.columns import account_link, transaction_link
-from app.views.filters import Filters
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ledger_links import PAGES, row_link
 

@@ -482,7 +482,7 @@ def test_every_entry_leads_to_its_transaction_and_account(finance, books):
 def test_long_files_are_whole(finance, books, monkeypatch, path):
     whole = finance.get(f"{path}?export=csv").text
     monkeypatch.setattr("app.views.ledger_files.CHUNK", 2)
-    monkeypatch.setattr("app.views.csv_files._ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("app.surfaces.csv_files._ROWS_AT_ONCE", 3)
     assert finance.get(f"{path}?export=csv").text == whole
 
 
