@@ -175,7 +175,7 @@ def _accrue(unit: UnitOfWork, server_id: int, shard: int, found: _Found) -> int:
     dead = [deal for deal in found.deals if deal.is_dead]
     # What was judged stays judged: plans and attributions entered later belong to a replay, not to a repeated delivery.
     due = [deal for deal in found.deals if not deal.is_dead and (deal.id not in judged or judged[deal.id] in WAITING)]
-    outcomes = _judge(session, due)
+    outcomes = judge(session, due)
     lines = [Line(deal_id, ACCRUE, made) for deal_id, outcome in outcomes.items() for made in outcome.accruals]
     lines += _reversals(session, [deal.id for deal in dead])
     _tell(unit, write_unit(session, server_id, shard, lines))
@@ -184,9 +184,9 @@ def _accrue(unit: UnitOfWork, server_id: int, shard: int, found: _Found) -> int:
     return len(lines)
 
 
-def _judge(session: Session, deals: Sequence[StoredDeal]) -> dict[int, Outcome]:
-    """What each deal accrues, by deal id, under the attribution and plan that held when it was done."""
-    book = PlanBook(session, {deal.client_id for deal in deals if deal.client_id is not None})
+def judge(session: Session, deals: Sequence[StoredDeal], book: PlanBook | None = None) -> dict[int, Outcome]:
+    """What each deal accrues, by deal id, under the attribution and plan that held when it was done, or under another book."""
+    book = book or PlanBook(session, {deal.client_id for deal in deals if deal.client_id is not None})
     rates = DayRates(session)
     cases = []
     for deal in deals:

@@ -148,16 +148,17 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredDeal:
 class PlanBook:
     """Whose client each deal's owner was, and by which rules that IB was paid, at the moment of the deal."""
 
-    def __init__(self, session: Session, client_ids: Iterable[int]) -> None:
-        """Read all spans of these clients, the plans of their IBs, and the versions of those plans."""
+    def __init__(self, session: Session, client_ids: Iterable[int], *, ibs: Iterable[int] = ()) -> None:
+        """Read all spans of these clients, the plans of their IBs, and the versions of those plans; also of further `ibs`."""
         self._ibs = _spans(
             session,
             select(Attribution.client_id, Attribution.ib_id, Attribution.valid_from, Attribution.valid_to).where(
                 Attribution.client_id.in_(set(client_ids))
             ),
         )
-        self._above = tree.uplines(session, _values(self._ibs), MAX_LEVELS)
-        ibs = _values(self._ibs) | {span.parent_id for spans in self._above.values() for span in spans}
+        named = _values(self._ibs) | set(ibs)
+        self._above = tree.uplines(session, named, MAX_LEVELS)
+        ibs = named | {span.parent_id for spans in self._above.values() for span in spans}
         self._plans = _spans(
             session, select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(IBPlan.ib_id.in_(ibs))
         )
@@ -176,8 +177,11 @@ class PlanBook:
         ib_id = _value_at(self._ibs.get(client_id or 0, ()), at)
         if ib_id is None:
             return ()
-        ids = tree.upline_at(self._above, ib_id, at, MAX_LEVELS)
-        return tuple(Upline(level, above) for level, above in enumerate(ids, start=1))
+        return tuple(Upline(level, above) for level, above in enumerate(self.chain(ib_id, at), start=1))
+
+    def chain(self, ib_id: int, at: datetime) -> tuple[int, ...]:
+        """An IB and those above it at a moment, nearest first."""
+        return tree.upline_at(self._above, ib_id, at, MAX_LEVELS)
 
     def plan(self, upline: Sequence[Upline], at: datetime) -> PlanSnapshot | None:
         """The rules that paid at a moment: those of the nearest IB that had a plan. A sub-IB without one is paid by its

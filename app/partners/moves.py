@@ -69,17 +69,21 @@ def propose_move(
         said = " ".join(reason.split())
         _check(session, kind, target_id, effective_at, said)
         move = draft_move(session, kind=kind, subject_id=subject_id, target_id=target_id, effective_at=effective_at)
-        if move.from_id == target_id:
-            raise NothingToMove
         move.reason, move.proposed_by = said[:LONGEST_REASON], str(actor)
+        _try(unit, move)
         session.add(move)
         session.flush()
-        with session.begin_nested() as trial:
-            _carry_out(unit, move, effective_at or now())
-            trial.rollback()
         unit.audit("partner_move.propose", f"partner_move:{move.id}", after=_values(move), reason=move.reason)
         unit.emit("partner_move.proposed", subject_id=move.id)
         return move
+
+
+def try_move(session: Session, move: PartnerMove, actor: Actor) -> None:
+    """Raises what a proposal of this draft would be refused for, but for its reason. Nothing is kept."""
+    with unit_of_work(session, actor) as unit:
+        _check(session, move.kind, move.target_id, move.effective_at, "tried")
+        move.reason = move.reason or "tried"
+        _try(unit, move)
 
 
 def approve_move(session: Session, move_id: int, *, actor: Actor) -> PartnerMove:
@@ -146,6 +150,14 @@ def _present(session: Session, move: PartnerMove) -> int | None:
         place = tree.last_place(session, move.ib_id)
         return place.parent_id if place and place.valid_to is None else None
     return move.from_id
+
+
+def _try(unit: UnitOfWork, move: PartnerMove) -> None:
+    if move.from_id == move.target_id:
+        raise NothingToMove
+    with unit.session.begin_nested() as trial:
+        _carry_out(unit, move, move.effective_at or now())
+        trial.rollback()
 
 
 def _lock_subject(session: Session, move: PartnerMove) -> None:

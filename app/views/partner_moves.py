@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
@@ -13,12 +14,15 @@ from flask_babel import lazy_gettext as _l
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import joinedload
 
+from app.commissions import move_preview
 from app.core.clock import now
 from app.core.errors import N_, AppError, NotFound
+from app.core.money import exponent
 from app.extensions import db
 from app.models.partner_moves import PartnerMove
 from app.models.partners import IntroducingBroker
 from app.partners import directory, moves
+from app.surfaces import formats
 from app.surfaces.filters import Filters
 from app.views.columns import person
 from app.views.decisions import decided
@@ -107,6 +111,7 @@ class PartnerMovePage(DeskPage):
         """The form for one subject (`kind`, `subject`): where to, from when on, why; tried before it is proposed."""
         draft, form = _asked(Filters()), MoveForm()
         action = request.form.get("action", "propose") if form.is_submitted() else ""
+        preview = _tried(form, draft) if action == "preview" else None
         if action == "propose" and form.validate():
             try:
                 proposed = moves.propose_move(
@@ -127,6 +132,7 @@ class PartnerMovePage(DeskPage):
             form=form,
             one=draft,
             about=_about(draft),
+            preview=preview,
             **_targets(draft, form.q.data or "", form.target.data or ""),
         )
         return page, 422 if form.errors or form.elsewhere else 200
@@ -144,6 +150,7 @@ class PartnerMovePage(DeskPage):
             "office/partner_move.html",
             one=found,
             about=_about(found),
+            preview=_preview(found) if is_open else None,
             is_own=is_own,
             decides=is_open and not is_own and has_access_to("can_decide", RIGHTS),
             withdraws=is_open and is_own and has_access_to("can_propose", RIGHTS),
@@ -197,6 +204,39 @@ def _asked(filters: Filters) -> PartnerMove:
     if not kind or subject_id is None:
         raise NotFound
     return moves.draft_move(db.session(), kind=kind, subject_id=subject_id, target_id=None)
+
+
+def _tried(form: MoveForm, draft: PartnerMove) -> dict[str, Any] | None:
+    """The preview of what is typed; None when it is refused, and the form then says why. A reason can still be missing."""
+    if not (form.target.validate(form) & form.effective_at.validate(form)):
+        return None
+    move = moves.draft_move(
+        db.session(),
+        kind=draft.kind,
+        subject_id=draft.subject_id,
+        target_id=form.target_id,
+        effective_at=form.effective_at.moment,
+    )
+    try:
+        moves.try_move(db.session(), move, staff_actor())
+    except AppError as error:
+        form.show(error)
+        return None
+    return _preview(move)
+
+
+def _preview(move: PartnerMove) -> dict[str, Any]:
+    """What a move would change, with the names of the IBs it changes it for."""
+    session, at = db.session(), now()
+    found = move_preview.preview_move(session, move, at)
+    ibs = directory.ibs_named(session, [effect.ib_id for effect in found.effects], at)
+    return {"found": found, "names": {ib.ib_id: ib.name for ib in ibs}, "days": move_preview.DAYS.days, "amount": _rounded}
+
+
+def _rounded(amount: Decimal, currency: str) -> str:
+    """An unrounded amount as its currency is written."""
+    digits = exponent(currency)
+    return f"{formats.decimals(round(amount, digits), digits)} {currency}"
 
 
 def _about(move: PartnerMove) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from html import unescape
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from app.commissions import publishing
+from app.commissions.accrual import accrue_deals
 from app.core.actor import Actor
 from app.core.clock import now
 from app.models.clients import Client
@@ -17,6 +20,7 @@ from app.models.partner_moves import PartnerMove
 from app.models.partners import Attribution, IBParent
 from app.partners.links import make_ib
 from app.partners.tree import move_client, place_ib
+from tests.integration.commissions.brokerage import build
 from tests.integration.views.conftest import LIBRARY_WARNINGS, Browser, Office
 
 pytestmark = LIBRARY_WARNINGS
@@ -70,6 +74,21 @@ def manager(office: Office) -> Browser:
 @pytest.fixture(scope="module")
 def finance(office: Office) -> Browser:
     return office.browser("Finance officer")
+
+
+def traded(session: Session, house: House) -> None:
+    """The person's two deals of three lots, of which the first IB gets 7 a lot; the second would get 10."""
+    brokerage = build(session)
+    start = now() - timedelta(days=60)
+    for ib_id, rate in ((house.old, "7"), (house.new, "10")):
+        plan_id = publishing.create_plan(session, f"Moves {ib_id}", "USD", STAFF)
+        rules = [{"key": "fx", "component": "per_lot", "rate": rate}]
+        publishing.publish_version(session, plan_id, rules, start, STAFF)
+        publishing.assign_plan(session, ib_id, plan_id, start, STAFF)
+    account = brokerage.account(house.person)
+    deals = [brokerage.deal(account, lots, done_at=now() - timedelta(days=days)) for lots, days in (("2", 20), ("1", 1))]
+    brokerage.save()
+    accrue_deals(session, deals)
 
 
 def words(page: str) -> str:
@@ -212,3 +231,32 @@ def test_moves_are_for_those_who_may(manager: Browser, finance: Browser, house: 
     assert manager.get(form("client", 987654321)).status_code == 404
     assert manager.get(form("everything", house.person)).status_code == 404
     assert manager.get("/partner-moves/987654").status_code == 404
+
+
+def test_who_gains_and_who_loses_stands_at_the_form_and_at_the_proposal(
+    office: Office, manager: Browser, finance: Browser, house: House
+) -> None:
+    with office.session() as session:
+        traded(session, house)
+    shown = words(manager.post(form("client", house.person), {"action": "preview", "target": str(house.new)}).text)
+    past = f"{now() - timedelta(days=2):%Y-%m-%dT%H:%M}"
+    move_id = proposed(office, manager, "client", house.person, house.new, effective_at=past)
+    page = words(finance.get(f"/partner-moves/{move_id}").text)
+
+    for text in (shown, page):
+        assert "for the last 90 days (1 client, 2 deals)" in text
+        assert re.search(r"Olga Mover\d+ loses 1 21.00 USD 0.00 USD loses −21.00 USD", text)
+        assert re.search(r"Nadia Mover\d+ gains 1 0.00 USD 30.00 USD gains \+30.00 USD", text)
+        assert "The house pays 21.00 USD 30.00 USD more: +9.00 USD" in text
+    assert "The moment lies in the past 1 deal done since then has accrued 7.00 USD already." in page
+    assert "only a replay changes it" not in shown
+    finance.post(f"/partner-moves/{move_id}/approve", {})
+    assert "It counts from before its approval." in words(finance.get(f"/partner-moves/{move_id}").text)
+
+
+def test_a_preview_is_refused_for_what_the_move_is_refused(manager: Browser, house: House) -> None:
+    answer = manager.post(form("ib", house.old), {"action": "preview", "target": str(house.low)})
+
+    assert answer.status_code == 422
+    assert "cannot stand below itself" in words(answer.text)
+    assert "The house pays" not in answer.text

@@ -1,0 +1,59 @@
+"""Who gains and who loses by a move, from sums alone."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from app.commissions.move_preview import Amounts, Effect, kept_below, weigh
+from app.models.partner_moves import PartnerMove
+
+TEN, FOUR, ZERO = Decimal(10), Decimal(4), Decimal(0)
+
+
+def test_the_old_upline_loses_what_the_new_one_gains_and_who_stands_above_both_keeps_the_clients() -> None:
+    got = {(1, "USD"): TEN, (9, "USD"): FOUR}
+    would = {(2, "USD"): TEN, (9, "USD"): FOUR}
+
+    effects, house = weigh(got, would, [1, 9], [2, 9], 3)
+
+    assert effects == (
+        Effect(1, -3, (Amounts("USD", TEN, ZERO),)),
+        Effect(9, 0, (Amounts("USD", FOUR, FOUR),)),
+        Effect(2, 3, (Amounts("USD", ZERO, TEN),)),
+    )
+    assert house == (Amounts("USD", TEN + FOUR, TEN + FOUR),)
+    assert [effect.amounts[0].difference for effect in effects] == [-TEN, ZERO, TEN]
+
+
+def test_sub_ibs_whose_pay_changes_are_told_and_those_whose_does_not_are_left_out() -> None:
+    got = {(5, "USD"): TEN, (6, "USD"): FOUR, (None, "USD"): FOUR}
+    would = {(5, "USD"): FOUR, (5, "EUR"): FOUR, (6, "USD"): FOUR, (None, "USD"): ZERO}
+
+    effects, house = weigh(got, would, [1], [], 2)
+
+    assert effects == (
+        Effect(1, -2, ()),
+        Effect(5, 0, (Amounts("EUR", ZERO, FOUR), Amounts("USD", TEN, FOUR))),
+    )
+    assert house == (Amounts("EUR", ZERO, FOUR), Amounts("USD", TEN + FOUR + FOUR, FOUR + FOUR))
+
+
+@pytest.mark.parametrize(
+    ("move", "present", "kept"),
+    [
+        (PartnerMove(kind="client", client_id=7, from_id=1), [1, 2], []),
+        (PartnerMove(kind="client", client_id=7, from_id=1), [3, 1], None),
+        (PartnerMove(kind="client", client_id=7, from_id=None), [], []),
+        (PartnerMove(kind="client", client_id=7, from_id=None), [1], None),
+        (PartnerMove(kind="clients", from_id=1), [1], []),
+        (PartnerMove(kind="clients", from_id=1), [], None),
+        (PartnerMove(kind="ib", ib_id=5, from_id=1), [6, 5, 1, 2], [6, 5]),
+        (PartnerMove(kind="ib", ib_id=5, from_id=None), [6, 5], [6, 5]),
+        (PartnerMove(kind="ib", ib_id=5, from_id=None), [6, 5, 1], None),
+        (PartnerMove(kind="ib", ib_id=5, from_id=1), [6, 1], None),
+    ],
+)
+def test_only_deals_of_the_present_place_count(move: PartnerMove, present: list[int], kept: list[int] | None) -> None:
+    assert kept_below(present, move) == kept
