@@ -110,7 +110,8 @@ def preview_move(session: Session, move: PartnerMove, at: datetime) -> MovePrevi
     deals = [
         deal
         for deal in deals
-        if kept_below([above.ib_id for above in book.upline(deal.client_id, deal.facts.done_at)], move) is not None
+        if not deal.is_dead
+        and kept_below([above.ib_id for above in book.upline(deal.client_id, deal.facts.done_at)], move) is not None
     ]
     outcomes = judge(session, deals, MovedBook(session, concerned, move))
     got = _got(session, [deal.id for deal in deals])

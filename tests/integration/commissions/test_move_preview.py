@@ -134,6 +134,20 @@ def test_only_deals_of_the_last_days_under_the_present_place_count(house: Broker
     assert low.amounts[0].got == 2 * Decimal(3)
 
 
+def test_a_corrected_deal_counts_once_as_it_stands_now(house: Brokerage) -> None:
+    one = world(house)
+    first = one.deals[0]
+    revised = house.revise(first, "4", done_at=NOON)
+    house.save()
+    accrue_deals(house.session, [revised])
+
+    seen = preview_move(house.session, drafted(house, "client", one.clients[0], one.new), AT)
+
+    low = next(effect for effect in seen.effects if effect.ib_id == one.low)
+    assert seen.deals == 3
+    assert low.amounts[0].got == Decimal(3) * Decimal("6.87")
+
+
 def test_of_very_many_deals_the_newest_count(house: Brokerage, monkeypatch: pytest.MonkeyPatch) -> None:
     one = world(house)
     monkeypatch.setattr(move_preview, "MOST_DEALS", 2)
