@@ -59,6 +59,11 @@ class MovedMeanwhile(Conflict):
     message = N_("It has been moved since this was proposed. Withdraw or reject this and propose it anew.")
 
 
+class NothingToChange(Conflict):
+    code = "partners.nothing_to_change"
+    message = N_("This holds already. Nothing was changed.")
+
+
 map_constraint("uq_introducing_broker_client_id", AlreadyIB)
 map_constraint("uq_ib_link_code", LinkCodeTaken)
 map_constraint("ib_parent_circle", CircleOfIBs)

@@ -62,6 +62,8 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         *read("Ledger requests"),
         ("can_list", "Trading rules"),
         ("can_edit", "Trading rules"),
+        ("can_list", "Partner privacy"),
+        ("can_edit", "Partner privacy"),
         ("can_list", "Breaks"),
         ("can_list", "Foreign operations"),
         *EXCHANGE,
@@ -101,6 +103,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         *OWN,
         *read("Clients", "Introducing brokers", "IB links", "Attributions", "Accruals", "Settlements"),
         ("can_list", "IB network"),
+        ("can_list", "Partner privacy"),
         *[(f"can_{right}", view) for view in ("Commission plans", "Partner moves") for right in ("list", "propose", "decide")],
     ],
     "Operator": [
