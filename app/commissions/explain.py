@@ -49,7 +49,10 @@ REASONS: dict[Reason, str] = {
 
 @dataclass(frozen=True)
 class AccrualLine:
-    """One line of an IB's commission list. A reversal has negative lots and amount. `ticket` is what a terminal shows."""
+    """One line of an IB's commission list; of a rebate, the client's. A reversal has negative lots and amount.
+
+    `ticket` is what a terminal shows.
+    """
 
     id: int
     kind: str
@@ -65,6 +68,8 @@ class AccrualLine:
     amount: Decimal
     currency: str
     settlement_id: int | None
+    ib_id: int | None
+    client_id: int | None
 
 
 @dataclass(frozen=True)
@@ -133,9 +138,10 @@ def accrual_lines(session: Session, ib_id: int, before_id: int | None = None, li
     return [_line(*row) for row in rows]
 
 
-def explain_accrual(session: Session, accrual_id: int, ib_id: int) -> Explanation:
-    """Everything behind one line of this IB. Raises NotFound for another's."""
-    found = session.execute(_lines().where(Accrual.id == accrual_id, Accrual.ib_id == ib_id)).one_or_none()
+def explain_accrual(session: Session, accrual_id: int, ib_id: int | None) -> Explanation:
+    """Everything behind one line of this IB; None, for staff: of anybody. Raises NotFound for another's."""
+    own = () if ib_id is None else (Accrual.ib_id == ib_id,)
+    found = session.execute(_lines().where(Accrual.id == accrual_id, *own)).one_or_none()
     if found is None:
         raise NotFound
     accrual, deal, client, server, settlement_id = found
@@ -272,4 +278,6 @@ def _line(accrual: Accrual, deal: Deal, client: Client, server: Server, settleme
         amount=accrual.amount,
         currency=accrual.currency,
         settlement_id=settlement_id,
+        ib_id=accrual.ib_id,
+        client_id=accrual.client_id,
     )

@@ -16,6 +16,7 @@ def init_app(app: Flask) -> None:
         chart_of_accounts,
         client_money,
         clients,
+        commission_desk,
         connections,
         documents,
         external,
@@ -47,6 +48,7 @@ def init_app(app: Flask) -> None:
     app.extensions["babel"].locale_selector = formats.select_locale
     for desk in (
         clients,
+        commission_desk,
         documents,
         payments,
         chart_of_accounts,
