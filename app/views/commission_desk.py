@@ -16,8 +16,8 @@ from app.core.errors import NotFound
 from app.extensions import db
 from app.models.metatrader import Deal, Server
 from app.models.partners import IntroducingBroker
+from app.surfaces.filters import Filters
 from app.views.columns import client_link
-from app.views.filters import Filters
 from app.views.guarded import DeskPage
 
 RIGHTS = "Commission desk"
