@@ -6,7 +6,7 @@ The document is a list of rules; every rule that fits a deal pays. docs/commissi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
@@ -15,6 +15,7 @@ from typing import Any
 from app.commissions.components import COMPONENTS, When
 from app.commissions.deals import EXACT
 from app.commissions.errors import InvalidPlan
+from app.commissions.fields import Fields, is_whole
 from app.core.errors import N_, InvalidInput
 from app.core.money import exponent
 
@@ -38,7 +39,6 @@ MAX_PERCENT = Decimal(100)
 MAX_NAMES = 250
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-_NUMBER = re.compile(r"[0-9]{1,15}(\.[0-9]{1,10})?")
 #: Two stars at most keep matching fast.
 _SYMBOL = re.compile(r"(?!.*\*.*\*.*\*)[A-Za-z0-9._#&/*-]{1,32}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
@@ -122,7 +122,7 @@ def parse_rules(document: object, currency: str) -> tuple[Rule, ...]:
         raise InvalidPlan({"rules": N_("A plan needs at least one rule.")})
     if len(document) > MAX_RULES:
         raise InvalidPlan({"rules": N_("A plan has 100 rules at most.")})
-    rules = [_parse_rule(_Fields(raw, f"rules[{index}]", problems), currency) for index, raw in enumerate(document)]
+    rules = [_parse_rule(Fields(raw, f"rules[{index}]", problems), currency) for index, raw in enumerate(document)]
     seen: set[str] = set()
     for index, rule in enumerate(rules):
         if rule.key in seen:
@@ -181,7 +181,7 @@ def _terms(rule: Rule) -> Iterator[Term]:
         yield Term(rate, part, EXACT.multiply(EXACT.multiply(rate, part), hundredth))
 
 
-def _parse_rule(fields: _Fields, currency: str) -> Rule:
+def _parse_rule(fields: Fields, currency: str) -> Rule:
     fields.only("key", "component", "rate", "currency", "when", "levels", "cap", "filter")
     key = fields.text("key", "", _KEY, N_("Use 1 to 40 small letters, digits, - or _."))
     name = fields.choice("component", "", COMPONENTS)
@@ -204,7 +204,7 @@ def _parse_rule(fields: _Fields, currency: str) -> Rule:
     return Rule(key, name, rate, _currency(fields, currency), values, criteria, mode, when, _cap(fields))
 
 
-def _rate(fields: _Fields, name: str, value: object, highest: Decimal) -> Decimal:
+def _rate(fields: Fields, name: str, value: object, highest: Decimal) -> Decimal:
     rate = fields.number(name, value)
     if not 0 < rate <= highest:
         percent = N_("A percentage must be above 0 and at most 100.")
@@ -212,7 +212,7 @@ def _rate(fields: _Fields, name: str, value: object, highest: Decimal) -> Decima
     return rate
 
 
-def _cap(fields: _Fields) -> Decimal | None:
+def _cap(fields: Fields) -> Decimal | None:
     if fields.get("cap") is None:
         return None
     cap = fields.number("cap", fields.get("cap"))
@@ -221,7 +221,7 @@ def _cap(fields: _Fields) -> Decimal | None:
     return cap
 
 
-def _parse_filter(fields: _Fields) -> RuleFilter:
+def _parse_filter(fields: Fields) -> RuleFilter:
     fields.only("symbols", "direction", "excluded_reasons", "min_holding_s", "products", "countries")
     symbols = fields.items("symbols", ["*"], MAX_SYMBOLS)
     if not symbols:
@@ -229,11 +229,11 @@ def _parse_filter(fields: _Fields) -> RuleFilter:
     if not all(isinstance(symbol, str) and _SYMBOL.fullmatch(symbol) for symbol in symbols):
         fields.problem("symbols", N_("A symbol has 1 to 32 letters, digits or . _ # & / - and up to two * for any characters."))
     reasons = fields.items("excluded_reasons", sorted(EXCLUDED_REASONS), MAX_REASON + 1)
-    if not all(_is_whole(reason) and 0 <= reason <= MAX_REASON for reason in reasons):
+    if not all(is_whole(reason) and 0 <= reason <= MAX_REASON for reason in reasons):
         fields.problem("excluded_reasons", N_("Reasons are whole numbers from 0 to 255."))
         reasons = []
     holding_s = fields.get("min_holding_s", 0)
-    if not _is_whole(holding_s) or not 0 <= holding_s <= MAX_HOLDING_S:
+    if not is_whole(holding_s) or not 0 <= holding_s <= MAX_HOLDING_S:
         fields.problem("min_holding_s", N_("The holding time is a whole number of seconds, up to one year."))
         holding_s = 0
     direction = fields.choice("direction", "any", DIRECTIONS)
@@ -242,7 +242,7 @@ def _parse_filter(fields: _Fields) -> RuleFilter:
     return RuleFilter(tuple(str(symbol) for symbol in symbols), direction, frozenset(reasons), holding_s, products, countries)
 
 
-def _names(fields: _Fields, name: str, pattern: re.Pattern[str], message: str) -> frozenset[str]:
+def _names(fields: Fields, name: str, pattern: re.Pattern[str], message: str) -> frozenset[str]:
     names = fields.items(name, [], MAX_NAMES)
     if not all(isinstance(value, str) and pattern.fullmatch(value) for value in names):
         fields.problem(name, message)
@@ -250,7 +250,7 @@ def _names(fields: _Fields, name: str, pattern: re.Pattern[str], message: str) -
     return frozenset(names)
 
 
-def _levels(fields: _Fields, highest_rate: Decimal) -> tuple[str, tuple[Decimal, ...]]:
+def _levels(fields: Fields, highest_rate: Decimal) -> tuple[str, tuple[Decimal, ...]]:
     """The mode and its values. A bare list is the short form of shares."""
     raw = fields.get("levels", ["1"])
     if isinstance(raw, list):
@@ -279,7 +279,7 @@ def _levels(fields: _Fields, highest_rate: Decimal) -> tuple[str, tuple[Decimal,
     return mode, values
 
 
-def _currency(fields: _Fields, default: str) -> str:
+def _currency(fields: Fields, default: str) -> str:
     currency = fields.get("currency", default)
     try:
         if not isinstance(currency, str):
@@ -289,67 +289,3 @@ def _currency(fields: _Fields, default: str) -> str:
         fields.problem("currency", N_("Nobody knows this currency."))
         return default
     return currency
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-class _Fields:
-    """One JSON object being read. What is wrong is noted under its path; reading goes on with a harmless value."""
-
-    def __init__(self, raw: object, path: str, problems: dict[str, str]) -> None:
-        self._path = path
-        self._problems = problems
-        self._raw: Mapping[str, Any] = {}
-        if isinstance(raw, dict):
-            self._raw = raw
-        else:
-            problems[path] = N_("This must be an object with named fields.")
-
-    def problem(self, name: str, message: str) -> None:
-        """Note what is wrong with a field; the first problem of a field stands."""
-        self._problems.setdefault(f"{self._path}.{name}", message)
-
-    def only(self, *known: str) -> None:
-        """Refuse every field that is not known: a misspelt filter would otherwise pay too much."""
-        for name in self._raw:
-            if name not in known:
-                self.problem(str(name)[:40], N_("There is no such field."))
-
-    def get(self, name: str, default: Any = None) -> Any:
-        return self._raw.get(name, default)
-
-    def inner(self, name: str) -> _Fields:
-        return _Fields(self._raw.get(name, {}), f"{self._path}.{name}", self._problems)
-
-    def text(self, name: str, default: str, pattern: re.Pattern[str], message: str) -> str:
-        value = self._raw.get(name, default)
-        if not isinstance(value, str) or not pattern.fullmatch(value):
-            self.problem(name, message)
-            return default
-        return value
-
-    def choice(self, name: str, default: str, choices: Sequence[str] | Mapping[str, object]) -> str:
-        value = self._raw.get(name, default)
-        if not isinstance(value, str) or value not in choices:
-            self.problem(name, N_("This is not one of the choices."))
-            return default
-        return value
-
-    def number(self, name: str, value: object, harmless: str = "1") -> Decimal:
-        """A decimal from its text. JSON's own numbers are refused: on their way they may have been rounded as floats."""
-        if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-            self.problem(name, N_('Write this number as text with up to 10 decimals, such as "7.50".'))
-            return Decimal(harmless)
-        return Decimal(value)
-
-    def items(self, name: str, default: list[Any], most: int) -> list[Any]:
-        value = self._raw.get(name, default)
-        if not isinstance(value, list):
-            self.problem(name, N_("This must be a list."))
-            return default
-        if len(value) > most:
-            self.problem(name, N_("This list is too long."))
-            return default
-        return value
