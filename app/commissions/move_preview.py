@@ -62,7 +62,9 @@ class Effect:
 
 @dataclass(frozen=True)
 class MovePreview:
-    """`effects` for the IBs above now, then those above afterwards, then others whose pay differs; `house` pays all of them.
+    """`effects` for the IB that moves, those above it now, those above afterwards, and others whose pay differs.
+
+    `house` has the sums of all, also of those whose pay stays the same.
 
     `clients` move, `staying` of the same IB do not. `deals` counted since `since`; `is_cut` when there were more of them.
     `waiting` of them could not be priced after the move. `accrued` tells per currency what the clients' deals done since the
@@ -122,6 +124,7 @@ def preview_move(session: Session, move: PartnerMove, at: datetime) -> MovePrevi
         _chain(session, move.from_id, counts_from),
         _chain(session, move.target_id, counts_from),
         len(clients),
+        move.ib_id,
     )
     return MovePreview(
         clients=len(clients),
@@ -159,13 +162,16 @@ def summed(outcomes: Iterable[Outcome]) -> Sums:
 
 
 def weigh(
-    got: Sums, would: Sums, old: Sequence[int], new: Sequence[int], clients: int
+    got: Sums, would: Sums, old: Sequence[int], new: Sequence[int], clients: int, moved: int | None = None
 ) -> tuple[tuple[Effect, ...], tuple[Amounts, ...]]:
-    """Per IB what changes, and what changes for the house; `old` and `new` are the IBs above before and after the move."""
+    """Per IB what changes, and what changes for the house; `old` and `new` are the IBs above before and after the move of
+    `clients`, or of the IB `moved`.
+    """
     keys = {*got, *would}
     others = {ib_id for ib_id, currency in keys if got.get((ib_id, currency)) != would.get((ib_id, currency))}
     effects = []
-    for ib_id in dict.fromkeys([*old, *new, *sorted(one for one in others if one is not None)]):
+    first = [] if moved is None else [moved]
+    for ib_id in dict.fromkeys([*first, *old, *new, *sorted(one for one in others if one is not None)]):
         amounts = tuple(
             Amounts(currency, got.get((ib_id, currency), Decimal(0)), would.get((ib_id, currency), Decimal(0)))
             for currency in sorted({currency for one, currency in keys if one == ib_id})

@@ -46,7 +46,9 @@ class NothingToMove(Conflict):
 
 class NoClientsToMove(Conflict):
     code = "partners.no_clients_to_move"
-    message = N_("No client of this introducing broker can move there from that moment on.")
+    message = N_(
+        "No client of this introducing broker can move there from that moment on: it had none then, or only those above it."
+    )
 
 
 class MoveWaiting(Conflict):

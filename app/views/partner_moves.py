@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
@@ -14,25 +13,23 @@ from flask_babel import lazy_gettext as _l
 from sqlalchemy import Select, or_, select
 from sqlalchemy.orm import joinedload
 
-from app.commissions import move_preview
 from app.core.clock import now
 from app.core.errors import N_, AppError, NotFound
-from app.core.money import exponent
 from app.extensions import db
 from app.models.partner_moves import PartnerMove
 from app.models.partners import IntroducingBroker
 from app.partners import directory, moves
-from app.surfaces import formats
 from app.surfaces.filters import Filters
+from app.views import partner_move_parts as parts
 from app.views.columns import person
 from app.views.decisions import decided
 from app.views.guarded import DeskPage, staff_actor
-from app.views.partner_move_forms import NOBODY, MoveForm
+from app.views.partner_move_forms import MoveForm
 
 RIGHTS = "Partner moves"
 
-#: Rows of a page of decided moves, and of what a search finds.
-PAGE, FOUND = 50, 20
+#: Rows of a page of decided moves.
+PAGE = 50
 
 STATES = ("proposed", "approved", "rejected", "withdrawn")
 
@@ -61,6 +58,8 @@ class PartnerMovePage(DeskPage):
             )
         if client_id is not None:
             query = query.where(PartnerMove.client_id == client_id)
+        if filters.wants_csv and not filters.problems:
+            return parts.file_of(db.session.scalars(query.order_by(PartnerMove.id.desc())).all())
         session = db.session()
         waiting = session.scalars(query.where(PartnerMove.status == "proposed").order_by(PartnerMove.id)).all()
         past = query.where(PartnerMove.status != "proposed")
@@ -90,9 +89,9 @@ class PartnerMovePage(DeskPage):
             "office/partner_move_new.html",
             filters=filters,
             text=text,
-            ibs=directory.find_ibs(session, text, at, FOUND) if text else [],
-            clients=directory.find_clients(session, text, at, FOUND) if text else [],
-            most=FOUND,
+            ibs=directory.find_ibs(session, text, at, parts.FOUND) if text else [],
+            clients=directory.find_clients(session, text, at, parts.FOUND) if text else [],
+            most=parts.FOUND,
         )
 
     @expose("/targets")
@@ -101,7 +100,7 @@ class PartnerMovePage(DeskPage):
     def targets(self) -> ResponseReturnValue:
         """Part of the form: the IBs that a search finds, below the one chosen so far."""
         draft = _asked(Filters())
-        found = _targets(draft, request.args.get("q", ""), request.args.get("target", ""))
+        found = parts.targets(draft, request.args.get("q", ""), request.args.get("target", ""))
         return self.render_template("office/partner_move_targets.html", **found)
 
     @expose("/propose", methods=["GET", "POST"])
@@ -131,9 +130,9 @@ class PartnerMovePage(DeskPage):
             "office/partner_move_propose.html",
             form=form,
             one=draft,
-            about=_about(draft),
+            about=parts.about(draft),
             preview=preview,
-            **_targets(draft, form.q.data or "", form.target.data or ""),
+            **parts.targets(draft, form.q.data or "", form.target.data or ""),
         )
         return page, 422 if form.errors or form.elsewhere else 200
 
@@ -149,8 +148,8 @@ class PartnerMovePage(DeskPage):
         return self.render_template(
             "office/partner_move.html",
             one=found,
-            about=_about(found),
-            preview=_preview(found) if is_open else None,
+            about=parts.about(found),
+            preview=parts.preview(found) if is_open else None,
             is_own=is_own,
             decides=is_open and not is_own and has_access_to("can_decide", RIGHTS),
             withdraws=is_open and is_own and has_access_to("can_propose", RIGHTS),
@@ -222,46 +221,7 @@ def _tried(form: MoveForm, draft: PartnerMove) -> dict[str, Any] | None:
     except AppError as error:
         form.show(error)
         return None
-    return _preview(move)
-
-
-def _preview(move: PartnerMove) -> dict[str, Any]:
-    """What a move would change, with the names of the IBs it changes it for."""
-    session, at = db.session(), now()
-    found = move_preview.preview_move(session, move, at)
-    ibs = directory.ibs_named(session, [effect.ib_id for effect in found.effects], at)
-    return {"found": found, "names": {ib.ib_id: ib.name for ib in ibs}, "days": move_preview.DAYS.days, "amount": _rounded}
-
-
-def _rounded(amount: Decimal, currency: str) -> str:
-    """An unrounded amount as its currency is written."""
-    digits = exponent(currency)
-    return f"{formats.decimals(round(amount, digits), digits)} {currency}"
-
-
-def _about(move: PartnerMove) -> dict[str, Any]:
-    """The people a move is about: the client or IB, whose it is, and who stands at the other end."""
-    session, at = db.session(), now()
-    ids = [ib_id for ib_id in (move.ib_id, move.from_id, move.target_id) if ib_id is not None]
-    ibs = {ib.ib_id: ib for ib in directory.ibs_named(session, ids, at)}
-    clients = directory.clients_named(session, [move.client_id], at) if move.client_id is not None else []
-    return {
-        "client": clients[0] if clients else None,
-        "ib": ibs.get(move.ib_id or 0),
-        "source": ibs.get(move.from_id or 0),
-        "target": ibs.get(move.target_id or 0),
-    }
-
-
-def _targets(draft: PartnerMove, text: str, chosen: str) -> dict[str, Any]:
-    """What the search finds, below what is chosen; not where the subject is already."""
-    session, at = db.session(), now()
-    without = [ib_id for ib_id in (draft.ib_id, draft.from_id) if ib_id is not None]
-    found = directory.find_ibs(session, text, at, FOUND, without=without)
-    number = int(chosen) if chosen.isascii() and chosen.isdecimal() and len(chosen) < 19 else None
-    kept = [] if number is None or number in [ib.ib_id for ib in found] else directory.ibs_named(session, [number], at)
-    can_be_nobody = draft.from_id is not None
-    return {"targets": [*kept, *found], "chosen": chosen, "most": FOUND, "nobody": NOBODY if can_be_nobody else None}
+    return parts.preview(move)
 
 
 def register(appbuilder: AppBuilder) -> None:

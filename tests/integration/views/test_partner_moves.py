@@ -222,6 +222,11 @@ def test_a_move_is_rejected_with_a_reason_or_withdrawn(
     listed = words(manager.get(f"/partner-moves/?client={house.person}&state=rejected").text)
     assert "Left the country" in listed
     assert f" {second} Client" not in listed
+    file = manager.get(f"/partner-moves/?client={house.person}&export=csv")
+    assert file.mimetype == "text/csv"
+    assert [line.split(",")[:3] for line in file.text.splitlines()[1:]] == [
+        [str(number), "client", str(house.person)] for number in (second, first)
+    ]
 
 
 def test_moves_are_for_those_who_may(manager: Browser, finance: Browser, house: House) -> None:

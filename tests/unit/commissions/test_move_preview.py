@@ -40,6 +40,14 @@ def test_sub_ibs_whose_pay_changes_are_told_and_those_whose_does_not_are_left_ou
     assert house == (Amounts("EUR", ZERO, FOUR), Amounts("USD", TEN + FOUR + FOUR, FOUR + FOUR))
 
 
+def test_the_ib_that_moves_stands_first_also_when_its_pay_stays() -> None:
+    same = {(5, "USD"): TEN, (6, "USD"): FOUR}
+
+    effects, _ = weigh(same, same, [1], [2], 4, moved=5)
+
+    assert effects == (Effect(5, 0, (Amounts("USD", TEN, TEN),)), Effect(1, -4, ()), Effect(2, 4, ()))
+
+
 @pytest.mark.parametrize(
     ("move", "present", "kept"),
     [
