@@ -46,3 +46,41 @@ map_constraint("uq_plan_name", PlanNameTaken)
 map_constraint("uq_plan_version_plan_id_version", VersionOverlap)
 map_constraint("uq_plan_version_plan_id_valid_from", VersionOverlap)
 map_constraint("uq_ib_plan_current", AssignmentOverlap)
+
+
+class NothingToPay(Conflict):
+    code = "commissions.nothing_to_pay"
+    message = N_("There is nothing to pay out at this moment.")
+
+
+class PayoutWaiting(Conflict):
+    code = "commissions.payout_waiting"
+    message = N_("A payout was asked for already and waits. Cancel it first to ask for another one.")
+
+
+class PayoutDecided(Conflict):
+    """`state` says what became of it."""
+
+    code = "commissions.payout_decided"
+    message = N_("This payout has moved on in the meantime: %(state)s.")
+
+
+class AskedTwice(Conflict):
+    code = "commissions.payout_key_reused"
+    message = N_("This request was made before with other content. Nothing was changed.")
+
+
+class ReversalWaiting(Conflict):
+    code = "commissions.payout_reversal_waiting"
+    message = N_("Somebody has already asked that this payout be taken back.")
+
+
+class WalletEmptied(Conflict):
+    """`missing`: how much of the payout is not in the wallet any more."""
+
+    code = "commissions.wallet_emptied"
+    message = N_("The wallet no longer has this money: %(missing)s is missing. Nothing was moved.")
+
+
+map_constraint("uq_payout_requested", PayoutWaiting)
+map_constraint("uq_payout_reversal_open", ReversalWaiting)

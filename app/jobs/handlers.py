@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.clients.countries import country_names
-from app.commissions import accrual
+from app.commissions import accrual, payouts
 from app.commissions.units import SHARDS
 from app.core.actor import Actor
 from app.core.errors import AppError
@@ -26,6 +26,7 @@ from app.metatrader import accounts, breaks, change_sending, cleaning, commands,
 from app.metatrader.errors import CommandsPaused
 from app.models.metatrader import AccountChange, BalanceOperation, TradingAccount
 from app.models.payments import Callback, Deposit, Withdrawal
+from app.models.payouts import Payout
 from app.models.trading_desk import LoginImport
 from app.partners import attribution
 from app.payments import callbacks, deposits, transfers, withdrawals
@@ -171,6 +172,38 @@ def accrue_commissions(session: Session, event: Event, settings: Settings) -> No
     accrual.accrue_server(session, event.subject_id, first_shard=event.id % SHARDS)
 
 
+def pay_payout(session: Session, event: Event, settings: Settings) -> None:
+    assert event.subject_id is not None
+    session.rollback()
+    payouts.pay(session, event.subject_id, functools.partial(_send_on, session))
+
+
+def _send_on(session: Session, payout: Payout, key: str) -> payouts.SentOn:
+    """From the IB's wallet to where it is to go, by the ways of payments; in the unit of work that filled the wallet."""
+    actor = Actor.system("pay_payout")
+    if payout.trading_account_id is None:
+        withdrawal = withdrawals.request_withdrawal(
+            session, client_id=payout.client_id, amount=payout.amount, key=key, actor=actor
+        )
+        return payouts.SentOn(withdrawal_id=withdrawal.id)
+    transfer = transfers.request_transfer(
+        session,
+        client_id=payout.client_id,
+        trading_account_id=payout.trading_account_id,
+        direction="to_account",
+        amount=payout.amount,
+        key=key,
+        actor=actor,
+    )
+    return payouts.SentOn(transfer_id=transfer.id)
+
+
+def follow_payout(session: Session, event: Event, settings: Settings) -> None:
+    way = "transfer_id" if event.type.startswith("transfer.") else "withdrawal_id"
+    with unit_of_work(session, Actor.system("follow_payout")) as unit:
+        payouts.follow(unit, **{way: event.subject_id})
+
+
 def sweep_server(session: Session, event: Event, settings: Settings) -> None:
     assert event.subject_id is not None
     session.rollback()
@@ -227,6 +260,15 @@ HANDLERS: dict[str, Handler] = {
     "prove_ledger": Handler(("ledger.proof_requested",), prove_ledger, queue="bulk", timeout_s=4 * 3600, is_command=True),
     "match_statement": Handler(("statement.imported",), match_statement, queue="bulk"),
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions, is_command=True),
+    "pay_payout": Handler(("payout.approved",), pay_payout, queue="money", is_command=True),
+    "follow_payout": Handler(
+        (
+            *("transfer.done", "transfer.failed"),
+            *(f"withdrawal.{state}" for state in ("paid", "rejected", "cancelled", "failed")),
+        ),
+        follow_payout,
+        queue="money",
+    ),
     "sweep_server": Handler(("server.gap",), sweep_server, queue="bulk", is_command=True),
     "check_server": Handler(("server.check_requested",), check_server, queue="bulk", is_command=True),
     "follow_cleaning": Handler(("account.cleaned",), follow_cleaning),

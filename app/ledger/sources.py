@@ -25,6 +25,7 @@ from app.models.fx import FXQuote
 from app.models.ledger import Account, Transaction
 from app.models.metatrader import Deal, TradingAccount
 from app.models.payments import Deposit, Transfer, Withdrawal
+from app.models.payouts import Payout
 
 _FIELD = re.compile(r"\{(\w+)\}")
 
@@ -161,6 +162,15 @@ _SETTLEMENTS = Rows(
         ),
     ),
 )
+_PAYOUTS = Rows(
+    Payout,
+    txn=Payout.ledger_txn_id,
+    due=Payout.state.in_(("paying", "paid", "failed", "reversed")),
+    moved=(
+        Moved(_code("ib", Payout.ib_id, "commission", Payout.currency), -Payout.amount_minor),
+        Moved(_wallet(Payout, Payout.currency), Payout.amount_minor),
+    ),
+)
 _REQUESTS = Rows(
     LedgerRequest,
     txn=LedgerRequest.txn_id,
@@ -204,6 +214,7 @@ SOURCES: dict[str, Source] = {
         N_("Reversal"),
         Rows(Withdrawal, key="withdrawal:{public_id}:failed", due=Withdrawal.state.in_(_GIVEN_BACK)),
         Rows(Withdrawal, key="withdrawal:{public_id}:returned", due=Withdrawal.state == "returned"),
+        Rows(Payout, key="payout:{id}:reversed", due=Payout.state == "reversed"),
         _REQUESTS,
     ),
     "transfer_to_account": Source(N_("Transfer to a trading account"), _TRANSFERS),
@@ -213,6 +224,7 @@ SOURCES: dict[str, Source] = {
     "negative_balance": Source(N_("Negative balance written off"), _DEALS),
     "commission_settlement": Source(N_("Commission settlement"), _SETTLEMENTS),
     "rebate_settlement": Source(N_("Rebate"), _SETTLEMENTS),
+    "commission_payout": Source(N_("Commission payout"), _PAYOUTS),
     "conversion": Source(
         N_("Conversion"),
         Rows(

@@ -14,6 +14,7 @@ from app.models import (
     partner_privacy,
     partners,
     payments,
+    payouts,
     security,
     trading_desk,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "partner_privacy",
     "partners",
     "payments",
+    "payouts",
     "security",
     "spine",
     "trading_desk",

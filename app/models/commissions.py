@@ -39,6 +39,12 @@ class Plan(Model):
     settle_every: Mapped[str] = mapped_column(
         String(8), server_default="minutes", comment="minutes, hour, day, week, month: how long accruals are gathered"
     )
+    min_payout_minor: Mapped[int] = mapped_column(
+        BigInteger, server_default="0", comment="in the plan's currency: less is not paid out"
+    )
+    hold_days: Mapped[int] = mapped_column(
+        Integer, server_default="0", comment="days after its settlement before it is paid out"
+    )
 
     def __repr__(self) -> str:
         return self.name

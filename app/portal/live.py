@@ -51,6 +51,7 @@ TOPICS = {
     "withdrawal": ("money",),
     "conversion": ("money",),
     "commission": ("commission", "money"),
+    "payout": ("commission", "money"),
     "ib": ("commission",),
     "document": ("document",),
     "client": ("document",),

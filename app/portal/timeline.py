@@ -51,6 +51,12 @@ WORDS: Words = {
     "withdrawal.failed": (N_("Withdrawal of %(amount)s failed; the money is back in your wallet"), "danger"),
     "conversion.done": (N_("%(sold)s converted into %(bought)s"), "success"),
     "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
+    "payout.requested": (N_("Payout of %(amount)s commission asked for"), "neutral"),
+    "payout.cancelled": (N_("Payout of %(amount)s commission cancelled"), "neutral"),
+    "payout.rejected": (N_("Payout of %(amount)s commission refused; you keep it as commission"), "danger"),
+    "payout.moved": (N_("Commission of %(amount)s paid into your wallet"), "success"),
+    "payout.failed": (N_("Commission of %(amount)s went no further than your wallet"), "warning"),
+    "payout.reversed": (N_("Commission of %(amount)s taken back from your wallet"), "warning"),
 }
 
 _TYPES = types_of(WORDS)

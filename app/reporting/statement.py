@@ -32,11 +32,13 @@ MOVEMENTS = {
     "withdrawal": N_("Withdrawal"),
     "transfer_to_account": N_("To trading account"),
     "transfer_to_wallet": N_("From trading account"),
+    "commission_payout": N_("Commission paid out"),
     "migration_opening": N_("Brought over from the former system"),
 }
 REVERSALS = {
     "deposit": N_("Deposit taken back"),
     "withdrawal": N_("Withdrawal given back"),
+    "commission_payout": N_("Commission payout taken back"),
     "transfer_to_account": N_("Transfer taken back"),
     "transfer_to_wallet": N_("Transfer taken back"),
 }
@@ -166,8 +168,8 @@ def _movement(line: queries.Line) -> Movement:
 
 
 def _reference(metadata: dict[str, Any]) -> str:
-    """What the client knows the movement by: the login for transfers, else the number of the deposit or withdrawal."""
-    for name in ("login", "deposit_id", "withdrawal_id"):
+    """What the client knows the movement by: the login for transfers, else the number of the deposit, withdrawal or payout."""
+    for name in ("login", "deposit_id", "withdrawal_id", "payout_id"):
         if metadata.get(name):
             return str(metadata[name])
     return ""

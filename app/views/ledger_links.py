@@ -22,6 +22,7 @@ from app.models.clients import Client
 from app.models.ledger import Account, Hold, Transaction
 from app.models.metatrader import Deal, Server, TradingAccount
 from app.models.payments import Transfer, Withdrawal
+from app.models.payouts import Payout
 from app.surfaces.facts import transaction_kind
 from app.views.columns import client_link, data, moment
 
@@ -68,6 +69,8 @@ DETAILS: dict[str, Any] = {
     "withdrawal_id": _l("Withdrawal"),
     "transfer_id": _l("Transfer"),
     "settlement_id": _l("Settlement"),
+    "payout_id": _l("Commission payout"),
+    "run_id": _l("Payout run"),
     "ib_id": _l("Introducing broker"),
     "client_id": _l("Client"),
     "connector": _l("Connector"),
@@ -78,7 +81,7 @@ DETAILS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class HoldLine:
-    """An open hold, and the withdrawal or transfer that waits for it."""
+    """An open hold, and the withdrawal, transfer or payout that waits for it."""
 
     hold: Hold
     cause: Markup | None
@@ -111,7 +114,7 @@ def holds(session: Session, account: Account) -> list[HoldLine]:
     if not found:
         return []
     causes: dict[UUID, Markup] = {}
-    for model, subject in ((Withdrawal, "withdrawal"), (Transfer, "transfer")):
+    for model, subject in ((Withdrawal, "withdrawal"), (Transfer, "transfer"), (Payout, "payout")):
         rows = session.execute(
             select(model.hold_id, model.id).where(
                 model.client_id == account.client_id, model.hold_id.in_([hold.id for hold in found])

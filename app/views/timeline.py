@@ -73,6 +73,17 @@ WORDS: Words = {
     "withdrawal.amount_differs": (N_("The provider paid out another amount than was asked for"), "warning"),
     "conversion.done": (N_("%(sold)s converted into %(bought)s"), "success"),
     "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
+    "payout.requested": (N_("Payout of %(amount)s commission asked for"), "neutral"),
+    "payout.proposed": (N_("Payout of %(amount)s commission proposed"), "neutral"),
+    "payout.cancelled": (N_("Payout of %(amount)s commission cancelled by the IB"), "neutral"),
+    "payout.approved": (N_("Payout of %(amount)s commission approved"), "neutral"),
+    "payout.held": (N_("Payout of %(amount)s commission held back"), "warning"),
+    "payout.rejected": (N_("Payout of %(amount)s commission rejected"), "danger"),
+    "payout.moved": (N_("Commission of %(amount)s paid into the wallet"), "success"),
+    "payout.sent_on": (N_("Commission of %(amount)s on its way from the wallet"), "neutral"),
+    "payout.paid": (N_("Payout of %(amount)s commission complete"), "success"),
+    "payout.failed": (N_("Payout of %(amount)s commission went no further than the wallet"), "warning"),
+    "payout.reversed": (N_("Payout of %(amount)s commission taken back from the wallet"), "warning"),
 }
 
 

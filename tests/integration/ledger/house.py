@@ -25,6 +25,7 @@ from app.models.fx import FXQuote, FXRate
 from app.models.metatrader import Deal, Product, Server, TradingAccount
 from app.models.partners import IntroducingBroker
 from app.models.payments import Deposit, Transfer, Withdrawal
+from app.models.payouts import Payout
 
 ACTOR = Actor.system("test")
 PAYER, PAYEE = Actor.staff(1), Actor.staff(2)
@@ -180,6 +181,14 @@ class House:
         )  # fmt: skip
         self.add("rebate", rebate)
         rebate.ledger_txn_id = self.post("rebate_settlement", "rebate-settlement:1", *moves(expense, self.wallet, 321))
+        payout = Payout(
+            ib_id=broker, client_id=self.client, amount_minor=4_000, currency="USD", destination="wallet", state="approved",
+            figures={}, requested_by="staff:1", hold_id=uuid.uuid4(),
+        )  # fmt: skip
+        self.add("commission payout", payout)
+        key = f"payout:{payout.id}"
+        payout.ledger_txn_id = self.post("commission_payout", key, *moves(payable, self.wallet, 4_000))
+        payout.state = "paid"
 
     def conversion(self) -> None:
         euros, spread = chart.client_wallet(self.client, "EUR"), chart.fx_spread("USD")

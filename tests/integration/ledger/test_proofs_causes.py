@@ -49,6 +49,7 @@ def test_every_transaction_leads_to_the_row_that_caused_it(house):
         "negative_balance": ("deal", house.ids["negative_balance"], "Negative balance written off"),
         "commission_settlement": ("settlement", house.ids["settlement 1"], "Commission settlement"),
         "rebate_settlement": ("settlement", house.ids["rebate"], "Rebate"),
+        "commission_payout": ("payout", house.ids["commission payout"], "Commission payout"),
         "conversion": ("fx_quote", house.ids["quote"], "Conversion"),
         "adjustment": ("ledger_request", house.ids["adjustment"], "Adjustment"),
         "revaluation": ("ledger_request", house.ids["close"], "FX result of a period"),
@@ -130,6 +131,17 @@ DAMAGE = {
         "UPDATE settlement SET amount_minor = 1 WHERE id = {rebate}",
         ["settlement {rebate}: its transaction {rebated} moved 321 on client:{client}:wallet:USD, not 1"],
     ),
+    "a commission payout of another amount": (
+        "UPDATE payout SET amount_minor = 4001",
+        [
+            "payout {commission payout}: its transaction {paid out} moved -4000 on ib:{ib}:commission:USD, not -4001",
+            "payout {commission payout}: its transaction {paid out} moved 4000 on client:{client}:wallet:USD, not 4001",
+        ],
+    ),
+    "a payout that says it was taken back": (
+        "UPDATE payout SET state = 'reversed'",
+        ["payout {commission payout}: has no transaction"],
+    ),
     "a settlement that nothing was posted for": (
         "UPDATE settlement SET amount_minor = 1 WHERE amount_minor = 0",
         ["settlement {settlement nothing left}: has no transaction"],
@@ -188,6 +200,7 @@ def test_each_damage_is_named(database):
         "back": by_key[f"transfer:{house.ids['to_wallet']}"],
         "settled": txns["commission-settlement"],
         "rebated": txns["rebate-settlement"],
+        "paid out": by_key[f"payout:{house.ids['commission payout']}"],
         "results": by_key["mirror:sim:USD:deal_results"],
         "converted": txns["conversion"],
         "adjusted": by_key[f"ledger-request:{house.ids['adjustment']}"],
@@ -206,6 +219,7 @@ def test_each_damage_is_named(database):
                 "fx_quote",
                 "attribution",
                 "settlement",
+                "payout",
             ):
                 session.execute(text(f"ALTER TABLE {table} DROP CONSTRAINT IF EXISTS fk_{table}_client_id"))
             for statement in damage.format_map(names).split(";"):

@@ -1,0 +1,271 @@
+"""Runs of payouts with four eyes: one person proposes what every IB gets, another one approves it line by line.
+
+Proposing holds each amount on the IB's commission account, so that nothing else takes it. Approving says what becomes of each
+line: pay, hold, or reject; a line with warnings must be named, with a reason. The money itself is moved line by line by a job
+(app/commissions/payouts.py), so that one IB whose payment fails stops no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.commissions.errors import NothingToPay, PayoutDecided
+from app.commissions.payables import Payable, payables
+from app.commissions.payout_warnings import Planned, warnings
+from app.commissions.payouts import event_values, open_payout
+from app.core.actor import Actor
+from app.core.clock import now
+from app.core.errors import N_, InvalidInput, NotFound
+from app.core.uow import UnitOfWork, unit_of_work
+from app.ledger import four_eyes, holds
+from app.models.partners import IntroducingBroker
+from app.models.payouts import Payout, PayoutRun
+
+LONGEST_REASON = 500
+
+Verdict = Literal["pay", "hold", "reject"]
+VERDICTS: tuple[Verdict, ...] = ("pay", "hold", "reject")
+_STATES = {"pay": "approved", "hold": "held", "reject": "rejected"}
+
+
+@dataclass(frozen=True)
+class RunLine:
+    """A line that a run would have. `request_id`: the IB asked for it, so that its amount and way are the IB's own."""
+
+    planned: Planned
+    name: str
+    figures: Mapping[str, Any]
+    warnings: Sequence[Mapping[str, Any]]
+    request_id: int | None
+
+
+@dataclass(frozen=True)
+class RunPreview:
+    """What a run up to a moment would pay, and who gets nothing, with the reason (a key of `payables.REASONS`)."""
+
+    lines: tuple[RunLine, ...]
+    left_out: tuple[Payable, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What the approver says of one line."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+def preview_run(session: Session, until: datetime, *, requests_only: bool = False) -> RunPreview:
+    """What a run of all that was settled before `until` would be now; writes nothing. Lines in order of IB.
+
+    Who has asked for a payout gets just that. With `requests_only` nobody else is paid.
+    """
+    asked = session.scalars(select(Payout).where(Payout.state == "requested").order_by(Payout.ib_id)).all()
+    have_asked = {payout.ib_id for payout in asked}
+    found = [] if requests_only else [one for one in payables(session, until) if one.ib_id not in have_asked]
+    due = [one for one in found if not one.reason]
+    planned = [
+        *(Planned(one.ib_id, one.client_id, one.amount, one.destination, one.trading_account_id) for one in asked),
+        *(Planned(one.ib_id, one.client_id, one.available, "wallet") for one in due),
+    ]
+    names = [*(one.client.full_name for one in asked), *(one.name for one in due)]
+    figures = [*(one.figures for one in asked), *(one.figures() for one in due)]
+    ids = [*(one.id for one in asked), *(None for _ in due)]
+    told = warnings(session, planned, now())
+    lines = [RunLine(*parts) for parts in zip(planned, names, figures, told, ids, strict=True)]
+    return RunPreview(
+        lines=tuple(sorted(lines, key=lambda line: (line.planned.ib_id, line.planned.amount.currency))),
+        left_out=tuple(one for one in found if one.reason),
+    )
+
+
+def propose_run(session: Session, *, until: datetime, reason: str, actor: Actor, requests_only: bool = False) -> PayoutRun:
+    """Propose what every IB gets of all that was settled before `until`, and hold it. Nothing moves before the approval.
+
+    Raises InvalidInput for a moment that has not come or without a reason, NothingToPay.
+    """
+    said = _reason(reason)
+    if until > now():
+        raise InvalidInput({"until": N_("This moment has not come yet.")})
+    with unit_of_work(session, actor) as unit:
+        _lock_all(session)
+        preview = preview_run(session, until, requests_only=requests_only)
+        if not preview.lines:
+            raise NothingToPay
+        run = PayoutRun(until=until, reason=said, proposed_by=str(actor))
+        session.add(run)
+        session.flush()
+        for line in preview.lines:
+            if line.request_id is None:
+                open_payout(unit, line.planned, line.figures, run_id=run.id, warnings=line.warnings)
+                continue
+            payout = session.get_one(Payout, line.request_id, with_for_update=True)
+            payout.run_id, payout.state, payout.warnings = run.id, "proposed", [dict(one) for one in line.warnings]
+        session.flush()
+        payouts = _payouts(session, run.id)
+        unit.audit(
+            "payout_run.propose",
+            f"payout_run:{run.id}",
+            after={
+                "until": until.isoformat(),
+                "payouts": [{"ib_id": one.ib_id, "amount": str(one.amount), "to": one.destination} for one in payouts],
+            },
+            reason=run.reason,
+        )
+        unit.emit("payout_run.proposed", subject_id=run.id, payouts=len(payouts))
+        unit.emit_many("payout.proposed", [(one.id, one.client_id, event_values(one)) for one in payouts])
+        return run
+
+
+def approve_run(session: Session, run_id: int, *, decisions: Mapping[int, Decision], actor: Actor) -> PayoutRun:
+    """Say what becomes of each line, by its id; lines that are not named are paid. The job pays those approved.
+
+    Raises NotFound, OwnRequest for the one who proposed, RequestDecided, and InvalidInput (by id) for a line with warnings
+    that is not named, or one whose decision has no reason where it needs one.
+    """
+    with unit_of_work(session, actor) as unit:
+        run = _open(session, run_id)
+        four_eyes.require_other(run, actor)
+        payouts = _payouts(session, run_id)
+        chosen = {one.id: decisions.get(one.id) for one in payouts}
+        _check(payouts, chosen)
+        for payout in payouts:
+            decision = chosen[payout.id] or Decision("pay")
+            _settle_line(unit, payout, decision)
+        paid = [one for one in payouts if one.state == "approved"]
+        _decide(unit, run, "approved", "approve", "", {one.id: one.state for one in payouts})
+        unit.emit_many("payout.approved", [(one.id, one.client_id, event_values(one)) for one in paid])
+        return run
+
+
+def reject_run(session: Session, run_id: int, *, reason: str, actor: Actor) -> PayoutRun:
+    """Turn a whole run down: amounts are free again, and what IBs asked for waits for the next run.
+
+    Raises NotFound, OwnRequest, RequestDecided, InvalidInput without a reason.
+    """
+    said = _reason(reason)
+    with unit_of_work(session, actor) as unit:
+        run = _open(session, run_id)
+        four_eyes.require_other(run, actor)
+        _dissolve(unit, run, "rejected")
+        _decide(unit, run, "rejected", "reject", said)
+        return run
+
+
+def withdraw_run(session: Session, run_id: int, *, actor: Actor) -> PayoutRun:
+    """Take back one's own run: as if it had been rejected. Raises NotFound, NotYourRequest, RequestDecided."""
+    with unit_of_work(session, actor) as unit:
+        run = _open(session, run_id)
+        four_eyes.require_proposer(run, actor)
+        _dissolve(unit, run, "cancelled")
+        _decide(unit, run, "withdrawn", "withdraw", "")
+        return run
+
+
+def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: Actor) -> Payout:
+    """Pay or reject a line that was held back when its run was approved; not by the one who proposed that run.
+
+    Raises NotFound, OwnRequest, PayoutDecided, InvalidInput without a reason.
+    """
+    said = _reason(decision.reason)
+    if decision.verdict == "hold":
+        raise InvalidInput({"verdict": N_("It is held already. Please choose to pay or to reject it.")})
+    with unit_of_work(session, actor) as unit:
+        payout = session.get(Payout, payout_id, with_for_update=True)
+        if payout is None or payout.run is None:
+            raise NotFound
+        four_eyes.require_other(payout.run, actor)
+        if payout.state != "held":
+            raise PayoutDecided(state=payout.state)
+        _settle_line(unit, payout, Decision(decision.verdict, said))
+        unit.audit(
+            f"payout.{decision.verdict}",
+            f"payout:{payout.id}",
+            before={"state": "held"},
+            after={"state": payout.state},
+            reason=said,
+        )
+        if payout.state == "approved":
+            unit.emit("payout.approved", subject_id=payout.id, client_id=payout.client_id, **event_values(payout))
+        return payout
+
+
+def _lock_all(session: Session) -> None:
+    """Two runs, and a run and a request, follow one another; settlements do too, and add nothing meanwhile."""
+    session.execute(select(IntroducingBroker.id).order_by(IntroducingBroker.id).with_for_update(key_share=True)).all()
+
+
+def _payouts(session: Session, run_id: int) -> list[Payout]:
+    query = select(Payout).where(Payout.run_id == run_id).order_by(Payout.id).with_for_update(of=Payout)
+    return list(session.scalars(query))
+
+
+def _check(payouts: Sequence[Payout], chosen: Mapping[int, Decision | None]) -> None:
+    problems: dict[str, str] = {}
+    for one in payouts:
+        decision = chosen[one.id]
+        if decision is None:
+            if one.warnings:
+                problems[str(one.id)] = N_("This line has warnings. Please say what becomes of it, and why.")
+        elif decision.verdict not in VERDICTS:
+            problems[str(one.id)] = N_("Please choose to pay, to hold or to reject it.")
+        elif not decision.reason.strip() and (one.warnings or decision.verdict != "pay"):
+            problems[str(one.id)] = N_("Please give a reason.")
+    if problems:
+        raise InvalidInput(problems)
+
+
+def _settle_line(unit: UnitOfWork, payout: Payout, decision: Decision) -> None:
+    payout.state, payout.decision_reason = _STATES[decision.verdict], " ".join(decision.reason.split())[:LONGEST_REASON]
+    payout.decided_by, payout.decided_at = str(unit.actor), now()
+    if payout.state == "rejected":
+        holds.release_hold(unit.session, payout.hold_id, actor=unit.actor)
+        payout.finished_at = now()
+    if payout.state in ("held", "rejected"):
+        unit.emit(f"payout.{payout.state}", subject_id=payout.id, client_id=payout.client_id, **event_values(payout))
+
+
+def _dissolve(unit: UnitOfWork, run: PayoutRun, state: str) -> None:
+    """What the IBs asked for stays asked for, and held; everything else is free again."""
+    for payout in _payouts(unit.session, run.id):
+        if payout.is_asked_for:
+            payout.run_id, payout.state, payout.warnings = None, "requested", []
+            continue
+        holds.release_hold(unit.session, payout.hold_id, actor=unit.actor)
+        payout.state, payout.finished_at = state, now()
+
+
+def _reason(text: str) -> str:
+    said = " ".join(text.split())
+    if not said:
+        raise InvalidInput({"reason": N_("Please give a reason.")})
+    return said[:LONGEST_REASON]
+
+
+def _open(session: Session, run_id: int) -> PayoutRun:
+    run = session.get(PayoutRun, run_id, with_for_update=True)
+    if run is None:
+        raise NotFound
+    four_eyes.require_open(run)
+    return run
+
+
+def _decide(
+    unit: UnitOfWork, run: PayoutRun, status: str, verb: str, reason: str, lines: Mapping[int, str] | None = None
+) -> None:
+    run.status, run.decided_by, run.decided_at, run.decision_reason = status, str(unit.actor), now(), reason
+    unit.session.flush()
+    unit.audit(
+        f"payout_run.{verb}",
+        f"payout_run:{run.id}",
+        before={"status": "proposed"},
+        after={"status": status, **({"payouts": lines} if lines else {})},
+        reason=reason,
+    )
+    unit.emit(f"payout_run.{status}", subject_id=run.id)
