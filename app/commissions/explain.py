@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.commissions.components import COMPONENTS
 from app.commissions.deals import EXACT
+from app.commissions.lines import AccrualLine, line_of, lines_of, stored_lines
 from app.commissions.plans import Rule, parse_rules
 from app.commissions.reasons import Reason
 from app.core.errors import N_, NotFound
-from app.core.money import Money
-from app.ledger import chart
-from app.models.clients import Client
-from app.models.commissions import Accrual, AccrualSum, DealOutcome, Plan, PlanVersion, Settlement
-from app.models.ledger import Account
-from app.models.metatrader import Deal, Server, TradingAccount
-from app.partners.attribution import short_name
+from app.models.commissions import Accrual, DealOutcome, Plan, PlanVersion, Settlement
+from app.models.metatrader import Deal
+from app.partners.privacy import Privacy, current_privacy
 
 #: Why a deal paid nothing, in words for people.
 REASONS: dict[Reason, str] = {
@@ -47,29 +43,8 @@ REASONS: dict[Reason, str] = {
 }
 
 
-@dataclass(frozen=True)
-class AccrualLine:
-    """One line of an IB's commission list; of a rebate, the client's. A reversal has negative lots and amount.
-
-    `ticket` is what a terminal shows.
-    """
-
-    id: int
-    kind: str
-    accrued_at: datetime
-    done_at: datetime
-    ticket: int
-    symbol: str
-    client_name: str
-    rule: str
-    level: int
-    lots: Decimal
-    rate: Decimal
-    amount: Decimal
-    currency: str
-    settlement_id: int | None
-    ib_id: int | None
-    client_id: int | None
+#: Staff read names in full.
+_FOR_STAFF = Privacy(names="full", shows_sub_clients=True)
 
 
 @dataclass(frozen=True)
@@ -118,40 +93,20 @@ class DealExplanation:
     lines: tuple[AccrualLine, ...]
 
 
-@dataclass(frozen=True)
-class Total:
-    """An IB's sums in one currency: unsettled accruals, the remainder carried, settled in all, and the ledger's balance."""
-
-    currency: str
-    unsettled: Decimal
-    carried: Decimal
-    settled: Money
-    ledger_balance: Money
-
-
-def accrual_lines(session: Session, ib_id: int, before_id: int | None = None, limit: int = 50) -> list[AccrualLine]:
-    """An IB's lines, newest first; `before_id` is the last id of the page before. `limit` is held to 1 to 200."""
-    query = _lines().where(Accrual.ib_id == ib_id)
-    if before_id is not None:
-        query = query.where(Accrual.id < before_id)
-    rows = session.execute(query.order_by(Accrual.id.desc()).limit(max(1, min(limit, 200)))).all()
-    return [_line(*row) for row in rows]
-
-
 def explain_accrual(session: Session, accrual_id: int, ib_id: int | None) -> Explanation:
     """Everything behind one line of this IB; None, for staff: of anybody. Raises NotFound for another's."""
-    own = () if ib_id is None else (Accrual.ib_id == ib_id,)
-    found = session.execute(_lines().where(Accrual.id == accrual_id, *own)).one_or_none()
+    lines = stored_lines() if ib_id is None else lines_of(ib_id)
+    found = session.execute(lines.where(Accrual.id == accrual_id)).one_or_none()
     if found is None:
         raise NotFound
-    accrual, deal, client, server, settlement_id = found
+    accrual, deal, _, _, settlement_id = found
     version, plan = session.execute(
         select(PlanVersion, Plan).join(Plan, Plan.id == PlanVersion.plan_id).where(PlanVersion.id == accrual.plan_version_id)
     ).one()
     rule = next(rule for rule in parse_rules(version.rules, plan.currency) if rule.key == accrual.rule)
     settlement = session.get(Settlement, settlement_id) if settlement_id else None
     return Explanation(
-        line=_line(accrual, deal, client, server, settlement_id),
+        line=line_of(found, _FOR_STAFF if ib_id is None else current_privacy(session)),
         deal_id=deal.id,
         revision=deal.revision,
         plan=plan.name,
@@ -169,7 +124,7 @@ def explain_deal(session: Session, deal_id: int) -> DealExplanation:
     """What became of a deal, for staff: it shows the lines of every IB. Raises NotFound."""
     if session.scalar(select(Deal.id).where(Deal.id == deal_id)) is None:
         raise NotFound
-    rows = session.execute(_lines().where(Accrual.deal_id == deal_id).order_by(Accrual.id)).all()
+    rows = session.execute(stored_lines().where(Accrual.deal_id == deal_id).order_by(Accrual.id)).all()
     outcome = session.get(DealOutcome, deal_id, populate_existing=True)
     reason = Reason(outcome.reason) if outcome and outcome.reason else None
     return DealExplanation(
@@ -177,7 +132,7 @@ def explain_deal(session: Session, deal_id: int) -> DealExplanation:
         judged_at=outcome.judged_at if outcome else min((row[0].accrued_at for row in rows), default=None),
         reason=reason,
         message=REASONS[reason] if reason else "",
-        lines=tuple(_line(*row) for row in rows),
+        lines=tuple(line_of(row, _FOR_STAFF) for row in rows),
     )
 
 
@@ -214,70 +169,3 @@ def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
         steps += [Step("=", N_("Exact product"), exact, paid.currency)]
         last = replace(last, label=N_("Commission, cut to ten decimals"))
     return (*steps, last)
-
-
-def totals(session: Session, ib_id: int) -> list[Total]:
-    """An IB's sums per currency, in order of currency; empty before the first accrual."""
-    waiting = session.execute(
-        select(AccrualSum.currency, func.sum(AccrualSum.amount).label("amount"))
-        .where(AccrualSum.ib_id == ib_id, AccrualSum.settlement_id.is_(None))
-        .group_by(AccrualSum.currency)
-    )
-    unsettled: dict[str, Decimal] = {row.currency: row.amount for row in waiting}
-    settled: dict[str, int] = defaultdict(int)
-    carried: dict[str, Decimal] = {}
-    rows = session.execute(
-        select(Settlement.paid_currency, Settlement.amount_minor, Settlement.carried_out)
-        .where(Settlement.ib_id == ib_id)
-        .order_by(Settlement.id)
-    )
-    for currency, amount_minor, carried_out in rows:
-        settled[currency] += amount_minor
-        carried[currency] = carried_out
-    return [
-        Total(
-            currency=currency,
-            unsettled=unsettled.get(currency, Decimal(0)),
-            carried=carried.get(currency, Decimal(0)),
-            settled=Money(settled[currency], currency),
-            ledger_balance=_ledger_balance(session, ib_id, currency),
-        )
-        for currency in sorted({*unsettled, *carried})
-    ]
-
-
-def _ledger_balance(session: Session, ib_id: int, currency: str) -> Money:
-    code = chart.ib_commission(ib_id, currency).code
-    return Money(session.scalar(select(Account.balance).where(Account.code == code)) or 0, currency)
-
-
-def _lines() -> Select[Accrual, Deal, Client, Server, int | None]:
-    return (
-        select(Accrual, Deal, Client, Server, AccrualSum.settlement_id)
-        .join(Accrual.sum)
-        .join(Deal, Deal.id == Accrual.deal_id)
-        .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
-        .join(Client, Client.id == TradingAccount.client_id)
-        .join(Server, Server.id == Deal.server_id)
-    )
-
-
-def _line(accrual: Accrual, deal: Deal, client: Client, server: Server, settlement_id: int | None) -> AccrualLine:
-    return AccrualLine(
-        id=accrual.id,
-        kind=accrual.kind,
-        accrued_at=accrual.accrued_at,
-        done_at=deal.done_at,
-        ticket=server.shown_ticket(deal.ticket),
-        symbol=deal.symbol,
-        client_name=short_name(client),
-        rule=accrual.rule,
-        level=accrual.level,
-        lots=accrual.lots,
-        rate=accrual.rate,
-        amount=accrual.amount,
-        currency=accrual.currency,
-        settlement_id=settlement_id,
-        ib_id=accrual.ib_id,
-        client_id=accrual.client_id,
-    )

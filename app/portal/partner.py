@@ -12,7 +12,7 @@ from flask import Blueprint, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
-from app.commissions import explain
+from app.commissions import figures, lines
 from app.core.errors import N_, NotFound
 from app.extensions import db
 from app.partners import attribution, links
@@ -23,6 +23,7 @@ blueprint = Blueprint("portal_partner", __name__, url_prefix="/portal/partner")
 #: The tabs of the area: key, label, endpoint.
 PAGES = (
     ("overview", N_("Overview"), "portal_partner.index"),
+    ("lines", N_("Commission"), "portal_partner.lines"),
     ("links", N_("Links"), "portal_partner.links"),
 )
 
@@ -66,10 +67,10 @@ def overview() -> dict[str, Any]:
     ib = own_ib()
     session = db.session()
     before = request.args.get("before", type=int)
-    found = explain.accrual_lines(session, ib.id, before, LINES + 1)
+    found = lines.accrual_lines(session, ib.id, before, LINES + 1)
     return {
         "ib": ib,
-        "totals": explain.totals(session, ib.id),
+        "totals": figures.totals(session, ib.id),
         "lines": found[:LINES],
         "older": url_for("portal_partner.index", before=found[LINES - 1].id) if len(found) > LINES else None,
         "newer": url_for("portal_partner.index") if before else None,

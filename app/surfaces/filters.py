@@ -32,7 +32,13 @@ class Filters:
     @property
     def wants_csv(self) -> bool:
         """Whether the table is asked for as a file."""
-        return request.args.get("export") == "csv"
+        return self.wanted_file == "csv"
+
+    @property
+    def wanted_file(self) -> str:
+        """Csv or xlsx where the table is asked for as a file, else empty."""
+        wanted = request.args.get("export", "")
+        return wanted if wanted in {"csv", "xlsx"} else ""
 
     @property
     def page(self) -> str:

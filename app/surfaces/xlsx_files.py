@@ -14,7 +14,7 @@ from xlsxwriter.worksheet import Worksheet
 
 from app.core.errors import N_, InvalidInput
 from app.core.money import Money
-from app.surfaces.csv_files import Cell
+from app.surfaces.csv_files import Cell, csv_file
 
 MIMETYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 
@@ -61,3 +61,8 @@ def _write(sheet: Worksheet, row: int, column: int, value: Cell, moment: Format)
         sheet.write_number(row, column, value)
     else:
         sheet.write_string(row, column, value)
+
+
+def table_file(kind: str, name: str, head: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Response:
+    """The table as a file of a kind that Filters.wanted_file names: xlsx or csv."""
+    return xlsx_file(name, head, rows) if kind == "xlsx" else csv_file(name, head, rows)

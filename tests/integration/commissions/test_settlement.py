@@ -13,7 +13,9 @@ from sqlalchemy import func, select, update
 from app.commissions.accrual import accrue_deals
 from app.commissions.engine import Accrued
 from app.commissions.errors import SettlementIncomplete
-from app.commissions.explain import accrual_lines, explain_accrual, explain_deal, totals
+from app.commissions.explain import explain_accrual, explain_deal
+from app.commissions.figures import totals
+from app.commissions.lines import accrual_lines
 from app.commissions.settlement import IB_KIND, REBATE_KIND, Settled, boundary, settle_all
 from app.commissions.units import Line, lock_shard, write_unit
 from app.core.clock import now

@@ -1,0 +1,105 @@
+"""What an IB earned, in sums: where it stands now, and by day."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.commissions.lines import first_id_since
+from app.core.money import Money
+from app.ledger import chart
+from app.models.commissions import Accrual, AccrualSum, Settlement
+from app.models.ledger import Account
+
+
+@dataclass(frozen=True)
+class Total:
+    """An IB's sums in one currency: unsettled accruals, the remainder carried, settled in all, and the ledger's balance."""
+
+    currency: str
+    unsettled: Decimal
+    carried: Decimal
+    settled: Money
+    ledger_balance: Money
+
+    @property
+    def paid(self) -> Money:
+        """What has left the commission account."""
+        return self.settled - self.ledger_balance
+
+
+@dataclass(frozen=True)
+class DayFigure:
+    """What an IB accrued on one UTC day in one currency, and the lots of the deals behind it, each counted once."""
+
+    day: date
+    currency: str
+    amount: Decimal
+    lots: Decimal
+
+
+def totals(session: Session, ib_id: int) -> list[Total]:
+    """An IB's sums per currency, in order of currency; empty before the first accrual."""
+    waiting = session.execute(
+        select(AccrualSum.currency, func.sum(AccrualSum.amount).label("amount"))
+        .where(AccrualSum.ib_id == ib_id, AccrualSum.settlement_id.is_(None))
+        .group_by(AccrualSum.currency)
+    )
+    unsettled: dict[str, Decimal] = {row.currency: row.amount for row in waiting}
+    posted = session.execute(
+        select(
+            Settlement.paid_currency, func.sum(Settlement.amount_minor).label("minor"), func.max(Settlement.id).label("last")
+        )
+        .where(Settlement.ib_id == ib_id)
+        .group_by(Settlement.paid_currency)
+    ).all()
+    last = select(Settlement.paid_currency, Settlement.carried_out).where(Settlement.id.in_([row.last for row in posted]))
+    carried: dict[str, Decimal] = {row.paid_currency: row.carried_out for row in session.execute(last)}
+    settled = {row.paid_currency: int(row.minor) for row in posted}
+    return [
+        Total(
+            currency=currency,
+            unsettled=unsettled.get(currency, Decimal(0)),
+            carried=carried.get(currency, Decimal(0)),
+            settled=Money(settled.get(currency, 0), currency),
+            ledger_balance=_ledger_balance(session, ib_id, currency),
+        )
+        for currency in sorted({*unsettled, *carried})
+    ]
+
+
+def by_day(session: Session, ib_id: int, since: datetime, until: datetime) -> list[DayFigure]:
+    """What an IB accrued on each UTC day that has something, the first day first.
+
+    The lots of a deal count once, however many rules paid for it.
+    """
+    of_deal = (
+        select(
+            func.date_trunc("day", Accrual.accrued_at, "UTC").label("day"),
+            Accrual.currency,
+            func.sum(Accrual.amount).label("amount"),
+            func.max(Accrual.lots).filter(Accrual.lots >= 0).label("added"),
+            func.min(Accrual.lots).filter(Accrual.lots < 0).label("reversed"),
+        )
+        .where(
+            Accrual.ib_id == ib_id,
+            Accrual.id >= first_id_since(session, ib_id, since),
+            Accrual.accrued_at >= since,
+            Accrual.accrued_at < until,
+        )
+        .group_by("day", Accrual.currency, Accrual.deal_id, Accrual.kind)
+        .subquery()
+    )
+    lots = func.sum(func.coalesce(of_deal.c.added, 0) + func.coalesce(of_deal.c.reversed, 0)).label("lots")
+    query = select(of_deal.c.day, of_deal.c.currency, func.sum(of_deal.c.amount).label("amount"), lots)
+    rows = session.execute(query.group_by(of_deal.c.day, of_deal.c.currency).order_by(of_deal.c.day, of_deal.c.currency))
+    return [DayFigure(row.day.date(), row.currency, row.amount, row.lots) for row in rows]
+
+
+def _ledger_balance(session: Session, ib_id: int, currency: str) -> Money:
+    code = chart.ib_commission(ib_id, currency).code
+    return Money(session.scalar(select(Account.balance).where(Account.code == code)) or 0, currency)
