@@ -1,6 +1,6 @@
 """Moves with four eyes: one person proposes where a client, all clients of an IB or an IB with its branch go, another decides.
 
-What cannot be carried out is refused when it is proposed: the move is tried in a savepoint that is rolled back.
+What cannot be carried out is refused when it is proposed already: the move is tried in a savepoint that is rolled back.
 """
 
 from __future__ import annotations
@@ -153,10 +153,15 @@ def _present(session: Session, move: PartnerMove) -> int | None:
 
 
 def _try(unit: UnitOfWork, move: PartnerMove) -> None:
+    at = move.effective_at or now()
     if move.from_id == move.target_id:
         raise NothingToMove
+    if move.kind == CLIENTS:
+        # Nothing else refuses them, and there may be thousands.
+        tree.require_movable(unit.session, move.subject_id, move.target_id, at)
+        return
     with unit.session.begin_nested() as trial:
-        _carry_out(unit, move, move.effective_at or now())
+        _carry_out(unit, move, at)
         trial.rollback()
 
 

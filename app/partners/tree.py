@@ -168,6 +168,12 @@ def move_clients(
         return len(spans)
 
 
+def require_movable(session: Session, ib_id: int, target_id: int | None, at: datetime) -> None:
+    """Raises NoClientsToMove when `move_clients` would move nobody."""
+    if not session.scalar(select(select(Attribution.id).where(moves_with(ib_id, target_id, at)).exists())):
+        raise NoClientsToMove
+
+
 def moves_with(ib_id: int, target_id: int | None, at: datetime) -> ColumnElement[bool]:
     """Which attributions `move_clients` ends."""
     above_target = (

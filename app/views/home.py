@@ -27,6 +27,7 @@ QUEUES: dict[str, tuple[str, str]] = {
     ),
     "Breaks": ("Breaks", "SELECT count(*) FROM mt_break WHERE closed_at IS NULL"),
     "Foreign operations": ("Foreign operations", "SELECT count(*) FROM foreign_operation WHERE reviewed_at IS NULL"),
+    "Partner moves": ("Partner moves", "SELECT count(*) FROM partner_move WHERE status = 'proposed'"),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL AND dismissed_at IS NULL"),
     "Failed jobs": ("Failed jobs", "SELECT count(*) FROM job_failure WHERE retried_at IS NULL"),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
 
-from app.commissions.move_preview import Amounts, Effect, kept_below, weigh
+from app.commissions.engine import Upline, compute
+from app.commissions.move_preview import Amounts, Effect, kept_below, summed, weigh
+from app.commissions.plans import PlanSnapshot, parse_rules
 from app.models.partner_moves import PartnerMove
+from tests.unit.commissions.test_commission_examples import PAGE, facts, rows
 
 TEN, FOUR, ZERO = Decimal(10), Decimal(4), Decimal(0)
 
@@ -46,6 +50,36 @@ def test_the_ib_that_moves_stands_first_also_when_its_pay_stays() -> None:
     effects, _ = weigh(same, same, [1], [2], 4, moved=5)
 
     assert effects == (Effect(5, 0, (Amounts("USD", TEN, TEN),)), Effect(1, -4, ()), Effect(2, 4, ()))
+
+
+def test_the_page_s_example_is_what_the_engine_gives() -> None:
+    table = re.search(r"^\| moved: .+\n(?:\|.+\n)+", PAGE.read_text(), re.MULTILINE)
+    assert table is not None
+    shown = list(rows(table[0]))
+    head = re.search(r"(?P<lots>[0-9.]+) lots; .+ (?P<old>[0-9.]+) a lot, .+ (?P<new>[0-9.]+)", table[0].partition("\n")[0])
+    assert head is not None
+    sums = [
+        summed([compute(facts({"lots": head["lots"]}), plan(head[rate]), [Upline(1, ib_id)])])
+        for rate, ib_id in (("old", 1), ("new", 2))
+    ]
+
+    (old, new), (house,) = weigh(*sums, [1], [2], 1)
+
+    said = [(one["got"], one["would have got"], one["change"]) for one in shown]
+    assert said == [
+        words(old.amounts[0], "gains", "loses"),
+        words(new.amounts[0], "gains", "loses"),
+        words(house, "more", "less"),
+    ]
+
+
+def plan(rate: str) -> PlanSnapshot:
+    return PlanSnapshot(1, parse_rules([{"key": "example", "component": "per_lot", "rate": rate}], "USD"))
+
+
+def words(amounts: Amounts, more: str, less: str) -> tuple[str, str, str]:
+    change = f"{more if amounts.difference > 0 else less} {abs(amounts.difference):.2f} USD"
+    return f"{amounts.got:.2f} USD", f"{amounts.would:.2f} USD", change
 
 
 @pytest.mark.parametrize(
