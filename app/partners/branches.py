@@ -1,4 +1,4 @@
-"""What stands below an IB, and why a client is whose."""
+"""What stands below an IB, and why a client or an IB stands where it does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.core.tables import AuditEntry
 from app.models.clients import Client
 from app.models.partner_moves import PartnerMove
-from app.models.partners import Attribution, IBLink, IntroducingBroker
+from app.models.partners import Attribution, IBLink, IBParent, IntroducingBroker
 from app.partners.attribution import short_name
 
 _BELOW = text(
@@ -61,6 +61,23 @@ class ClientSpan:
 
     def holds(self, at: datetime) -> bool:
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
+
+
+@dataclass(frozen=True)
+class PlaceSpan:
+    """That an IB stood under another for a span of time, or under nobody; who placed it there and why.
+
+    With four eyes `proposed_by` asked for the move `move_id` and `set_by` approved it.
+    """
+
+    parent_id: int | None
+    parent_name: str
+    valid_from: datetime
+    valid_to: datetime | None
+    set_by: str = ""
+    reason: str = ""
+    proposed_by: str = ""
+    move_id: int | None = None
 
 
 def branch(session: Session, ib_id: int, at: datetime, limit: int = 500) -> list[BranchIB]:
@@ -129,3 +146,30 @@ def _moves_of_client(session: Session, client_id: int) -> dict[datetime, dict[st
         }
         for entry, values in zip(entries, after, strict=True)
     }
+
+
+def places_of_ib(session: Session, ib_id: int) -> list[PlaceSpan]:
+    """Under whom an IB stood, from when to when and why, the first span first; also when it was under nobody any more."""
+    rows = session.execute(
+        select(IBParent, Client)
+        .join(IntroducingBroker, IntroducingBroker.id == IBParent.parent_id)
+        .join(Client, Client.id == IntroducingBroker.client_id)
+        .where(IBParent.ib_id == ib_id)
+        .order_by(IBParent.valid_from)
+    ).all()
+    found: list[PlaceSpan] = []
+    for span, broker in rows:
+        if found and found[-1].valid_to is not None and found[-1].valid_to < span.valid_from:
+            found.append(PlaceSpan(None, "", found[-1].valid_to, span.valid_from))
+        found.append(PlaceSpan(span.parent_id, broker.full_name, span.valid_from, span.valid_to, span.set_by, span.reason))
+    if found and found[-1].valid_to is not None:
+        found.append(PlaceSpan(None, "", found[-1].valid_to, None))
+    made = select(PartnerMove).where(PartnerMove.ib_id == ib_id, PartnerMove.status == "approved")
+    moves = {move.effective_at: move for move in session.scalars(made)}
+    return [_with_move(span, moves.get(span.valid_from)) for span in found]
+
+
+def _with_move(span: PlaceSpan, move: PartnerMove | None) -> PlaceSpan:
+    if move is None:
+        return span
+    return replace(span, set_by=move.decided_by or "", reason=move.reason, proposed_by=move.proposed_by, move_id=move.id)

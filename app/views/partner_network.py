@@ -70,6 +70,7 @@ class NetworkPage(DeskPage):
             above=[named[number] for number in reversed(above)],
             rows=_in_order(branches.branch(session, pk, at, LIMIT), pk),
             clients=_clients([pk], at).get(pk, 0),
+            places=branches.places_of_ib(session, pk),
             limit=LIMIT,
         )
 

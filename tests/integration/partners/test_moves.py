@@ -20,7 +20,7 @@ from app.models.clients import Client
 from app.models.partner_moves import PartnerMove
 from app.models.partners import Attribution, IBParent, IntroducingBroker
 from app.partners import directory, links, moves, tree
-from app.partners.branches import ClientSpan, history_of_client
+from app.partners.branches import ClientSpan, PlaceSpan, history_of_client, places_of_ib
 from app.partners.errors import (
     CircleOfIBs,
     MovedMeanwhile,
@@ -370,6 +370,22 @@ def test_a_client_s_history_names_who_proposed_and_who_approved_also_that_it_is_
     assert (last.ib_id, last.valid_to, last.move_id) == (old, None, back)
     assert gap.holds(NOON + DAY)
     assert not gap.holds(NOON + 2 * DAY)
+
+
+def test_an_ib_s_places_name_who_proposed_and_who_approved_also_that_it_stood_under_nobody(session: Session) -> None:
+    low, old, new = ib(session), ib(session), ib(session)
+    tree.place_ib(session, low, old, NOON, "joined", ONE)
+    away = propose(session, "ib", low, None)
+    moves.approve_move(session, away, actor=OTHER)
+    back = propose(session, "ib", low, new, NOON + 2 * DAY)
+    moves.approve_move(session, back, actor=OTHER)
+
+    first, gap, last = places_of_ib(session, low)
+
+    assert first == PlaceSpan(old, "Amira Haddad", NOON, NOON + DAY, str(ONE), "joined")
+    assert gap == PlaceSpan(None, "", NOON + DAY, NOON + 2 * DAY, str(OTHER), "agreed", str(ONE), away)
+    assert (last.parent_id, last.valid_to, last.proposed_by, last.move_id) == (new, None, str(ONE), back)
+    assert places_of_ib(session, old) == []
 
 
 def test_ibs_and_clients_are_found_by_number_and_by_words_in_any_order(session: Session) -> None:

@@ -150,6 +150,9 @@ def test_a_branch_and_all_clients_of_an_ib_are_moved(office: Office, manager: Br
         assert session.scalars(select(IBParent.valid_to).where(IBParent.ib_id == house.low)).one() is not None
         moved = session.scalars(select(Attribution).where(Attribution.move_id == clients)).one()
         assert (moved.client_id, moved.ib_id) == (house.person, house.new)
+    assert f"move {branch} Partner manager Finance officer Left the country" in words(
+        manager.get(f"/ib-network/{house.low}").text
+    )
     assert "Clients moved 1" in words(manager.get(f"/partner-moves/{clients}").text)
     assert "Mover" in words(manager.get(f"/attributionview/list/?_flt_0_move_id={clients}").text)
 
