@@ -16,8 +16,9 @@ from functools import lru_cache
 
 from app.commissions.components import COMPONENTS, Measured
 from app.commissions.deals import BUY, EXACT, SELL, DealFacts
-from app.commissions.plans import PlanSnapshot, Rule
+from app.commissions.plans import PlanSnapshot, Rule, Term
 from app.commissions.reasons import WAITING, Reason
+from app.commissions.tiers import BEGINNING, Piece, Position, Positions, average_rate, capped, pieces
 
 __all__ = ["WAITING", "Accrued", "Outcome", "Rate", "Reason", "Upline", "compute"]
 
@@ -65,7 +66,8 @@ class Accrued:
 
     `amount` = measured x `rate` (a percentage: a hundredth of it) x `share` x `fx`'s rate, cut to ten places. What was
     measured is `lots`, or `base` where that is something else: in the account's currency, or a number. `uncapped` is the
-    amount before the rule's cap, None where the cap took nothing.
+    amount before the rule's caps, None where they took nothing. `tier_position` is where the rule's tiers stood, and `cap_paid`
+    what the IB had got before in the period whose cap took something.
     """
 
     plan_version_id: int
@@ -82,6 +84,8 @@ class Accrued:
     fx: Rate | None = None
     uncapped: Decimal | None = None
     client_id: int | None = None
+    tier_position: Decimal | None = None
+    cap_paid: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,16 @@ class Outcome:
     reason: Reason | None = None
 
 
-def compute(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Upline], rates: Rates | None = None) -> Outcome:
+def compute(
+    deal: DealFacts,
+    plan: PlanSnapshot | None,
+    upline: Sequence[Upline],
+    rates: Rates | None = None,
+    positions: Positions | None = None,
+) -> Outcome:
     """What `deal` accrues under `plan` for the IBs in `upline`, all as they stood when the deal was done.
 
+    `positions` say where the rules with tiers and caps of a period stand; without them they stand at the beginning.
     A deal that cannot be priced by one of its rules pays nothing yet, also not by the others: it is judged again as a whole.
     """
     reason = _not_payable(deal, plan, upline)
@@ -103,7 +114,8 @@ def compute(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Upline]
     closest = Reason.NOT_CLOSING
     accruals: list[Accrued] = []
     for rule in plan.rules:
-        paid = refused_by(rule, deal) or _paid(rule, deal, plan.version_id, upline, rates or {})
+        position = positions.get(rule.key, BEGINNING) if positions else BEGINNING
+        paid = refused_by(rule, deal) or _paid(rule, deal, plan.version_id, upline, rates or {}, position)
         if isinstance(paid, list):
             accruals += paid
         elif paid in WAITING:
@@ -161,7 +173,9 @@ def _not_payable(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Up
     return Reason.PLAN_INVALID if plan.is_broken else None
 
 
-def _paid(rule: Rule, deal: DealFacts, version_id: int, upline: Sequence[Upline], rates: Rates) -> list[Accrued] | Reason:
+def _paid(
+    rule: Rule, deal: DealFacts, version_id: int, upline: Sequence[Upline], rates: Rates, position: Position
+) -> list[Accrued] | Reason:
     """What a rule that takes the deal gives each IB of the upline; levels without an IB stay with the house."""
     measured = COMPONENTS[rule.component].measure(deal, rule.when)
     if isinstance(measured, Reason):
@@ -173,11 +187,19 @@ def _paid(rule: Rule, deal: DealFacts, version_id: int, upline: Sequence[Upline]
         return Reason.NO_RATE
     levels = [above for above in upline if above.level <= len(rule.terms)]
     unit = measured.quantity if fx is SAME else EXACT.multiply(measured.quantity, fx.rate)
-    exact = [EXACT.multiply(unit, rule.terms[above.level - 1].factor) for above in levels]
+    lots = deal.lots_closed if rule.when == "close" else deal.lots
+    rate: Decimal | None = None
+    if rule.tiers is None:
+        exact = [EXACT.multiply(unit, rule.terms[above.level - 1].factor) for above in levels]
+    elif position.tier is None:
+        return Reason.NO_RATE
+    else:
+        parts = pieces(rule.tiers, position.tier, lots)
+        rate = average_rate(parts)
+        exact = [_in_tiers(unit, lots, rule.terms[above.level - 1], parts, rule.rate) for above in levels]
     total = sum((abs(amount) for amount in exact), Decimal(0)) if rule.cap is not None else Decimal(0)
     if any(abs(amount) >= _TOO_LARGE for amount in exact):
         return Reason.BEYOND_LIMITS
-    lots = deal.lots_closed if rule.when == "close" else deal.lots
     paid: list[Accrued] = []
     for above, whole in zip(levels, exact, strict=True):
         term = rule.terms[above.level - 1]
@@ -186,6 +208,9 @@ def _paid(rule: Rule, deal: DealFacts, version_id: int, upline: Sequence[Upline]
             amount = EXACT.divide(EXACT.multiply(whole, rule.cap), total)
         if not term.rate:
             continue
+        given, cap_paid = cut(amount), None
+        if rule.caps is not None:
+            given, cap_paid = capped(rule.caps, position, above.ib_id, given)
         paid.append(
             Accrued(
                 plan_version_id=version_id,
@@ -193,17 +218,30 @@ def _paid(rule: Rule, deal: DealFacts, version_id: int, upline: Sequence[Upline]
                 level=above.level,
                 ib_id=above.ib_id,
                 lots=lots,
-                rate=term.rate,
+                rate=term.rate if rate is None else rate,
                 share=term.share,
-                amount=cut(amount),
+                amount=given,
                 currency=rule.currency,
                 base=None if measured.currency is None and measured.quantity == lots else measured.quantity,
                 base_currency=measured.currency,
                 fx=None if fx is SAME else fx,
-                uncapped=None if amount is whole else cut(whole),
+                uncapped=None if amount is whole and cap_paid is None else cut(whole),
+                tier_position=None if rule.tiers is None else position.tier,
+                cap_paid=cap_paid,
             )
         )
     return paid
+
+
+def _in_tiers(unit: Decimal, lots: Decimal, term: Term, parts: Sequence[Piece], first_rate: Decimal) -> Decimal:
+    """What a level gets of a measured amount whose lots lie in bands; `term` is that of the first band's rate."""
+    share = EXACT.multiply(unit, EXACT.divide(term.factor, first_rate))
+    if len(parts) == 1:
+        return EXACT.multiply(share, parts[0].band.rate)
+    weighted = Decimal(0)
+    for part in parts:
+        weighted = EXACT.add(weighted, EXACT.multiply(part.lots, part.band.rate))
+    return EXACT.divide(EXACT.multiply(share, weighted), lots)
 
 
 def _rate_of(measured: Measured, currency: str, rates: Rates) -> Rate | None:

@@ -21,8 +21,8 @@ class Fields:
     """One JSON object being read. What is wrong is noted under its path; reading goes on with a harmless value."""
 
     def __init__(self, raw: object, path: str, problems: dict[str, str]) -> None:
-        self._path = path
-        self._problems = problems
+        self.path = path
+        self.problems = problems
         self._raw: Mapping[str, Any] = {}
         if isinstance(raw, dict):
             self._raw = raw
@@ -31,7 +31,7 @@ class Fields:
 
     def problem(self, name: str, message: str) -> None:
         """Note what is wrong with a field; the first problem of a field stands."""
-        self._problems.setdefault(f"{self._path}.{name}", message)
+        self.problems.setdefault(f"{self.path}.{name}", message)
 
     def only(self, *known: str) -> None:
         """Refuse every field that is not known: a misspelt filter would otherwise pay too much."""
@@ -43,7 +43,7 @@ class Fields:
         return self._raw.get(name, default)
 
     def inner(self, name: str) -> Fields:
-        return Fields(self._raw.get(name, {}), f"{self._path}.{name}", self._problems)
+        return Fields(self._raw.get(name, {}), f"{self.path}.{name}", self.problems)
 
     def text(self, name: str, default: str, pattern: re.Pattern[str], message: str) -> str:
         value = self._raw.get(name, default)

@@ -16,6 +16,7 @@ from app.commissions.components import COMPONENTS, When
 from app.commissions.deals import EXACT
 from app.commissions.errors import InvalidPlan
 from app.commissions.fields import Fields, is_whole
+from app.commissions.tiers import PERIODS, Caps, Tiers, caps_document, parse_caps, parse_tiers, tiers_document
 from app.core.errors import N_, InvalidInput
 from app.core.money import exponent
 
@@ -74,7 +75,8 @@ class Term:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One way of paying. `levels` are the values of the tiers of the tree, the client's own IB first, and `mode` says what
-    they are. `when` is "close" or "each"; `cap` is the most that the rule pays for one deal over all levels.
+    they are. `when` is "close" or "each"; `cap` is the most that the rule pays for one deal over all levels. With `tiers`
+    the rate is that of a band, and `rate` the first one's; `caps` are the most that one IB gets in a period.
     """
 
     key: str
@@ -86,20 +88,43 @@ class Rule:
     mode: str = "shares"
     when: When = "close"
     cap: Decimal | None = None
+    tiers: Tiers | None = None
+    caps: Caps | None = None
     terms: tuple[Term, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out once what every deal needs."""
         object.__setattr__(self, "terms", tuple(_terms(self)))
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether what it pays depends on other deals of a period."""
+        return self.tiers is not None or self.caps is not None
+
+    @property
+    def periods(self) -> tuple[str, ...]:
+        """The periods it counts in."""
+        of_caps = tuple(self.caps.periods) if self.caps else ()
+        return (self.tiers.period, *of_caps) if self.tiers else of_caps
+
 
 @dataclass(frozen=True, slots=True)
 class PlanSnapshot:
-    """The rules of the plan version that was valid when a deal was done; none when the stored version cannot be read."""
+    """The rules of the plan version that was valid when a deal was done; none when the stored version cannot be read.
+
+    `span` is the longest period that one of its rules counts in; None: no rule counts.
+    """
 
     version_id: int
     rules: tuple[Rule, ...]
     is_broken: bool = False
+    plan_id: int = 0
+    span: str | None = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out once what every deal needs."""
+        found = {period for rule in self.rules for period in rule.periods}
+        object.__setattr__(self, "span", max(found, key=PERIODS.index, default=None))
 
     @property
     def needs_opening(self) -> bool:
@@ -128,6 +153,7 @@ def parse_rules(document: object, currency: str) -> tuple[Rule, ...]:
         if rule.key in seen:
             problems.setdefault(f"rules[{index}].key", N_("Two rules have this key."))
         seen.add(rule.key)
+    _one_calendar(rules, problems)
     if problems:
         raise InvalidPlan(problems)
     return tuple(rules)
@@ -139,11 +165,13 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
         {
             "key": rule.key,
             "component": rule.component,
-            **({"rate": f"{rule.rate:f}"} if rule.mode in _OF_ONE_RATE else {}),
+            **({"rate": f"{rule.rate:f}"} if rule.mode in _OF_ONE_RATE and not rule.tiers else {}),
             "currency": rule.currency,
             "when": rule.when,
             "levels": {"mode": rule.mode, "values": [f"{value:f}" for value in rule.levels]},
             "cap": f"{rule.cap:f}" if rule.cap is not None else None,
+            "tiers": tiers_document(rule.tiers),
+            "caps": caps_document(rule.caps),
             "filter": {
                 "symbols": list(rule.filter.symbols),
                 "direction": rule.filter.direction,
@@ -181,15 +209,30 @@ def _terms(rule: Rule) -> Iterator[Term]:
         yield Term(rate, part, EXACT.multiply(EXACT.multiply(rate, part), hundredth))
 
 
+def _one_calendar(rules: Sequence[Rule], problems: dict[str, str]) -> None:
+    """Weeks lie across months: a plan that counted in both would never come to the end of a period."""
+    by_period = {period: index for index, rule in enumerate(rules) for period in rule.periods}
+    if "week" in by_period and by_period.keys() & {"month", "quarter"}:
+        problems.setdefault(
+            f"rules[{by_period['week']}].tiers.period", N_("A plan counts in weeks, or in months and quarters.")
+        )
+
+
 def _parse_rule(fields: Fields, currency: str) -> Rule:
-    fields.only("key", "component", "rate", "currency", "when", "levels", "cap", "filter")
+    fields.only("key", "component", "rate", "currency", "when", "levels", "cap", "tiers", "caps", "filter")
     key = fields.text("key", "", _KEY, N_("Use 1 to 40 small letters, digits, - or _."))
     name = fields.choice("component", "", COMPONENTS)
     kind = COMPONENTS.get(name)
     when: When = "each" if fields.choice("when", kind.when if kind else "close", SIDES) == "each" else "close"
     highest = MAX_PERCENT if kind and kind.is_percentage else MAX_RATE
     mode, values = _levels(fields, highest)
-    rate = _rate(fields, "rate", fields.get("rate"), highest) if mode in _OF_ONE_RATE else Decimal(0)
+    tiers = parse_tiers(fields, highest, _too_high(highest))
+    if tiers and mode not in _OF_ONE_RATE:
+        fields.problem("tiers", N_("Tiers need a rule with one rate: levels that are shares, or parts of the level below."))
+    if tiers:
+        rate = tiers.bands[0].rate
+    else:
+        rate = _rate(fields, "rate", fields.get("rate"), highest) if mode in _OF_ONE_RATE else Decimal(0)
     if mode not in _OF_ONE_RATE and fields.get("rate") is not None:
         fields.problem("rate", N_("Each level has a rate of its own here; leave this one out."))
     criteria = _parse_filter(fields.inner("filter"))
@@ -201,15 +244,32 @@ def _parse_rule(fields: Fields, currency: str) -> Rule:
         fields.problem("when", N_("This is known at the closing only."))
     if kind is None:
         return Rule(key, "per_lot", rate, currency)
-    return Rule(key, name, rate, _currency(fields, currency), values, criteria, mode, when, _cap(fields))
+    return Rule(
+        key,
+        name,
+        rate,
+        _currency(fields, currency),
+        values,
+        criteria,
+        mode,
+        when,
+        _cap(fields),
+        tiers,
+        parse_caps(fields),
+    )
 
 
 def _rate(fields: Fields, name: str, value: object, highest: Decimal) -> Decimal:
     rate = fields.number(name, value)
     if not 0 < rate <= highest:
-        percent = N_("A percentage must be above 0 and at most 100.")
-        fields.problem(name, percent if highest == MAX_PERCENT else N_("The rate must be above 0 and at most 100,000."))
+        fields.problem(name, _too_high(highest))
     return rate
+
+
+def _too_high(highest: Decimal) -> str:
+    if highest == MAX_PERCENT:
+        return N_("A percentage must be above 0 and at most 100.")
+    return N_("The rate must be above 0 and at most 100,000.")
 
 
 def _cap(fields: Fields) -> Decimal | None:

@@ -90,6 +90,8 @@ def test_a_stored_document_names_every_default() -> None:
             "when": "close",
             "levels": {"mode": "shares", "values": ["1"]},
             "cap": None,
+            "tiers": None,
+            "caps": None,
             "filter": {
                 "symbols": ["*"],
                 "direction": "any",
