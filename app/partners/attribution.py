@@ -61,10 +61,11 @@ class IBClient:
 
 
 def attribute_client(session: Session, *, client_id: int, link_code: str, at: datetime, source: str) -> Attributed | None:
-    """Make a client the client of the IB whose link it came through, from `at` on. Emits client.attributed.
+    """Make a client the client of the IB whose link it came through, from `at` on.
 
-    Happens once: a client who was ever attributed stays as it is. A code that is unknown or switched off, an IB's own
-    registration through its own link and a circle of IBs are ignored: None, with the reason in the log.
+    Emits client.attributed, and ib.client_joined for the IB's own pages. Happens once: a client who was ever attributed
+    stays as it is. A code that is unknown or switched off, an IB's own registration through its own link and a circle of
+    IBs are ignored: None, with the reason in the log.
     """
     with unit_of_work(session, Actor.system("attribution")) as unit:
         client = session.get(Client, client_id, with_for_update={"key_share": True})
@@ -80,6 +81,8 @@ def attribute_client(session: Session, *, client_id: int, link_code: str, at: da
         unit.emit(
             "client.attributed", subject_id=made.id, client_id=client_id, ib_id=link.ib_id, link_id=link.id, source=source
         )
+        ib_client_id = session.scalar(select(IntroducingBroker.client_id).where(IntroducingBroker.id == link.ib_id))
+        unit.emit("ib.client_joined", subject_id=made.id, client_id=ib_client_id, ib_id=link.ib_id)
     return made
 
 

@@ -80,6 +80,11 @@ class PlaceSpan:
     move_id: int | None = None
 
 
+def branch_ids(session: Session, ib_id: int, at: datetime, limit: int = 100_000) -> list[int]:
+    """The IBs below an IB at a moment, the nearest first, without the IB itself."""
+    return list(session.scalars(_BELOW, {"ib_id": ib_id, "at": at, "limit": limit}))
+
+
 def branch(session: Session, ib_id: int, at: datetime, limit: int = 500) -> list[BranchIB]:
     """The IBs below an IB at a moment, the nearest first, without the IB itself; `limit` of them at most."""
     rows = session.execute(_BELOW, {"ib_id": ib_id, "at": at, "limit": limit}).all()

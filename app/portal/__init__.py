@@ -15,6 +15,7 @@ from app.portal import (
     money,
     onboarding,
     partner,
+    partner_clients,
     partner_lines,
     partner_links,
     profile,
@@ -28,7 +29,7 @@ SUBJECTS = (accounts, account_settings, money, convert, partner)
 PAGES = (home, onboarding, documents, profile, live, gallery)
 
 #: Pages of the IB's area, on the `partner` blueprint in the same way; see app/portal/partner.py.
-PARTNER_PAGES = (partner_lines, partner_links)
+PARTNER_PAGES = (partner_clients, partner_lines, partner_links)
 
 
 def init_app(app: Flask) -> None:

@@ -23,6 +23,7 @@ blueprint = Blueprint("portal_partner", __name__, url_prefix="/portal/partner")
 #: The tabs of the area: key, label, endpoint.
 PAGES = (
     ("overview", N_("Overview"), "portal_partner.index"),
+    ("clients", N_("Clients"), "portal_partner.clients"),
     ("lines", N_("Commission"), "portal_partner.lines"),
     ("links", N_("Links"), "portal_partner.links"),
 )
