@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select, true
+from sqlalchemy.orm import Session, aliased
 
 from app.commissions.lines import first_id_since
 from app.core.money import Money
@@ -37,6 +39,15 @@ class DayFigure:
     """What an IB accrued on one UTC day in one currency, and the lots of the deals behind it, each counted once."""
 
     day: date
+    currency: str
+    amount: Decimal
+    lots: Decimal
+
+
+@dataclass(frozen=True)
+class BranchFigure:
+    """What an IB accrued from a branch below it in one currency, and the lots of the deals behind it."""
+
     currency: str
     amount: Decimal
     lots: Decimal
@@ -98,6 +109,47 @@ def by_day(session: Session, ib_id: int, since: datetime, until: datetime) -> li
     query = select(of_deal.c.day, of_deal.c.currency, func.sum(of_deal.c.amount).label("amount"), lots)
     rows = session.execute(query.group_by(of_deal.c.day, of_deal.c.currency).order_by(of_deal.c.day, of_deal.c.currency))
     return [DayFigure(row.day.date(), row.currency, row.amount, row.lots) for row in rows]
+
+
+def from_branches(
+    session: Session, ib_id: int, depth: int, branches: Sequence[int], since: datetime
+) -> dict[int, list[BranchFigure]]:
+    """What an IB accrued since a moment from each of these branches, by branch, as the tree stood when the deals were done.
+
+    The heads of the branches stand `depth` steps below the IB: on each deal they have the level that many lower.
+    """
+    of_deal = (
+        select(
+            Accrual.deal_id,
+            Accrual.level,
+            Accrual.currency,
+            func.sum(Accrual.amount).label("amount"),
+            func.max(func.abs(Accrual.lots)).label("lots"),
+            func.min(func.sign(Accrual.lots)).label("sign"),
+        )
+        .where(
+            Accrual.ib_id == ib_id,
+            Accrual.id >= first_id_since(session, ib_id, since),
+            Accrual.accrued_at >= since,
+            Accrual.level > depth,
+        )
+        .group_by(Accrual.deal_id, Accrual.kind, Accrual.level, Accrual.currency)
+        .subquery()
+    )
+    lower = aliased(Accrual)
+    head = (
+        select(lower.ib_id)
+        .where(lower.deal_id == of_deal.c.deal_id, lower.level == of_deal.c.level - depth)
+        .limit(1)
+        .lateral("head")
+    )
+    lots = func.sum(of_deal.c.lots * of_deal.c.sign).label("lots")
+    query = select(head.c.ib_id, of_deal.c.currency, func.sum(of_deal.c.amount).label("amount"), lots)
+    query = query.select_from(of_deal).join(head, true()).where(head.c.ib_id.in_(branches))
+    found: dict[int, list[BranchFigure]] = defaultdict(list)
+    for row in session.execute(query.group_by(head.c.ib_id, of_deal.c.currency).order_by(head.c.ib_id, of_deal.c.currency)):
+        found[row.ib_id].append(BranchFigure(row.currency, row.amount, row.lots))
+    return dict(found)
 
 
 def _ledger_balance(session: Session, ib_id: int, currency: str) -> Money:

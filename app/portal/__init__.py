@@ -18,6 +18,7 @@ from app.portal import (
     partner_clients,
     partner_lines,
     partner_links,
+    partner_network,
     profile,
 )
 from app.portal.guards import load_client, navigation, portal
@@ -29,7 +30,7 @@ SUBJECTS = (accounts, account_settings, money, convert, partner)
 PAGES = (home, onboarding, documents, profile, live, gallery)
 
 #: Pages of the IB's area, on the `partner` blueprint in the same way; see app/portal/partner.py.
-PARTNER_PAGES = (partner_clients, partner_lines, partner_links)
+PARTNER_PAGES = (partner_clients, partner_lines, partner_links, partner_network)
 
 
 def init_app(app: Flask) -> None:

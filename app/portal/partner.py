@@ -24,6 +24,7 @@ blueprint = Blueprint("portal_partner", __name__, url_prefix="/portal/partner")
 PAGES = (
     ("overview", N_("Overview"), "portal_partner.index"),
     ("clients", N_("Clients"), "portal_partner.clients"),
+    ("network", N_("Network"), "portal_partner.network"),
     ("lines", N_("Commission"), "portal_partner.lines"),
     ("links", N_("Links"), "portal_partner.links"),
 )
