@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
 from app import ROOT
-from app.commissions import units
+from app.commissions import agreed, units
 from app.core import tables
 from app.ledger import definitions
 from app.metatrader import months
@@ -47,7 +47,7 @@ def upgrade(settings: Settings) -> None:
             tables.install_guards(connection)
             definitions.uninstall(connection)
             definitions.install(connection)
-            for path in (months.SQL, tree.SQL, privacy.SQL, units.SQL):
+            for path in (months.SQL, tree.SQL, privacy.SQL, units.SQL, agreed.SQL):
                 connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text(encoding="utf-8"))
             # COMMENT takes no parameters; the fingerprint is hexadecimal.
             connection.execute(text(f"COMMENT ON SCHEMA ledger IS '{wanted}'"))
@@ -79,7 +79,16 @@ def _owner(settings: Settings) -> Iterator[Connection]:
 def _fingerprint(settings: Settings) -> str:
     """A hash over the newest revision and the SQL beside it, by which a database tells what it has."""
     head = ScriptDirectory.from_config(configuration(settings.database_owner_url)).get_current_head() or ""
-    files = [tables.GUARDS, *definitions.sql_files(), definitions.drop_file(), months.SQL, tree.SQL, privacy.SQL, units.SQL]
+    files = [
+        tables.GUARDS,
+        *definitions.sql_files(),
+        definitions.drop_file(),
+        months.SQL,
+        tree.SQL,
+        privacy.SQL,
+        units.SQL,
+        agreed.SQL,
+    ]
     return hashlib.sha256(b"".join([head.encode(), *(path.read_bytes() for path in files)])).hexdigest()
 
 

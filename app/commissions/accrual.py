@@ -131,6 +131,9 @@ def stored(deal_id: int, made: Accrued) -> dict[str, Any]:
         "fx_source": made.fx.source if made.fx else None,
         "fx_observed_at": made.fx.observed_at if made.fx else None,
         "uncapped": made.uncapped,
+        "multiplier": made.multiplier,
+        "part": made.part,
+        "earned": made.earned,
     }
 
 
@@ -234,6 +237,9 @@ def _made(row: Accrual) -> Accrued:
         base_currency=row.base_currency,
         fx=None if row.fx_rate is None else Rate(row.fx_rate, row.fx_source or "", row.fx_observed_at),
         uncapped=None if row.uncapped is None else -row.uncapped,
+        multiplier=row.multiplier,
+        part=row.part,
+        earned=None if row.earned is None else -row.earned,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Context, Decimal
+from decimal import ROUND_DOWN, Context, Decimal
 
 #: MetaTrader's numbers for a deal's action and entry.
 BUY, SELL = 0, 1
@@ -18,6 +18,14 @@ _HALF = Decimal("0.5")
 
 #: Wide enough for any product of a volume, a rate and a share without losing a digit, whatever the caller's own context is.
 EXACT = Context(prec=80)
+
+#: The step of an accrual, as its column NUMERIC(24, 10) holds it.
+STEP = Decimal("1e-10")
+
+
+def cut(amount: Decimal) -> Decimal:
+    """An exact amount cut to ten places towards zero."""
+    return amount.quantize(STEP, rounding=ROUND_DOWN, context=EXACT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class DealFacts:
     ask: Decimal = Decimal(0)
     contract_size: Decimal = Decimal(0)
     rate_profit: Decimal = Decimal(0)
+    client_id: int | None = None
     has_account: bool = True
     is_demo: bool = False
     is_void: bool = False

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from app.commissions.plans import parse_rules, rules_document
+from app.commissions.errors import InvalidPlan
+from app.commissions.plans import MARGIN_GUARDS, parse_rules, rules_document
 from app.commissions.publishing import publish_version
 from app.core.actor import Actor
 from app.core.clock import now
@@ -19,7 +20,13 @@ LONGEST_REASON = 500
 
 
 def propose_version(
-    session: Session, plan_id: int, document: object, valid_from: datetime, reason: str, actor: Actor
+    session: Session,
+    plan_id: int,
+    document: object,
+    valid_from: datetime,
+    reason: str,
+    actor: Actor,
+    margin_guard: str = "off",
 ) -> PlanDraft:
     """Ask that a plan have these rules from `valid_from` on. Nothing is paid by them before somebody else approves.
 
@@ -30,13 +37,16 @@ def propose_version(
         if plan is None:
             raise NotFound
         rules = rules_document(parse_rules(document, plan.currency))
+        if margin_guard not in MARGIN_GUARDS:
+            raise InvalidPlan({"margin_guard": N_("This is not one of the choices.")})
         draft = PlanDraft(plan_id=plan_id, rules=rules, valid_from=valid_from, reason=_reason(reason), proposed_by=str(actor))
+        draft.margin_guard = margin_guard
         session.add(draft)
         session.flush()
         unit.audit(
             "plan_draft.propose",
             f"plan_draft:{draft.id}",
-            after={"plan_id": plan_id, "rules": rules, "valid_from": valid_from.isoformat()},
+            after={"plan_id": plan_id, "rules": rules, "margin_guard": margin_guard, "valid_from": valid_from.isoformat()},
             reason=draft.reason,
         )
         unit.emit("plan_draft.proposed", subject_id=draft.id, plan_id=plan_id)
@@ -48,7 +58,7 @@ def approve_draft(session: Session, draft_id: int, *, actor: Actor) -> PlanDraft
     with unit_of_work(session, actor) as unit:
         draft = _open(session, draft_id)
         four_eyes.require_other(draft, actor)
-        draft.version_id = publish_version(session, draft.plan_id, draft.rules, draft.valid_from, actor).id
+        draft.version_id = publish_version(session, draft.plan_id, draft.rules, draft.valid_from, actor, draft.margin_guard).id
         _decide(unit, draft, "approved", "approve")
         return draft
 

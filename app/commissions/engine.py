@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 from functools import lru_cache
 
+from app.commissions import margin
 from app.commissions.components import COMPONENTS, Measured
-from app.commissions.deals import BUY, EXACT, SELL, DealFacts
+from app.commissions.deals import BUY, EXACT, SELL, STEP, DealFacts, cut
 from app.commissions.plans import PlanSnapshot, Rule, Term
 from app.commissions.reasons import WAITING, Reason
+from app.commissions.terms import PersonalTerms, terms_for
 from app.commissions.tiers import BEGINNING, Piece, Position, Positions, average_rate, capped, pieces
 
-__all__ = ["WAITING", "Accrued", "Outcome", "Rate", "Reason", "Upline", "compute"]
+__all__ = ["STEP", "WAITING", "Accrued", "Outcome", "Rate", "Reason", "Upline", "compute", "cut"]
 
-#: The step of an accrual, as its column NUMERIC(24, 10) holds it, and the first amount that no longer fits.
-STEP = Decimal("1e-10")
+#: The first amount that does not fit an accrual's column any more.
 _TOO_LARGE = Decimal("1e14")
 
 #: When no rule pays, the reason is that of the rule that came closest: later in this order.
@@ -39,10 +40,13 @@ _CLOSENESS = (
 
 @dataclass(frozen=True, slots=True)
 class Upline:
-    """One beneficiary above the client: level 1 is the client's own IB, level 2 the IB above it."""
+    """One beneficiary above the client: level 1 is the client's own IB, level 2 the IB above it. An upline has them in this
+    order, without a gap. `terms` are the IB's own, where it has some.
+    """
 
     level: int
     ib_id: int
+    terms: PersonalTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,20 @@ Rates = Mapping[str, Rate]
 
 SAME = Rate(Decimal(1), "same", None)
 
+#: Whom a rebate goes to, in place of the upline.
+_TRADER = (Upline(0, 0),)
+
 
 @dataclass(frozen=True, slots=True)
 class Accrued:
     """What one rule gives one IB for one deal; of level 0, a rebate, `ib_id` is None and `client_id` the trader.
 
-    `amount` = measured x `rate` (a percentage: a hundredth of it) x `share` x `fx`'s rate, cut to ten places. What was
-    measured is `lots`, or `base` where that is something else: in the account's currency, or a number. `uncapped` is the
-    amount before the rule's caps, None where they took nothing. `tier_position` is where the rule's tiers stood, and `cap_paid`
-    what the IB had got before in the period whose cap took something.
+    `amount` = measured x `rate` (a percentage: a hundredth of it) x `share` x `multiplier` x `fx`'s rate x `part`, cut to ten
+    places. What was measured is `lots`, or `base` where that is something else: in the account's currency, or a number.
+    `multiplier` is the IB's own, and `part` what is left of a line after handing on, or was handed on; None: 1.
+    `uncapped` is the amount before the rule's caps and the margin guard, None where they took nothing; `earned`, where the
+    guard took something, what the deal earned. `tier_position` is where the rule's tiers stood, and `cap_paid` what the IB had
+    got before in the period whose cap took something.
     """
 
     plan_version_id: int
@@ -86,14 +95,20 @@ class Accrued:
     client_id: int | None = None
     tier_position: Decimal | None = None
     cap_paid: Decimal | None = None
+    multiplier: Decimal | None = None
+    part: Decimal | None = None
+    earned: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Accruals, or the reason why there are none; never both, never neither."""
+    """Accruals, or the reason why there are none; never both, never neither. `excess`: the deal pays more than it earned and
+    its plan wants that flagged.
+    """
 
     accruals: tuple[Accrued, ...] = ()
     reason: Reason | None = None
+    excess: margin.Excess | None = None
 
 
 def compute(
@@ -115,14 +130,21 @@ def compute(
     accruals: list[Accrued] = []
     for rule in plan.rules:
         position = positions.get(rule.key, BEGINNING) if positions else BEGINNING
-        paid = refused_by(rule, deal) or _paid(rule, deal, plan.version_id, upline, rates or {}, position)
+        paid = refused_by(rule, deal) or _paid(rule, deal, plan, upline, rates or {}, position)
         if isinstance(paid, list):
             accruals += paid
         elif paid in WAITING:
             return Outcome(reason=paid)
         else:
             closest = max(closest, paid, key=_CLOSENESS.index)
-    return Outcome(tuple(accruals)) if accruals else Outcome(reason=closest)
+    if not accruals:
+        return Outcome(reason=closest)
+    found = margin.excess(accruals, deal, plan, rates or {}) if plan.margin_guard != "off" else None
+    if plan.margin_guard == "cap" and isinstance(found, Reason):
+        return Outcome(reason=found)
+    if plan.margin_guard == "cap" and isinstance(found, margin.Excess):
+        accruals, found = margin.capped(accruals, found, rates or {}), None
+    return Outcome(_handed_on(accruals, deal, upline), excess=found if isinstance(found, margin.Excess) else None)
 
 
 def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:
@@ -149,11 +171,6 @@ def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:
     return None
 
 
-def cut(amount: Decimal) -> Decimal:
-    """An exact amount cut to ten places towards zero."""
-    return amount.quantize(STEP, rounding=ROUND_DOWN, context=EXACT)
-
-
 def _not_payable(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Upline]) -> Reason | None:
     """The first reason that needs no rule, from the deal itself outwards."""
     if deal.is_void:
@@ -174,9 +191,9 @@ def _not_payable(deal: DealFacts, plan: PlanSnapshot | None, upline: Sequence[Up
 
 
 def _paid(
-    rule: Rule, deal: DealFacts, version_id: int, upline: Sequence[Upline], rates: Rates, position: Position
+    rule: Rule, deal: DealFacts, plan: PlanSnapshot, upline: Sequence[Upline], rates: Rates, position: Position
 ) -> list[Accrued] | Reason:
-    """What a rule that takes the deal gives each IB of the upline; levels without an IB stay with the house."""
+    """What a rule that takes the deal gives each IB of the upline, or the trader; levels without an IB stay with the house."""
     measured = COMPONENTS[rule.component].measure(deal, rule.when)
     if isinstance(measured, Reason):
         return measured
@@ -185,24 +202,25 @@ def _paid(
     fx = _rate_of(measured, rule.currency, rates)
     if fx is None:
         return Reason.NO_RATE
-    levels = [above for above in upline if above.level <= len(rule.terms)]
+    is_rebate = rule.beneficiary == "trader"
+    terms = rule.terms if is_rebate else terms_for(rule, plan.plan_id, upline)
+    levels = list(zip(_TRADER if is_rebate else upline, terms, strict=False))
     unit = measured.quantity if fx is SAME else EXACT.multiply(measured.quantity, fx.rate)
     lots = deal.lots_closed if rule.when == "close" else deal.lots
-    rate: Decimal | None = None
+    average: Decimal | None = None
     if rule.tiers is None:
-        exact = [EXACT.multiply(unit, rule.terms[above.level - 1].factor) for above in levels]
+        exact = [EXACT.multiply(unit, term.factor) for _, term in levels]
     elif position.tier is None:
         return Reason.NO_RATE
     else:
         parts = pieces(rule.tiers, position.tier, lots)
-        rate = average_rate(parts)
-        exact = [_in_tiers(unit, lots, rule.terms[above.level - 1], parts, rule.rate) for above in levels]
+        average = average_rate(parts)
+        exact = [_in_tiers(unit, lots, term, parts, rule.rate) for _, term in levels]
     total = sum((abs(amount) for amount in exact), Decimal(0)) if rule.cap is not None else Decimal(0)
     if any(abs(amount) >= _TOO_LARGE for amount in exact):
         return Reason.BEYOND_LIMITS
     paid: list[Accrued] = []
-    for above, whole in zip(levels, exact, strict=True):
-        term = rule.terms[above.level - 1]
+    for (above, term), whole in zip(levels, exact, strict=True):
         amount = whole
         if rule.cap is not None and total > rule.cap:
             amount = EXACT.divide(EXACT.multiply(whole, rule.cap), total)
@@ -213,12 +231,12 @@ def _paid(
             given, cap_paid = capped(rule.caps, position, above.ib_id, given)
         paid.append(
             Accrued(
-                plan_version_id=version_id,
+                plan_version_id=plan.version_id,
                 rule=rule.key,
                 level=above.level,
-                ib_id=above.ib_id,
+                ib_id=None if is_rebate else above.ib_id,
                 lots=lots,
-                rate=term.rate if rate is None else rate,
+                rate=term.rate if average is None or term.is_personal else average,
                 share=term.share,
                 amount=given,
                 currency=rule.currency,
@@ -226,7 +244,9 @@ def _paid(
                 base_currency=measured.currency,
                 fx=None if fx is SAME else fx,
                 uncapped=None if amount is whole and cap_paid is None else cut(whole),
-                tier_position=None if rule.tiers is None else position.tier,
+                client_id=deal.client_id if is_rebate else None,
+                multiplier=term.multiplier,
+                tier_position=None if rule.tiers is None or term.is_personal else position.tier,
                 cap_paid=cap_paid,
             )
         )
@@ -234,7 +254,11 @@ def _paid(
 
 
 def _in_tiers(unit: Decimal, lots: Decimal, term: Term, parts: Sequence[Piece], first_rate: Decimal) -> Decimal:
-    """What a level gets of a measured amount whose lots lie in bands; `term` is that of the first band's rate."""
+    """What a level gets of a measured amount whose lots lie in bands; `term` is that of the first band's rate, or
+    a personal one, which is no band's.
+    """
+    if term.is_personal:
+        return EXACT.multiply(unit, term.factor)
     share = EXACT.multiply(unit, EXACT.divide(term.factor, first_rate))
     if len(parts) == 1:
         return EXACT.multiply(share, parts[0].band.rate)
@@ -242,6 +266,31 @@ def _in_tiers(unit: Decimal, lots: Decimal, term: Term, parts: Sequence[Piece], 
     for part in parts:
         weighted = EXACT.add(weighted, EXACT.multiply(part.lots, part.band.rate))
     return EXACT.divide(EXACT.multiply(share, weighted), lots)
+
+
+def _handed_on(accruals: list[Accrued], deal: DealFacts, upline: Sequence[Upline]) -> tuple[Accrued, ...]:
+    """The lines, with what the client's own IB hands on to the trader as lines of their own; the sum stays the same."""
+    percent = upline[0].terms.hand_on_percent if upline[0].terms else None
+    if not percent:
+        return tuple(accruals)
+    part = EXACT.scaleb(percent, Decimal(-2))
+    lines: list[Accrued] = []
+    for line in accruals:
+        if line.level != 1:
+            lines.append(line)
+            continue
+        given = cut(EXACT.multiply(line.amount, part))
+        before = None if line.uncapped is None else cut(EXACT.multiply(line.uncapped, part))
+        lines.append(
+            replace(
+                line,
+                amount=EXACT.subtract(line.amount, given),
+                uncapped=None if before is None or line.uncapped is None else EXACT.subtract(line.uncapped, before),
+                part=EXACT.subtract(Decimal(1), part),
+            )
+        )
+        lines.append(replace(line, level=0, ib_id=None, client_id=deal.client_id, amount=given, uncapped=before, part=part))
+    return tuple(lines)
 
 
 def _rate_of(measured: Measured, currency: str, rates: Rates) -> Rate | None:

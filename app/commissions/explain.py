@@ -141,31 +141,51 @@ def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
 
     An adjustment is the difference between two such amounts: of it there is one step.
     """
-    last = Step("=", N_("Commission"), paid.amount, paid.currency)
+    last = Step("=", N_("Rebate") if paid.level == 0 else N_("Commission"), paid.amount, paid.currency)
     if paid.kind.startswith("adjust:"):
         return (replace(last, label=N_("Difference found when the period was recomputed")),)
-    kind, term = COMPONENTS[rule.component], rule.terms[paid.level - 1]
+    kind = COMPONENTS[rule.component]
     currency = paid.base_currency or paid.currency
     measured = paid.lots if paid.base is None else paid.base
     label = kind.label if paid.base is not None else (N_("Lots closed") if rule.when == "close" else N_("Lots"))
     steps = [Step("", label, measured, paid.base_currency or "")]
+    exact = EXACT.multiply(measured, paid.rate)
     if kind.is_percentage:
-        steps += [Step("×", N_("Percentage"), term.rate, "%")]
+        steps += [Step("×", N_("Percentage"), paid.rate, "%")]
+        exact = EXACT.scaleb(exact, Decimal(-2))
     else:
-        steps += [Step("×", N_("Rate per lot") if paid.base is None else N_("Rate"), term.rate, paid.currency)]
-    if term.share != 1:
-        whole = EXACT.multiply(measured, EXACT.divide(term.factor, term.share))
-        steps += [Step("=", N_("The rule gives"), whole, currency), Step("×", N_("Share of this level"), term.share, "")]
-    exact = EXACT.multiply(measured, term.factor)
+        steps += [Step("×", N_("Rate per lot") if paid.base is None else N_("Rate"), paid.rate, paid.currency)]
+    # A rebate that was handed on is of the first level, whose share it is a part of.
+    share = rule.terms[max(paid.level, 1) - 1].share
+    if share != 1:
+        steps += [Step("=", N_("The rule gives"), exact, currency), Step("×", N_("Share of this level"), share, "")]
+        exact = EXACT.multiply(exact, share)
+    if paid.multiplier is not None:
+        steps += [Step("×", N_("The IB's own multiplier"), paid.multiplier, "")]
+        exact = EXACT.multiply(exact, paid.multiplier)
     if paid.fx_rate is not None:
         steps += [Step("=", N_("In the account's currency"), exact, currency)]
         steps += [Step("×", N_("Exchange rate of the day"), paid.fx_rate, f"{paid.currency}/{currency}")]
         exact = EXACT.multiply(exact, paid.fx_rate)
+    if paid.part is not None:
+        handed = N_("Handed on by the IB") if paid.level == 0 else N_("Kept after handing on to the trader")
+        steps += [Step("×", handed, EXACT.scaleb(paid.part, Decimal(2)), "%")]
+        exact = EXACT.multiply(exact, paid.part)
     if paid.uncapped is not None:
-        steps += [Step("=", N_("Before the cap"), exact, paid.currency)]
-        steps += [Step("→", N_("The rule pays for one deal at most"), rule.cap or Decimal(0), paid.currency)]
-        return (*steps, replace(last, label=N_("This level's part of the cap")))
+        return (*steps, *_caps(paid, rule, exact))
     if exact != paid.amount:
         steps += [Step("=", N_("Exact product"), exact, paid.currency)]
-        last = replace(last, label=N_("Commission, cut to ten decimals"))
+        last = replace(
+            last, label=N_("Rebate, cut to ten decimals") if paid.level == 0 else N_("Commission, cut to ten decimals")
+        )
     return (*steps, last)
+
+
+def _caps(paid: Accrual, rule: Rule, exact: Decimal) -> tuple[Step, ...]:
+    """What the rule's cap or the margin guard left of an exact product."""
+    before = Step("=", N_("Before the cap"), exact, paid.currency)
+    if paid.earned is None:
+        limit = Step("→", N_("The rule pays for one deal at most"), rule.cap or Decimal(0), paid.currency)
+        return before, limit, Step("=", N_("This level's part of the cap"), paid.amount, paid.currency)
+    limit = Step("→", N_("The deal earned, and all its payouts were cut to that"), paid.earned, paid.currency)
+    return before, limit, Step("=", N_("This line's part of it"), paid.amount, paid.currency)

@@ -94,9 +94,9 @@ class MovedBook(PlanBook):
         present = [above.ib_id for above in super().upline(client_id, at)]
         kept = kept_below(present, self._move)
         if kept is None:
-            return _numbered(present)
+            return self.levels(present, at)
         above = () if self._move.target_id is None else self.chain(self._move.target_id, at)
-        return _numbered([*kept, *above])
+        return self.levels([*kept, *above][:MAX_LEVELS], at)
 
 
 def preview_move(session: Session, move: PartnerMove, at: datetime) -> MovePreview:
@@ -258,10 +258,6 @@ def _accrued_since(
 
 def _chain(session: Session, ib_id: int | None, at: datetime) -> tuple[int, ...]:
     return () if ib_id is None else tree.upline_at(tree.uplines(session, [ib_id], MAX_LEVELS), ib_id, at, MAX_LEVELS)
-
-
-def _numbered(ids: Sequence[int]) -> tuple[Upline, ...]:
-    return tuple(Upline(level, ib_id) for level, ib_id in enumerate(ids[:MAX_LEVELS], start=1))
 
 
 def _any(ids: Sequence[int]) -> ColumnElement[bool]:

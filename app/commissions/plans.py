@@ -25,9 +25,15 @@ from app.core.money import exponent
 EXCLUDED_REASONS = frozenset({6, 8, 12, 13, 14, 15, 18, 19})
 
 DIRECTIONS = ("any", "buy", "sell")
+
+#: Whom a rule pays: the IBs above the client, or the client who traded.
+BENEFICIARIES = ("ibs", "trader")
+
+#: What happens when a deal pays out more than it earned: nothing, the deal is flagged, or all payouts are cut to it.
+MARGIN_GUARDS = ("off", "flag", "cap")
 SIDES: tuple[When, ...] = ("close", "each")
 
-#: How the levels of the tree share what a rule gives; `_terms` says what the values of each mean.
+#: How the levels of the tree share what a rule gives; `terms_of` says what the values of each mean.
 MODES = ("shares", "rates", "override", "below")
 
 MAX_RULES = 100
@@ -64,19 +70,23 @@ class RuleFilter:
 @dataclass(frozen=True, slots=True)
 class Term:
     """What one level gets of what a rule measured: measured x `rate` x `share`; `factor` is the product of both, exact, and
-    a hundredth of it where the rate is a percentage.
+    a hundredth of it where the rate is a percentage, and times the IB's `multiplier` where it has one.
+    The rate of one that `is_personal` was agreed with an IB: bands of tiers do not change it.
     """
 
     rate: Decimal
     share: Decimal
     factor: Decimal
+    multiplier: Decimal | None = None
+    is_personal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One way of paying. `levels` are the values of the tiers of the tree, the client's own IB first, and `mode` says what
     they are. `when` is "close" or "each"; `cap` is the most that the rule pays for one deal over all levels. With `tiers`
-    the rate is that of a band, and `rate` the first one's; `caps` are the most that one IB gets in a period.
+    the rate is that of a band, and `rate` the first one's; `caps` are the most that one IB gets in a period. `beneficiary` is
+    "ibs", or "trader": then the rule is a rebate with one value.
     """
 
     key: str
@@ -90,11 +100,12 @@ class Rule:
     cap: Decimal | None = None
     tiers: Tiers | None = None
     caps: Caps | None = None
+    beneficiary: str = "ibs"
     terms: tuple[Term, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out once what every deal needs."""
-        object.__setattr__(self, "terms", tuple(_terms(self)))
+        object.__setattr__(self, "terms", tuple(terms_of(self)))
 
     @property
     def is_counted(self) -> bool:
@@ -119,6 +130,7 @@ class PlanSnapshot:
     rules: tuple[Rule, ...]
     is_broken: bool = False
     plan_id: int = 0
+    margin_guard: str = "off"
     span: str | None = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -132,9 +144,9 @@ class PlanSnapshot:
         return any(rule.filter.min_holding_s for rule in self.rules)
 
     @property
-    def has_percentages(self) -> bool:
-        """Whether a rule takes a part of an amount of money, which may have to be converted."""
-        return any(COMPONENTS[rule.component].is_percentage for rule in self.rules)
+    def needs_rates(self) -> bool:
+        """Whether amounts of money may have to be converted: those that a rule takes a part of, or what the deal earned."""
+        return self.margin_guard != "off" or any(COMPONENTS[rule.component].is_percentage for rule in self.rules)
 
 
 def parse_rules(document: object, currency: str) -> tuple[Rule, ...]:
@@ -172,6 +184,7 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
             "cap": f"{rule.cap:f}" if rule.cap is not None else None,
             "tiers": tiers_document(rule.tiers),
             "caps": caps_document(rule.caps),
+            "beneficiary": rule.beneficiary,
             "filter": {
                 "symbols": list(rule.filter.symbols),
                 "direction": rule.filter.direction,
@@ -189,24 +202,26 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
 _OF_ONE_RATE = ("shares", "below")
 
 
-def _terms(rule: Rule) -> Iterator[Term]:
-    """What each level gets, the client's own IB first.
+def terms_of(rule: Rule, own: Sequence[Decimal | None] = ()) -> Iterator[Term]:
+    """What each level gets, the client's own IB first. `own` are rates in place of the rule's, by level; None: the rule's.
 
     shares: its part of what the rule gives; below: its part of what the level below gets (of the first: of the rule's rate);
     rates: its own rate; override: the difference between its own rate and the highest of the levels below.
     """
     hundredth = Decimal("0.01") if COMPONENTS[rule.component].is_percentage else Decimal(1)
-    highest, share = Decimal(0), Decimal(1)
-    for value in rule.levels:
-        rate, part = rule.rate, value
+    highest, share, running, is_personal = Decimal(0), Decimal(1), rule.rate, False
+    for level, value in enumerate(rule.levels):
+        personal = own[level] if level < len(own) else None
+        is_personal = personal is not None or (is_personal and rule.mode == "below")
+        rate, part = rule.rate if personal is None else personal, value
         if rule.mode == "below":
+            rate = running = running if personal is None else personal
             part = share = EXACT.multiply(share, value)
-        elif rule.mode == "rates":
-            rate, part = value, Decimal(1)
-        elif rule.mode == "override":
-            rate, part = max(value - highest, Decimal(0)), Decimal(1)
-            highest = max(highest, value)
-        yield Term(rate, part, EXACT.multiply(EXACT.multiply(rate, part), hundredth))
+        elif rule.mode in ("rates", "override"):
+            rate, part = value if personal is None else personal, Decimal(1)
+        if rule.mode == "override":
+            rate, highest = max(rate - highest, Decimal(0)), max(highest, rate)
+        yield Term(rate, part, EXACT.multiply(EXACT.multiply(rate, part), hundredth), None, is_personal)
 
 
 def _one_calendar(rules: Sequence[Rule], problems: dict[str, str]) -> None:
@@ -219,7 +234,7 @@ def _one_calendar(rules: Sequence[Rule], problems: dict[str, str]) -> None:
 
 
 def _parse_rule(fields: Fields, currency: str) -> Rule:
-    fields.only("key", "component", "rate", "currency", "when", "levels", "cap", "tiers", "caps", "filter")
+    fields.only(*("key", "component", "rate", "currency", "when", "levels", "cap", "tiers", "caps", "filter", "beneficiary"))
     key = fields.text("key", "", _KEY, N_("Use 1 to 40 small letters, digits, - or _."))
     name = fields.choice("component", "", COMPONENTS)
     kind = COMPONENTS.get(name)
@@ -244,6 +259,11 @@ def _parse_rule(fields: Fields, currency: str) -> Rule:
         fields.problem("when", N_("This is known at the closing only."))
     if kind is None:
         return Rule(key, "per_lot", rate, currency)
+    beneficiary = fields.choice("beneficiary", "ibs", BENEFICIARIES)
+    if beneficiary == "trader" and len(values) > 1:
+        fields.problem("levels", N_("A rebate goes to the trader alone; give it one value."))
+    if beneficiary == "trader" and fields.get("caps") is not None:
+        fields.problem("caps", N_("Caps of a period are for IBs, not for a rebate."))
     return Rule(
         key,
         name,
@@ -256,6 +276,7 @@ def _parse_rule(fields: Fields, currency: str) -> Rule:
         _cap(fields),
         tiers,
         parse_caps(fields),
+        beneficiary,
     )
 
 

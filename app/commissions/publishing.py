@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.commissions.errors import AssignmentOverlap, InvalidPlan, PlanNameTaken, PlanNotYetValid, VersionOverlap
-from app.commissions.plans import parse_rules, rules_document
+from app.commissions.plans import MARGIN_GUARDS, parse_rules, rules_document
 from app.core.actor import Actor
 from app.core.errors import N_, NotFound
 from app.core.money import exponent
@@ -47,8 +47,11 @@ def create_plan(session: Session, name: str, currency: str, actor: Actor) -> int
         return plan.id
 
 
-def publish_version(session: Session, plan_id: int, document: object, valid_from: datetime, actor: Actor) -> Published:
+def publish_version(
+    session: Session, plan_id: int, document: object, valid_from: datetime, actor: Actor, margin_guard: str = "off"
+) -> Published:
     """Publish rules for a plan from `valid_from` on. The version is stored with all defaults written out and never changes.
+    `margin_guard` is one of MARGIN_GUARDS.
 
     Raises NotFound, InvalidPlan with all problems, or VersionOverlap when it would begin before an earlier version or
     before a deal that this plan has paid already. Emits plan.published.
@@ -58,6 +61,8 @@ def publish_version(session: Session, plan_id: int, document: object, valid_from
         if plan is None:
             raise NotFound
         rules = rules_document(parse_rules(document, plan.currency))
+        if margin_guard not in MARGIN_GUARDS:
+            raise InvalidPlan({"margin_guard": N_("This is not one of the choices.")})
         last = session.scalar(
             select(PlanVersion).where(PlanVersion.plan_id == plan_id).order_by(PlanVersion.version.desc()).limit(1)
         )
@@ -70,6 +75,7 @@ def publish_version(session: Session, plan_id: int, document: object, valid_from
         if (last and valid_from <= last.valid_from) or (paid_until and valid_from <= paid_until):
             raise VersionOverlap
         version = PlanVersion(plan_id=plan_id, version=last.version + 1 if last else 1, valid_from=valid_from, rules=rules)
+        version.margin_guard = margin_guard
         session.add(version)
         session.flush()
         made = Published(version.id, plan_id, version.version, valid_from)
@@ -77,7 +83,12 @@ def publish_version(session: Session, plan_id: int, document: object, valid_from
             "plan.published",
             f"plan:{plan_id}",
             before={"version": last.version, "rules": last.rules} if last else None,
-            after={"version": made.version, "rules": rules, "valid_from": valid_from.isoformat()},
+            after={
+                "version": made.version,
+                "rules": rules,
+                "margin_guard": margin_guard,
+                "valid_from": valid_from.isoformat(),
+            },
         )
         unit.emit("plan.published", subject_id=plan_id, version=made.version, valid_from=valid_from.isoformat())
     return made

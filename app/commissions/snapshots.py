@@ -16,6 +16,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
+from app.commissions.agreed import AgreedTerms
 from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
 from app.commissions.engine import Rate, Rates, Upline
 from app.commissions.errors import InvalidPlan
@@ -126,6 +127,7 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredDeal:
             volume=row.volume,
             volume_closed=row.volume_closed,
             done_at=row.done_at,
+            client_id=row.client_id,
             has_account=row.client_id is not None,
             is_demo=row.is_demo,
             is_void=row.is_void,
@@ -164,20 +166,25 @@ class PlanBook:
         )
         self._versions: dict[int, list[tuple[datetime, PlanSnapshot]]] = defaultdict(list)
         versions = session.execute(
-            select(PlanVersion.plan_id, PlanVersion.valid_from, PlanVersion.id, PlanVersion.rules, Plan.currency)
+            select(PlanVersion, Plan.currency)
             .join(Plan, Plan.id == PlanVersion.plan_id)
             .where(PlanVersion.plan_id.in_(_values(self._plans)))
             .order_by(PlanVersion.valid_from)
         )
-        for plan_id, valid_from, version_id, rules, currency in versions:
-            self._versions[plan_id].append((valid_from, _snapshot(version_id, rules, currency)))
+        for version, currency in versions:
+            self._versions[version.plan_id].append((version.valid_from, _snapshot(version, currency)))
+        self._terms = AgreedTerms(session, ibs)
 
     def upline(self, client_id: int | None, at: datetime) -> tuple[Upline, ...]:
         """The IBs above a client, nearest first; empty when nobody brought the client."""
         ib_id = _value_at(self._ibs.get(client_id or 0, ()), at)
         if ib_id is None:
             return ()
-        return tuple(Upline(level, above) for level, above in enumerate(self.chain(ib_id, at), start=1))
+        return self.levels(self.chain(ib_id, at), at)
+
+    def levels(self, ib_ids: Iterable[int], at: datetime) -> tuple[Upline, ...]:
+        """These IBs as an upline, the first of them nearest to the client, with the terms that each had at a moment."""
+        return tuple(Upline(level, ib_id, self._terms.of(ib_id, at)) for level, ib_id in enumerate(ib_ids, start=1))
 
     def chain(self, ib_id: int, at: datetime) -> tuple[int, ...]:
         """An IB and those above it at a moment, nearest first."""
@@ -203,7 +210,7 @@ class DayRates:
 
     def of(self, deal: DealFacts, plan: PlanSnapshot | None) -> Rates:
         """From the deal's currency to those of the plan's rules that take a part of money; what is not known is left out."""
-        if plan is None or not deal.currency or not plan.has_percentages:
+        if plan is None or not deal.currency or not plan.needs_rates:
             return {}
         wanted = {rule.currency for rule in plan.rules} - {deal.currency}
         found = {currency: self._rate(deal.done_at.astimezone(UTC).date(), deal.currency, currency) for currency in wanted}
@@ -268,10 +275,11 @@ def _value_at(spans: Iterable[_Span], at: datetime) -> int | None:
     return None
 
 
-def _snapshot(version_id: int, rules: object, currency: str) -> PlanSnapshot:
+def _snapshot(version: PlanVersion, currency: str) -> PlanSnapshot:
     """A version's rules. One that cannot be read stops its own plan, not the batch: its deals wait until it is mended."""
     try:
-        return PlanSnapshot(version_id, parse_rules(rules, currency))
+        rules = parse_rules(version.rules, currency)
     except InvalidPlan as error:
-        log.error("plan version cannot be read version=%s fields=%s", version_id, ",".join(error.problems))
-        return PlanSnapshot(version_id, (), is_broken=True)
+        log.error("plan version cannot be read version=%s fields=%s", version.id, ",".join(error.problems))
+        return PlanSnapshot(version.id, (), is_broken=True, plan_id=version.plan_id)
+    return PlanSnapshot(version.id, rules, plan_id=version.plan_id, margin_guard=version.margin_guard)

@@ -31,7 +31,10 @@ class Plan(Model):
     """How IBs are paid. The rules stand in its versions."""
 
     __tablename__ = "plan"
-    __table_args__ = (CheckConstraint("settle_every IN ('minutes', 'hour', 'day', 'week', 'month')", name="settle_every"),)
+    __table_args__ = (
+        CheckConstraint("settle_every IN ('minutes', 'hour', 'day', 'week', 'month')", name="settle_every"),
+        CheckConstraint("cascade_guard IN ('refuse', 'flag')", name="cascade_guard"),
+    )
 
     id: Mapped[BigKey]
     name: Mapped[str] = mapped_column(String(100), unique=True)
@@ -45,6 +48,9 @@ class Plan(Model):
     hold_days: Mapped[int] = mapped_column(
         Integer, server_default="0", comment="days after its settlement before it is paid out"
     )
+    cascade_guard: Mapped[str] = mapped_column(
+        String(6), server_default="refuse", comment="refuse, flag: a personal rate above that of the IB above"
+    )
 
     def __repr__(self) -> str:
         return self.name
@@ -54,13 +60,20 @@ class PlanVersion(Model):
     """The rules of a plan from a moment on; immutable once published."""
 
     __tablename__ = "plan_version"
-    __table_args__ = (UniqueConstraint("plan_id", "version"), UniqueConstraint("plan_id", "valid_from"))
+    __table_args__ = (
+        UniqueConstraint("plan_id", "version"),
+        UniqueConstraint("plan_id", "valid_from"),
+        CheckConstraint("margin_guard IN ('off', 'flag', 'cap')", name="margin_guard"),
+    )
 
     id: Mapped[BigKey]
     plan_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("plan.id"))
     version: Mapped[int] = mapped_column(Integer)
     valid_from: Mapped[Moment]
     rules: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, comment="see app/commissions/plans.py")
+    margin_guard: Mapped[str] = mapped_column(
+        String(4), server_default="off", comment="off, flag, cap: when a deal pays out more than it earned"
+    )
     created_at: Mapped[CreatedAt]
 
     plan: Mapped[Plan] = relationship()
@@ -73,11 +86,13 @@ class PlanDraft(Proposal, Model):
     __table_args__ = (
         *proposal_checks(),
         CheckConstraint("(status = 'approved') = (version_id IS NOT NULL)", name="published"),
+        CheckConstraint("margin_guard IN ('off', 'flag', 'cap')", name="margin_guard"),
     )
 
     id: Mapped[BigKey]
     plan_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("plan.id"), index=True)
     rules: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, comment="with all defaults written out")
+    margin_guard: Mapped[str] = mapped_column(String(4), server_default="off")
     valid_from: Mapped[Moment]
     version_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("plan_version.id"), unique=True)
 
@@ -159,6 +174,11 @@ class Accrual(Model):
     fx_source: Mapped[str | None] = mapped_column(String(60))
     fx_observed_at: Mapped[Moment | None]
     uncapped: Mapped[Decimal | None] = mapped_column(Numeric(24, 10), comment="before the rule's cap, where it took something")
+    multiplier: Mapped[Decimal | None] = mapped_column(Numeric(8, 4), comment="the IB's own at that moment")
+    part: Mapped[Decimal | None] = mapped_column(Numeric(8, 6), comment="kept after handing on, or, of level 0, handed on")
+    earned: Mapped[Decimal | None] = mapped_column(
+        Numeric(24, 10), comment="what the deal earned, where the margin guard cut its payouts to that"
+    )
     accrued_at: Mapped[CreatedAt]
 
     deal: Mapped[Deal] = relationship(primaryjoin="foreign(Accrual.deal_id) == Deal.id")

@@ -75,11 +75,11 @@ class Brokerage:
             )
         )
 
-    def ib(self, rules: list[dict[str, Any]] | None = None) -> int:
+    def ib(self, rules: list[dict[str, Any]] | None = None, margin_guard: str = "off") -> int:
         """An IB who is paid by a plan of its own from the start."""
         made = links.make_ib(self.session, self.client("Ines", "Broker"), "USD", STAFF)
         plan_id = publishing.create_plan(self.session, f"Plan {next(_numbers)}", "USD", STAFF)
-        publishing.publish_version(self.session, plan_id, rules or RULES, START, STAFF)
+        publishing.publish_version(self.session, plan_id, rules or RULES, START, STAFF, margin_guard)
         publishing.assign_plan(self.session, made.id, plan_id, START, STAFF)
         self.ids["plan"] = plan_id
         return made.id

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from app.commissions.deals import DealFacts
 from app.commissions.engine import STEP, Outcome, Upline, compute
 from app.commissions.plans import DIRECTIONS, PlanSnapshot, Rule, RuleFilter, parse_rules, rules_document
+from app.commissions.terms import PersonalTerms
 
 SYMBOLS = ("EURUSD", "GBPUSD.pro", "XAUUSD", "#AAPL")
 LAST = datetime(2026, 7, 1, tzinfo=UTC)
@@ -107,6 +108,45 @@ def test_the_levels_of_a_rule_never_get_more_than_the_rule_gives(
         most = {"shares": rule.rate, "below": rule.rate * len(rule.levels), "rates": sum(rule.levels)}
         assert total <= quantity * most.get(rule.mode, max(rule.levels))
         assert rule.cap is None or total <= rule.cap
+
+
+terms = st.builds(
+    PersonalTerms,
+    multiplier=st.none() | _decimals("0.01", "10", 4),
+    rates=st.dictionaries(st.tuples(st.just(0), st.sampled_from(["r0", "r1"])), _decimals("0.0000000001", "100000", 10)),
+    hand_on_percent=st.none() | _decimals("0", "100", 4),
+)
+agreed = st.lists(st.none() | terms, min_size=1, max_size=6).map(
+    lambda own: tuple(Upline(level, 10 * level, one) for level, one in enumerate(own, start=1))
+)
+
+
+@given(deals(), plans(), agreed)
+def test_handing_on_loses_nothing(deal: DealFacts, plan: PlanSnapshot, upline: tuple[Upline, ...]) -> None:
+    keeping = tuple(replace(above, terms=above.terms and replace(above.terms, hand_on_percent=None)) for above in upline)
+
+    handed, kept = compute(deal, plan, upline), compute(deal, plan, keeping)
+
+    for rule in plan.rules:
+        paid = [[made.amount for made in outcome.accruals if made.rule == rule.key] for outcome in (handed, kept)]
+        assert sum(paid[0]) == sum(paid[1])
+        assert all(amount >= 0 for amount in paid[0])
+        assert rule.cap is None or sum(paid[0]) <= rule.cap
+
+
+@given(deals(), plans(), agreed, _decimals("0", "50", 2), _decimals("-5", "20", 2))
+def test_a_guarded_deal_never_pays_more_than_it_earned(
+    deal: DealFacts, plan: PlanSnapshot, upline: tuple[Upline, ...], points: Decimal, charged: Decimal
+) -> None:
+    priced = {"bid": Decimal(1), "ask": 1 + points / 100_000, "contract_size": Decimal(100_000), "rate_profit": Decimal(1)}
+    deal = replace(deal, currency="USD", commission=-charged, **priced)
+    plan = replace(plan, rules=tuple(replace(rule, currency="USD") for rule in plan.rules), margin_guard="cap")
+
+    outcome = compute(deal, plan, upline)
+
+    spread = deal.spread_paid("each" if any(rule.when == "each" for rule in plan.rules) else "close")
+    assert spread is not None
+    assert sum(made.amount for made in outcome.accruals) <= max(spread + charged, Decimal(0))
 
 
 @given(deals(), plans(), uplines)

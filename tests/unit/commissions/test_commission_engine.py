@@ -92,6 +92,7 @@ def test_a_stored_document_names_every_default() -> None:
             "cap": None,
             "tiers": None,
             "caps": None,
+            "beneficiary": "ibs",
             "filter": {
                 "symbols": ["*"],
                 "direction": "any",
@@ -133,6 +134,7 @@ def line(lots: str, amount: str, **more: object) -> Accrual:
 
 
 def steps(paid: Accrual, rule: Rule) -> list[tuple[str, Decimal, str]]:
+    paid.rate = rule.rate
     return [(step.operator, step.value, step.unit) for step in explain.arithmetic(paid, rule)]
 
 

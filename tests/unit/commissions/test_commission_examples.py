@@ -16,6 +16,7 @@ from app.commissions.components import COMPONENTS
 from app.commissions.deals import DealFacts
 from app.commissions.engine import Rate, Upline, compute
 from app.commissions.plans import PlanSnapshot, parse_rules
+from app.commissions.terms import PersonalTerms
 
 PAGE = Path(__file__).parents[3] / "docs" / "commissions.md"
 SECTION = re.compile(r"^### (?P<title>.+?)\n\n```json\n(?P<rule>.+?)\n```\n\n(?P<table>(?:\|.+\n)+)", re.MULTILINE)
@@ -69,19 +70,37 @@ def facts(row: dict[str, str]) -> DealFacts:
     )
 
 
+def number(row: dict[str, str], column: str) -> Decimal | None:
+    return Decimal(row[column]) if row.get(column) else None
+
+
+def upline(row: dict[str, str]) -> list[Upline]:
+    """The IBs above the client; the personal terms of the first and the rate of the second stand in the row."""
+    own, above = number(row, "own rate"), number(row, "rate above")
+    first = PersonalTerms(number(row, "multiplier"), {(1, "example"): own} if own else {}, number(row, "hands on"))
+    second = PersonalTerms(rates={(1, "example"): above}) if above else None
+    terms = {1: first if first != PersonalTerms() else None, 2: second}
+    return [Upline(level, 10 * level, terms.get(level)) for level in range(1, int(row.get("IBs", "1")) + 1)]
+
+
 @pytest.mark.parametrize(("rule", "row"), examples())
 def test_a_deal_pays_what_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
-    plan = PlanSnapshot(1, parse_rules([{"key": "example", **rule}], "USD"))
-    upline = [Upline(level, 10 * level) for level in range(1, int(row.get("IBs", "1")) + 1)]
+    rules = parse_rules([{"key": "example", **rule}], "USD")
+    plan = PlanSnapshot(1, rules, plan_id=1, margin_guard=row.get("margin guard", "off"))
     rates = {"EUR": Rate(Decimal(row["EUR per USD"]), "ecb", DONE_AT)} if row.get("EUR per USD") else {}
 
-    outcome = compute(facts(row), plan, upline, rates)
+    outcome = compute(facts(row), plan, upline(row), rates)
 
     if outcome.reason:
         assert row["pays"] == outcome.reason
-    else:
-        assert [made.amount for made in outcome.accruals] == [Decimal(part) for part in row["pays"].split(" + ")]
-        assert [made.level for made in outcome.accruals] == list(range(1, len(outcome.accruals) + 1))
+        return
+    ibs = [made for made in outcome.accruals if made.level]
+    rebates = [made for made in outcome.accruals if not made.level]
+    parts = [part for part in row["pays"].split(" + ") if not part.startswith("rebate ")]
+    assert [made.amount for made in ibs] == [Decimal(part) for part in parts]
+    assert [made.level for made in ibs] == list(range(1, len(ibs) + 1))
+    handed = [part.removeprefix("rebate ") for part in row["pays"].split(" + ") if part.startswith("rebate ")]
+    assert [made.amount for made in rebates] == [Decimal(part) for part in handed]
 
 
 def test_the_page_has_examples_of_every_component() -> None:
