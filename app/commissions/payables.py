@@ -36,7 +36,7 @@ REASONS: dict[str, str] = {
     "owes": N_("Negative, carried over"),
     "no_rate": N_("No exchange rate for a negative sum or the minimum"),
     "held": N_("All of it is in a payout already"),
-    "in_hold_days": N_("Still in its hold days"),
+    "in_hold_days": N_("In its hold days, or settled later"),
     "below_minimum": N_("Below the minimum"),
 }
 

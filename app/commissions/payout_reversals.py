@@ -59,6 +59,7 @@ def approve_reversal(session: Session, reversal_id: int, *, actor: Actor) -> Pay
         payout = session.get_one(Payout, found.payout_id, with_for_update=True)
         _require_reversible(payout)
         missing = missing_in_wallet(session, payout)
+        assert payout.ledger_txn_id is not None  # a check of the table
         if missing:
             raise WalletEmptied(missing=str(missing))
         posting.reverse(

@@ -86,6 +86,12 @@ def document(session: Session, payout_id: int) -> Document:
     return Document(payout_id, found.language, found.content, found.content_sha256, found.frozen_at, found.pdf)
 
 
+def is_made(session: Session, payout_id: int) -> bool:
+    """Whether there is a file of this payout's statement to be had."""
+    query = select(PayoutStatement.payout_id).where(PayoutStatement.payout_id == payout_id, PayoutStatement.pdf.is_not(None))
+    return session.scalar(query) is not None
+
+
 def keep_pdf(session: Session, payout_id: int, pdf: bytes) -> None:
     """Keep the file that was made of a statement; the first one stays, whoever makes another."""
     found = session.get(PayoutStatement, payout_id, with_for_update=True)

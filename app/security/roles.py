@@ -99,11 +99,13 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Commission desk"),
         ("can_list", "Partner moves"),
         ("can_decide", "Partner moves"),
+        *[(f"can_{right}", view) for view in ("Payout runs", "Payouts") for right in ("list", "propose", "decide")],
     ],
     "Partner manager": [
         *OWN,
         *read("Clients", "Introducing brokers", "IB links", "Attributions", "Accruals", "Settlements"),
         ("can_list", "IB network"),
+        ("can_list", "Payouts"),
         ("can_list", "Partner privacy"),
         ("can_list", "Commission desk"),
         ("can_retry", "Commission desk"),

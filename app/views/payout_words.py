@@ -1,0 +1,97 @@
+"""Payouts in words for staff: states, ways, warnings; and their rows in files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
+
+from app.commissions.payout_warnings import WARNINGS
+from app.models.payouts import Payout
+from app.surfaces.csv_files import Cell
+from app.views.columns import person
+
+STATES = {
+    "requested": _l("Asked for"),
+    "proposed": _l("In a run"),
+    "held": _l("Held back"),
+    "approved": _l("Approved"),
+    "paying": _l("On its way"),
+    "paid": _l("Paid"),
+    "failed": _l("In the wallet only"),
+    "reversed": _l("Taken back"),
+    "rejected": _l("Rejected"),
+    "cancelled": _l("Cancelled"),
+}
+
+#: The colour of a state's badge.
+KINDS = {
+    "requested": "warning",
+    "proposed": "warning",
+    "held": "warning",
+    "approved": "info",
+    "paying": "info",
+    "paid": "success",
+    "failed": "warning",
+    "reversed": "danger",
+    "rejected": "danger",
+    "cancelled": "neutral",
+}
+
+DESTINATIONS = {"wallet": _l("Wallet"), "account": _l("Trading account"), "withdrawal": _l("Means of payment")}
+
+VERDICTS = {"pay": _l("Pay"), "hold": _l("Hold back"), "reject": _l("Reject")}
+
+
+def warning(one: Mapping[str, Any]) -> str:
+    """A warning as a sentence."""
+    return gettext(WARNINGS[one["code"]]) % one["data"]
+
+
+def destination(payout: Payout) -> str:
+    """Where it goes, with the trading account's login."""
+    words = str(DESTINATIONS[payout.destination])
+    return f"{words} {payout.trading_account.login}" if payout.trading_account else words
+
+
+def head() -> list[str]:
+    """Columns of a file of payouts."""
+    return [
+        gettext("Payout"),
+        gettext("Run"),
+        gettext("IB"),
+        gettext("Name"),
+        gettext("Amount"),
+        gettext("Currency"),
+        gettext("Goes to"),
+        gettext("State"),
+        gettext("Warnings"),
+        gettext("Reason of the decision"),
+        gettext("Decided by"),
+        gettext("Moved (UTC)"),
+        gettext("Ledger transaction"),
+    ]
+
+
+def rows(payouts: Iterable[Payout]) -> list[list[Cell]]:
+    """One row a payout."""
+    return [
+        [
+            one.id,
+            one.run_id,
+            one.ib_id,
+            one.client.full_name,
+            one.amount,
+            one.currency,
+            destination(one),
+            str(STATES[one.state]),
+            " ".join(warning(told) for told in one.warnings),
+            one.decision_reason,
+            person(one.decided_by) if one.decided_by else None,
+            one.moved_at,
+            str(one.ledger_txn_id) if one.ledger_txn_id else None,
+        ]
+        for one in payouts
+    ]
