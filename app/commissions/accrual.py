@@ -18,7 +18,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.commissions.engine import WAITING, Accrued, Outcome, Rate, Reason, compute
-from app.commissions.snapshots import DayRates, PlanBook, StoredDeal, load_deals, opened_at
+from app.commissions.measures import Measures
+from app.commissions.snapshots import PlanBook, StoredDeal, load_deals
+from app.commissions.standings import Standings, cases_of
+from app.commissions.tally import recount
 from app.commissions.units import SHARDS, Line, Sum, lock_shard, write_unit
 from app.core.actor import Actor
 from app.core.copying import copy
@@ -84,8 +87,10 @@ def accrue_deals(session: Session, deal_ids: Collection[int]) -> int:
         parts: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row in rows:
             parts[row.server_id, row.shard].append(row.id)
-        for (server_id, number), part in sorted(parts.items()):
+        # All of them first: whoever judges then holds periods of plans too, and nobody waits for a shard while holding one.
+        for server_id, number in sorted(parts):
             lock_shard(session, server_id, number)
+        for (server_id, number), part in sorted(parts.items()):
             for start in range(0, len(part), UNIT):
                 some = part[start : start + UNIT]
                 deals = load_deals(session, Deal.id == _any(some))
@@ -134,6 +139,8 @@ def stored(deal_id: int, made: Accrued) -> dict[str, Any]:
         "multiplier": made.multiplier,
         "part": made.part,
         "earned": made.earned,
+        "tier_position": made.tier_position,
+        "cap_paid": made.cap_paid,
     }
 
 
@@ -178,29 +185,28 @@ def _accrue(unit: UnitOfWork, server_id: int, shard: int, found: _Found) -> int:
     dead = [deal for deal in found.deals if deal.is_dead]
     # What was judged stays judged: plans and attributions entered later belong to a replay, not to a repeated delivery.
     due = [deal for deal in found.deals if not deal.is_dead and (deal.id not in judged or judged[deal.id] in WAITING)]
-    outcomes = judge(session, due)
-    lines = [Line(deal_id, ACCRUE, made) for deal_id, outcome in outcomes.items() for made in outcome.accruals]
-    lines += _reversals(session, [deal.id for deal in dead])
-    _tell(unit, write_unit(session, server_id, shard, lines))
+    book = PlanBook(session, {deal.client_id for deal in found.deals if deal.client_id is not None})
+    reversals = _reversals(session, [deal.id for deal in dead])
+    live, gone = cases_of(session, due, book), cases_of(session, dead, book)
+    standings = Standings(session, [*live, *gone])
+    outcomes = standings.judge(live)
+    for case in gone:
+        standings.take_back(case, [line.made for line in reversals if line.deal_id == case.deal.deal_id])
+    standings.save()
+    lines = [Line(deal_id, ACCRUE, made) for deal_id, outcome in outcomes.items() for made in outcome.accruals] + reversals
+    tell(unit, write_unit(session, server_id, shard, lines))
     outcomes.update({deal.id: compute(deal.facts, None, ()) for deal in dead})
     _write_outcomes(session, outcomes, judged)
     return len(lines)
 
 
 def judge(session: Session, deals: Sequence[StoredDeal], book: PlanBook | None = None) -> dict[int, Outcome]:
-    """What each deal accrues, by deal id, under the attribution and plan that held when it was done, or under another book."""
+    """What each deal accrues, by deal id, under the attribution and plan that held when it was done, or under another book.
+
+    Tiers and caps stand where these deals take them, in the deals' own order: give whole periods.
+    """
     book = book or PlanBook(session, {deal.client_id for deal in deals if deal.client_id is not None})
-    rates = DayRates(session)
-    cases = []
-    for deal in deals:
-        upline = book.upline(deal.client_id, deal.facts.done_at)
-        cases.append((deal, upline, book.plan(upline, deal.facts.done_at)))
-    openings = opened_at(session, [deal for deal, _, plan in cases if plan is not None and plan.needs_opening])
-    outcomes = {}
-    for deal, upline, plan in cases:
-        facts = replace(deal.facts, opened_at=openings[deal.id]) if deal.id in openings else deal.facts
-        outcomes[deal.id] = compute(facts, plan, upline, rates.of(facts, plan))
-    return outcomes
+    return recount(cases_of(session, deals, book), Measures(session).known)[0]
 
 
 def _reversals(session: Session, deal_ids: Sequence[int]) -> list[Line]:
@@ -215,8 +221,10 @@ def _reversals(session: Session, deal_ids: Sequence[int]) -> list[Line]:
     lines = []
     for of_one in accrued.values():
         net = sum((row.amount for row in of_one), Decimal(0))
-        if net:
-            lines.append(Line(of_one[0].deal_id, REVERSE, replace(_made(of_one[0]), amount=-net)))
+        lots = sum((row.lots for row in of_one), Decimal(0))
+        # A line that a cap left nothing of has lots all the same.
+        if net or lots:
+            lines.append(Line(of_one[0].deal_id, REVERSE, replace(_made(of_one[0]), amount=-net, lots=-lots)))
     return lines
 
 
@@ -240,6 +248,8 @@ def _made(row: Accrual) -> Accrued:
         multiplier=row.multiplier,
         part=row.part,
         earned=None if row.earned is None else -row.earned,
+        tier_position=row.tier_position,
+        cap_paid=row.cap_paid,
     )
 
 
@@ -270,7 +280,7 @@ def _write_outcomes(session: Session, outcomes: dict[int, Outcome], judged: dict
         )
 
 
-def _tell(unit: UnitOfWork, sums: Iterable[Sum]) -> None:
+def tell(unit: UnitOfWork, sums: Iterable[Sum]) -> None:
     """One fact per IB: how many accruals the unit added, and their unrounded sum per currency as text."""
     amounts: dict[int, dict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
     counts: dict[int, int] = defaultdict(int)

@@ -194,10 +194,21 @@ class PlanBook:
         """The rules that paid at a moment: those of the nearest IB that had a plan. A sub-IB without one is paid by its
         upline's. None when nobody had one, or it had no version yet.
         """
-        plan_ids = (_value_at(self._plans.get(above.ib_id, ()), at) for above in upline)
-        versions = self._versions.get(next((plan_id for plan_id in plan_ids if plan_id is not None), 0), [])
+        versions = self._versions.get(self._nearest(upline, at)[1], [])
         index = bisect_right(versions, at, key=lambda version: version[0])
         return versions[index - 1][1] if index else None
+
+    def owner(self, upline: Sequence[Upline], at: datetime) -> int:
+        """The IB whose plan paid at a moment; 0 when nobody had one."""
+        return self._nearest(upline, at)[0]
+
+    def _nearest(self, upline: Sequence[Upline], at: datetime) -> tuple[int, int]:
+        """The nearest IB that had a plan, and the plan."""
+        for above in upline:
+            plan_id = _value_at(self._plans.get(above.ib_id, ()), at)
+            if plan_id is not None:
+                return above.ib_id, plan_id
+        return 0, 0
 
 
 class DayRates:

@@ -35,6 +35,7 @@ COLUMNS = (
     *("unit_id", "deal_id", "plan_version_id", "rule", "level", "ib_id", "client_id", "kind", "amount", "currency", "lots"),
     *("rate", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
     *("multiplier", "part", "earned"),
+    *("tier_position", "cap_paid"),
 )
 _SUM_COLUMNS = ("unit_id", "ib_id", "client_id", "plan_version_id", "currency", "amount", "accruals")
 
@@ -104,7 +105,8 @@ def _rows(unit_id: int, lines: Sequence[Line]) -> Iterator[str]:
             f"{unit_id}\t{line.deal_id}\t{made.plan_version_id}\t{made.rule}\t{made.level}\t{_or_null(made.ib_id)}"
             f"\t{_or_null(made.client_id)}\t{line.kind}\t{made.amount!s}\t{made.currency}\t{made.lots!s}\t{made.rate!s}"
             f"\t{_or_null(made.base)}\t{_or_null(made.base_currency)}\t{rate}\t{_or_null(made.uncapped)}"
-            f"\t{_or_null(made.multiplier)}\t{_or_null(made.part)}\t{_or_null(made.earned)}\n"
+            f"\t{_or_null(made.multiplier)}\t{_or_null(made.part)}\t{_or_null(made.earned)}"
+            f"\t{_or_null(made.tier_position)}\t{_or_null(made.cap_paid)}\n"
         )
 
 

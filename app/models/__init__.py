@@ -16,6 +16,7 @@ from app.models import (
     partners,
     payments,
     payouts,
+    plan_tiers,
     security,
     trading_desk,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "partners",
     "payments",
     "payouts",
+    "plan_tiers",
     "security",
     "spine",
     "trading_desk",

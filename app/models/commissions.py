@@ -179,6 +179,12 @@ class Accrual(Model):
     earned: Mapped[Decimal | None] = mapped_column(
         Numeric(24, 10), comment="what the deal earned, where the margin guard cut its payouts to that"
     )
+    tier_position: Mapped[Decimal | None] = mapped_column(
+        Numeric(24, 10), comment="where the tiers stood: of marginal ones before the deal"
+    )
+    cap_paid: Mapped[Decimal | None] = mapped_column(
+        Numeric(24, 10), comment="what the IB had got before in the period whose cap took something"
+    )
     accrued_at: Mapped[CreatedAt]
 
     deal: Mapped[Deal] = relationship(primaryjoin="foreign(Accrual.deal_id) == Deal.id")
