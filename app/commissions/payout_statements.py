@@ -18,6 +18,7 @@ from typing import Any
 from sqlalchemy import func, null, select
 from sqlalchemy.orm import Session
 
+from app.commissions.deals import EXACT
 from app.core.errors import N_, NotFound
 from app.core.money import Money
 from app.ledger import chart
@@ -144,7 +145,7 @@ def _content(
         "destination": payout.destination,
         "login": payout.trading_account.login if payout.trading_account else None,
         "movements": _movements(entries, currency),
-        "settlements": [_settlement(one) for one in settlements],
+        "settled": _settled(settlements, currency),
         "last_settlement_id": settlements[-1].id if settlements else (before.content["last_settlement_id"] if before else 0),
         **_lines(session, payout.ib_id, [one.id for one in settlements]),
     }
@@ -183,16 +184,20 @@ def _settlements(session: Session, payout: Payout, after_id: int) -> Sequence[Se
     return session.scalars(query).all()
 
 
-def _settlement(one: Settlement) -> dict[str, Any]:
+def _settled(settlements: Sequence[Settlement], currency: str) -> dict[str, Any]:
+    """Carried in + all that was converted = posted + carried out, exactly; per currency of the accruals."""
+    sums: dict[str, list[Decimal]] = {}
+    for one in settlements:
+        accrued, converted = sums.get(one.currency, [Decimal(0), Decimal(0)])
+        sums[one.currency] = [EXACT.add(accrued, one.accrued), EXACT.add(converted, one.converted)]
     return {
-        "id": one.id,
-        "currency": one.currency,
-        "accrued": _text(one.accrued),
-        "fx_rate": None if one.fx_rate is None else _text(one.fx_rate),
-        "converted": _text(one.converted),
-        "carried_in": _text(one.carried_in),
-        "amount": _money(one.amount_minor, one.paid_currency),
-        "carried_out": _text(one.carried_out),
+        "carried_in": _text(settlements[0].carried_in if settlements else Decimal(0)),
+        "sums": [
+            {"currency": code, "accrued": _text(accrued), "converted": _text(converted)}
+            for code, (accrued, converted) in sorted(sums.items())
+        ],
+        "posted": _money(sum(one.amount_minor for one in settlements), currency),
+        "carried_out": _text(settlements[-1].carried_out if settlements else Decimal(0)),
     }
 
 
@@ -201,9 +206,6 @@ def _lines(session: Session, ib_id: int, settlement_ids: Sequence[int]) -> dict[
     by_client = _line_rows(session, ib_id, settlement_ids, with_clients=True)
     is_short = len(by_client) <= MOST_LINES
     rows = by_client if is_short else _line_rows(session, ib_id, settlement_ids, with_clients=False)
-    sums: dict[str, Decimal] = {}
-    for row in rows:
-        sums[row.currency] = sums.get(row.currency, Decimal(0)) + row.amount
     names = _names(session, {row.client_id for row in rows if row.client_id is not None})
     return {
         "has_clients": is_short,
@@ -219,7 +221,6 @@ def _lines(session: Session, ib_id: int, settlement_ids: Sequence[int]) -> dict[
             }
             for row in rows
         ],
-        "sums": [{"currency": currency, "amount": _text(amount)} for currency, amount in sorted(sums.items())],
     }
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.clients.countries import country_names
-from app.commissions import accrual, payouts
+from app.commissions import accrual, payout_statements, payouts
 from app.commissions.units import SHARDS
 from app.core.actor import Actor
 from app.core.errors import AppError
@@ -30,6 +30,7 @@ from app.models.payouts import Payout
 from app.models.trading_desk import LoginImport
 from app.partners import attribution
 from app.payments import callbacks, deposits, transfers, withdrawals
+from app.reporting import rendering
 from config import Settings
 
 log = logging.getLogger("lotwise.jobs")
@@ -204,6 +205,17 @@ def follow_payout(session: Session, event: Event, settings: Settings) -> None:
         payouts.follow(unit, **{way: event.subject_id})
 
 
+def make_payout_statement(session: Session, event: Event, settings: Settings) -> None:
+    """The file of what was frozen when the money moved; laying it out takes a moment, so no transaction is open meanwhile."""
+    assert event.subject_id is not None
+    kept = payout_statements.document(session, event.subject_id)
+    session.rollback()
+    if kept.pdf is None:
+        pdf = rendering.render_pdf("payout", kept.content, kept.language, at=kept.frozen_at)
+        with unit_of_work(session, Actor.system("make_payout_statement")):
+            payout_statements.keep_pdf(session, kept.payout_id, pdf)
+
+
 def sweep_server(session: Session, event: Event, settings: Settings) -> None:
     assert event.subject_id is not None
     session.rollback()
@@ -269,6 +281,7 @@ HANDLERS: dict[str, Handler] = {
         follow_payout,
         queue="money",
     ),
+    "make_payout_statement": Handler(("payout.moved",), make_payout_statement, queue="bulk", is_command=True),
     "sweep_server": Handler(("server.gap",), sweep_server, queue="bulk", is_command=True),
     "check_server": Handler(("server.check_requested",), check_server, queue="bulk", is_command=True),
     "follow_cleaning": Handler(("account.cleaned",), follow_cleaning),

@@ -140,7 +140,12 @@ def test_a_statement_explains_the_balance_from_one_payout_to_the_next(earnings: 
     ]
     (line,) = second["lines"]
     assert (line["rule"], line["client"], line["count"], line["lots"], line["amount"]) == ("fx", "Amira H.", 1, "1.5", "10.5")
-    assert second["sums"] == [{"currency": "USD", "amount": "10.5"}]
+    assert second["settled"] == {
+        "carried_in": "0",
+        "sums": [{"currency": "USD", "accrued": "10.5", "converted": "10.5"}],
+        "posted": {"amount_minor": 1050, "currency": "USD"},
+        "carried_out": "0",
+    }
 
 
 def test_what_is_left_and_what_was_taken_back_stands_in_the_next_statement(earnings: Earnings) -> None:
