@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session, aliased
 
 from app.commissions.lines import first_id_since
+from app.commissions.settlement import boundary
 from app.core.money import Money
 from app.ledger import chart
-from app.models.commissions import Accrual, AccrualSum, Settlement
+from app.models.commissions import Accrual, AccrualSum, Plan, PlanVersion, Settlement
 from app.models.ledger import Account
 
 
@@ -36,12 +37,21 @@ class Total:
 
 @dataclass(frozen=True)
 class DayFigure:
-    """What an IB accrued on one UTC day in one currency, and the lots of the deals behind it, each counted once."""
+    """What an IB accrued on one UTC day by currency, and the lots of the deals behind it, each counted once."""
 
     day: date
+    lots: Decimal
+    amounts: dict[str, Decimal]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Unsettled accruals in one currency, and when those plans that accrued them settle next; None: every few minutes."""
+
     currency: str
     amount: Decimal
-    lots: Decimal
+    every: str
+    settles_at: datetime | None
 
 
 @dataclass(frozen=True)
@@ -88,13 +98,12 @@ def by_day(session: Session, ib_id: int, since: datetime, until: datetime) -> li
 
     The lots of a deal count once, however many rules paid for it.
     """
+    currencies = _currencies(session, ib_id)
     of_deal = (
         select(
             func.date_trunc("day", Accrual.accrued_at, "UTC").label("day"),
-            Accrual.currency,
-            func.sum(Accrual.amount).label("amount"),
-            func.max(Accrual.lots).filter(Accrual.lots >= 0).label("added"),
-            func.min(Accrual.lots).filter(Accrual.lots < 0).label("reversed"),
+            (func.max(func.abs(Accrual.lots)) * func.min(func.sign(Accrual.lots))).label("lots"),
+            *(func.sum(Accrual.amount).filter(Accrual.currency == one).label(f"in_{one}") for one in currencies),
         )
         .where(
             Accrual.ib_id == ib_id,
@@ -102,13 +111,34 @@ def by_day(session: Session, ib_id: int, since: datetime, until: datetime) -> li
             Accrual.accrued_at >= since,
             Accrual.accrued_at < until,
         )
-        .group_by("day", Accrual.currency, Accrual.deal_id, Accrual.kind)
+        .group_by("day", Accrual.deal_id, Accrual.kind)
         .subquery()
     )
-    lots = func.sum(func.coalesce(of_deal.c.added, 0) + func.coalesce(of_deal.c.reversed, 0)).label("lots")
-    query = select(of_deal.c.day, of_deal.c.currency, func.sum(of_deal.c.amount).label("amount"), lots)
-    rows = session.execute(query.group_by(of_deal.c.day, of_deal.c.currency).order_by(of_deal.c.day, of_deal.c.currency))
-    return [DayFigure(row.day.date(), row.currency, row.amount, row.lots) for row in rows]
+    sums = [func.coalesce(func.sum(of_deal.c[f"in_{one}"]), 0) for one in currencies]
+    query = select(of_deal.c.day, func.sum(of_deal.c.lots), *sums).group_by(of_deal.c.day).order_by(of_deal.c.day)
+    return [
+        DayFigure(day.date(), lots, dict(zip(currencies, amounts, strict=True)))
+        for day, lots, *amounts in session.execute(query)
+    ]
+
+
+def waiting(session: Session, ib_id: int, at: datetime) -> list[Waiting]:
+    """What waits for its settlement, by currency and rhythm, the soonest first."""
+    query = (
+        select(AccrualSum.currency, Plan.settle_every, func.sum(AccrualSum.amount))
+        .join(PlanVersion, PlanVersion.id == AccrualSum.plan_version_id)
+        .join(Plan, Plan.id == PlanVersion.plan_id)
+        .where(AccrualSum.ib_id == ib_id, AccrualSum.settlement_id.is_(None))
+        .group_by(AccrualSum.currency, Plan.settle_every)
+    )
+    found = [Waiting(currency, amount, every, _next(every, at)) for currency, every, amount in session.execute(query)]
+    return sorted(found, key=lambda one: (one.settles_at or at, one.currency))
+
+
+def settlements(session: Session, ib_id: int, limit: int = 10) -> list[Settlement]:
+    """An IB's newest settlements that posted something, the newest first."""
+    query = select(Settlement).where(Settlement.ib_id == ib_id, Settlement.amount_minor != 0)
+    return list(session.scalars(query.order_by(Settlement.id.desc()).limit(limit)))
 
 
 def from_branches(
@@ -150,6 +180,23 @@ def from_branches(
     for row in session.execute(query.group_by(head.c.ib_id, of_deal.c.currency).order_by(head.c.ib_id, of_deal.c.currency)):
         found[row.ib_id].append(BranchFigure(row.currency, row.amount, row.lots))
     return dict(found)
+
+
+def _next(every: str, at: datetime) -> datetime | None:
+    """When plans of this rhythm settle next: at the end of the hour, day, week or month that runs."""
+    if every == "minutes":
+        return None
+    began = boundary(every, at)
+    if every == "month":
+        return boundary(every, began + timedelta(days=32))
+    return began + {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(weeks=1)}[every]
+
+
+def _currencies(session: Session, ib_id: int) -> list[str]:
+    """The currencies that an IB ever accrued in."""
+    unsettled = select(AccrualSum.currency).where(AccrualSum.ib_id == ib_id, AccrualSum.settlement_id.is_(None))
+    settled = select(Settlement.currency).where(Settlement.ib_id == ib_id)
+    return sorted(session.scalars(unsettled.union(settled)))
 
 
 def _ledger_balance(session: Session, ib_id: int, currency: str) -> Money:

@@ -6,6 +6,8 @@ app/portal/__init__.py, and adds one line to PAGES. Its template extends portal/
 
 from __future__ import annotations
 
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 from flask import Blueprint, g, render_template, request, url_for
@@ -13,10 +15,12 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
 from app.commissions import figures, lines
+from app.core.clock import now
 from app.core.errors import N_, NotFound
 from app.extensions import db
-from app.partners import attribution, links
+from app.partners import funnel, links
 from app.portal.guards import client_required
+from app.portal.partner_chart import bars
 
 blueprint = Blueprint("portal_partner", __name__, url_prefix="/portal/partner")
 
@@ -29,7 +33,15 @@ PAGES = (
     ("links", N_("Links"), "portal_partner.links"),
 )
 
-LINES = 25
+#: Lines of the start page; all stand on their own one.
+LINES = 5
+
+#: A client is active who has traded within so many days.
+ACTIVE_DAYS = 30
+
+#: What the chart and the funnel may look back at, in days; of everything, the chart shows a year.
+ALL = "all"
+PERIODS = ("30", "90", "365", ALL)
 
 
 def own_ib() -> links.IB:
@@ -66,15 +78,35 @@ def live() -> ResponseReturnValue:
 
 
 def overview() -> dict[str, Any]:
-    ib = own_ib()
-    session = db.session()
-    before = request.args.get("before", type=int)
-    found = lines.accrual_lines(session, ib.id, before, LINES + 1)
+    """Where the IB stands, and how it came there over the days that the address asks for."""
+    ib, session, at = own_ib(), db.session(), now()
+    period = request.args.get("days", PERIODS[0])
+    period = period if period in PERIODS else PERIODS[0]
+    days = int(period) if period != ALL else int(PERIODS[-2])
+    today = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = today.replace(day=1)
+    last_month = (month - timedelta(days=1)).replace(day=1)
+    first = today - timedelta(days=days - 1)
+    by_day = figures.by_day(session, ib.id, min(first, last_month), at)
+    total, active = funnel.counts(session, ib.id, at - timedelta(days=ACTIVE_DAYS))
+    currencies = sorted({currency for one in by_day for currency in one.amounts})
     return {
         "ib": ib,
+        "period": period,
+        "periods": PERIODS,
+        "days": days,
+        "clients": total,
+        "active": active,
+        "active_days": ACTIVE_DAYS,
+        "lots": sum((one.lots for one in by_day if one.day >= month.date()), Decimal(0)),
+        "lots_before": sum((one.lots for one in by_day if last_month.date() <= one.day < month.date()), Decimal(0)),
         "totals": figures.totals(session, ib.id),
-        "lines": found[:LINES],
-        "older": url_for("portal_partner.index", before=found[LINES - 1].id) if len(found) > LINES else None,
-        "newer": url_for("portal_partner.index") if before else None,
-        "clients": attribution.clients_of(session, ib.id),
+        "waiting": figures.waiting(session, ib.id, at),
+        "settlements": figures.settlements(session, ib.id),
+        "lines": lines.accrual_lines(session, ib.id, limit=LINES),
+        "funnel": funnel.funnel(session, ib.id, None if period == ALL else first),
+        "charts": [
+            *((one, bars({day.day: day.amounts[one] for day in by_day}, first.date(), days)) for one in currencies),
+            *([("", bars({day.day: day.lots for day in by_day}, first.date(), days))] if by_day else []),
+        ],
     }

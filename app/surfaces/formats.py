@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Context, Decimal
 
 from babel.dates import format_timedelta
 from babel.numbers import format_decimal
 from flask import Flask, g, has_request_context, request, session
-from flask_babel import format_datetime, get_locale
+from flask_babel import format_date, format_datetime, get_locale
 from markupsafe import Markup
 
 from app.core.clock import now
@@ -76,6 +76,11 @@ def when(moment: datetime | None) -> str:
     return "—" if moment is None else format_datetime(moment.astimezone(UTC), "d MMM y, HH:mm")
 
 
+def day(value: date | None) -> str:
+    """A day without its year, short, in the reader's language."""
+    return "—" if value is None else format_date(value, "d MMM", rebase=False)
+
+
 def iso(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
 
@@ -108,7 +113,7 @@ def select_locale() -> str:
 
 
 def init_app(app: Flask) -> None:
-    for function in (money, minor, decimals, exact, rate, lots, when, iso, ago, number):
+    for function in (money, minor, decimals, exact, rate, lots, when, day, iso, ago, number):
         app.add_template_filter(function)
     app.add_template_global(text_direction)
     app.add_template_global(current_locale)
