@@ -16,7 +16,7 @@ from functools import lru_cache
 
 from app.commissions import margin
 from app.commissions.components import COMPONENTS, Measured
-from app.commissions.deals import BUY, EXACT, SELL, STEP, DealFacts, cut
+from app.commissions.deals import BUY, ENTRY_OUT, EXACT, SELL, STEP, DealFacts, cut
 from app.commissions.plans import PlanSnapshot, Rule, Term
 from app.commissions.reasons import WAITING, Reason
 from app.commissions.terms import PersonalTerms, terms_for
@@ -126,9 +126,9 @@ def compute(
     reason = _not_payable(deal, plan, upline)
     if reason is not None or plan is None:
         return Outcome(reason=reason)
-    closest = Reason.NOT_CLOSING
+    closest = Reason.NOT_CLOSING if plan.for_deals else Reason.NO_RULE_MATCHED
     accruals: list[Accrued] = []
-    for rule in plan.rules:
+    for rule in plan.for_deals:
         position = positions.get(rule.key, BEGINNING) if positions else BEGINNING
         paid = refused_by(rule, deal) or _paid(rule, deal, plan, upline, rates or {}, position)
         if isinstance(paid, list):
@@ -145,6 +145,11 @@ def compute(
     if plan.margin_guard == "cap" and isinstance(found, margin.Excess):
         accruals, found = margin.capped(accruals, found, rates or {}), None
     return Outcome(_handed_on(accruals, deal, upline), excess=found if isinstance(found, margin.Excess) else None)
+
+
+def grant(rule: Rule, plan: PlanSnapshot, upline: Sequence[Upline], at: datetime) -> list[Accrued] | Reason:
+    """What a rule that is not for deals gives each IB of the upline for one occasion."""
+    return _paid(rule, DealFacts(0, BUY, ENTRY_OUT, 0, "", 0, 0, at), plan, upline, {}, BEGINNING)
 
 
 def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:

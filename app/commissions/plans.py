@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from app.commissions.components import COMPONENTS, When
+from app.commissions.conditions import Conditions, conditions_document, parse_conditions
 from app.commissions.deals import EXACT
 from app.commissions.errors import InvalidPlan
 from app.commissions.fields import Fields, is_whole
@@ -86,7 +87,7 @@ class Rule:
     """One way of paying. `levels` are the values of the tiers of the tree, the client's own IB first, and `mode` says what
     they are. `when` is "close" or "each"; `cap` is the most that the rule pays for one deal over all levels. With `tiers`
     the rate is that of a band, and `rate` the first one's; `caps` are the most that one IB gets in a period. `beneficiary` is
-    "ibs", or "trader": then the rule is a rebate with one value.
+    "ibs", or "trader": then the rule is a rebate with one value. A rule with `conditions` is not for deals.
     """
 
     key: str
@@ -101,6 +102,7 @@ class Rule:
     tiers: Tiers | None = None
     caps: Caps | None = None
     beneficiary: str = "ibs"
+    conditions: Conditions | None = None
     terms: tuple[Term, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -132,11 +134,13 @@ class PlanSnapshot:
     plan_id: int = 0
     margin_guard: str = "off"
     span: str | None = field(init=False, compare=False)
+    for_deals: tuple[Rule, ...] = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out once what every deal needs."""
         found = {period for rule in self.rules for period in rule.periods}
         object.__setattr__(self, "span", max(found, key=PERIODS.index, default=None))
+        object.__setattr__(self, "for_deals", tuple(rule for rule in self.rules if rule.conditions is None))
 
     @property
     def needs_opening(self) -> bool:
@@ -185,6 +189,7 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
             "tiers": tiers_document(rule.tiers),
             "caps": caps_document(rule.caps),
             "beneficiary": rule.beneficiary,
+            **_conditions(rule),
             "filter": {
                 "symbols": list(rule.filter.symbols),
                 "direction": rule.filter.direction,
@@ -196,6 +201,12 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
         }
         for rule in rules
     ]
+
+
+def _conditions(rule: Rule) -> dict[str, Any]:
+    if rule.conditions is None:
+        return {}
+    return {"conditions": conditions_document(rule.conditions, COMPONENTS[rule.component].on)}
 
 
 #: The modes whose values are parts of the rule's own rate; in the others they are the rates.
@@ -234,7 +245,22 @@ def _one_calendar(rules: Sequence[Rule], problems: dict[str, str]) -> None:
 
 
 def _parse_rule(fields: Fields, currency: str) -> Rule:
-    fields.only(*("key", "component", "rate", "currency", "when", "levels", "cap", "tiers", "caps", "filter", "beneficiary"))
+    fields.only(
+        *(
+            "key",
+            "component",
+            "rate",
+            "currency",
+            "when",
+            "levels",
+            "cap",
+            "tiers",
+            "caps",
+            "filter",
+            "beneficiary",
+            "conditions",
+        )
+    )
     key = fields.text("key", "", _KEY, N_("Use 1 to 40 small letters, digits, - or _."))
     name = fields.choice("component", "", COMPONENTS)
     kind = COMPONENTS.get(name)
@@ -257,11 +283,18 @@ def _parse_rule(fields: Fields, currency: str) -> Rule:
         fields.problem("filter.countries", N_("Name the countries in which this way of paying is allowed."))
     if kind and kind.closing_only and when == "each":
         fields.problem("when", N_("This is known at the closing only."))
+    conditions = parse_conditions(fields, kind.on if kind else "deal")
+    if conditions is not None and criteria != RuleFilter(countries=criteria.countries):
+        fields.problem("filter", N_("Only countries can be chosen here: the rest is about deals."))
+    if conditions is not None and (fields.get("tiers") is not None or fields.get("caps") is not None):
+        fields.problem("tiers", N_("Tiers and caps of a period are for deals."))
     if kind is None:
         return Rule(key, "per_lot", rate, currency)
     beneficiary = fields.choice("beneficiary", "ibs", BENEFICIARIES)
     if beneficiary == "trader" and len(values) > 1:
         fields.problem("levels", N_("A rebate goes to the trader alone; give it one value."))
+    if beneficiary == "trader" and conditions is not None:
+        fields.problem("beneficiary", N_("A rebate is for deals."))
     if beneficiary == "trader" and fields.get("caps") is not None:
         fields.problem("caps", N_("Caps of a period are for IBs, not for a rebate."))
     return Rule(
@@ -277,6 +310,7 @@ def _parse_rule(fields: Fields, currency: str) -> Rule:
         tiers,
         parse_caps(fields),
         beneficiary,
+        conditions,
     )
 
 

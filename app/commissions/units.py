@@ -32,7 +32,20 @@ _LOCK_CLASS = 7_201_02
 
 #: What is written of an accrual; its id and moment are the table's own defaults.
 COLUMNS = (
-    *("unit_id", "deal_id", "plan_version_id", "rule", "level", "ib_id", "client_id", "kind", "amount", "currency", "lots"),
+    *(
+        "unit_id",
+        "deal_id",
+        "occasion_id",
+        "plan_version_id",
+        "rule",
+        "level",
+        "ib_id",
+        "client_id",
+        "kind",
+        "amount",
+        "currency",
+        "lots",
+    ),
     *("rate", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
     *("multiplier", "part", "earned"),
     *("tier_position", "cap_paid"),
@@ -42,11 +55,12 @@ _SUM_COLUMNS = ("unit_id", "ib_id", "client_id", "plan_version_id", "currency", 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One accrual to be written; `kind` is accrue, reverse or adjust:<run>."""
+    """One accrual to be written; `kind` is accrue, reverse or adjust:<run>. Of a deal, or else of an occasion."""
 
-    deal_id: int
+    deal_id: int | None
     kind: str
     made: Accrued
+    occasion_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +90,8 @@ def lock_shard(session: Session, server_id: int, shard: int) -> None:
     session.execute(text("SELECT pg_advisory_xact_lock(:class, CAST(:shard AS integer))"), key)
 
 
-def write_unit(session: Session, server_id: int, shard: int, lines: Sequence[Line]) -> list[Sum]:
-    """Write accruals of deals of one shard, and their sums; returns the sums. The shard must be locked.
+def write_unit(session: Session, server_id: int | None, shard: int | None, lines: Sequence[Line]) -> list[Sum]:
+    """Write accruals of deals of one shard (none: of occasions) and their sums; returns the sums. The shard must be locked.
 
     Raises SQLAlchemy's IntegrityError, with nothing written, when one of them is there already.
     """
@@ -102,7 +116,7 @@ def _rows(unit_id: int, lines: Sequence[Line]) -> Iterator[str]:
             else f"{NULL}\t{NULL}\t{NULL}"
         )
         yield (
-            f"{unit_id}\t{line.deal_id}\t{made.plan_version_id}\t{made.rule}\t{made.level}\t{_or_null(made.ib_id)}"
+            f"{unit_id}\t{_or_null(line.deal_id)}\t{_or_null(line.occasion_id)}\t{made.plan_version_id}\t{made.rule}\t{made.level}\t{_or_null(made.ib_id)}"
             f"\t{_or_null(made.client_id)}\t{line.kind}\t{made.amount!s}\t{made.currency}\t{made.lots!s}\t{made.rate!s}"
             f"\t{_or_null(made.base)}\t{_or_null(made.base_currency)}\t{rate}\t{_or_null(made.uncapped)}"
             f"\t{_or_null(made.multiplier)}\t{_or_null(made.part)}\t{_or_null(made.earned)}"

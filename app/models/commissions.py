@@ -135,14 +135,14 @@ class AccrualUnit(Model):
     __tablename__ = "accrual_unit"
 
     id: Mapped[BigKey]
-    server_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("mt_server.id"))
-    shard: Mapped[int] = mapped_column(SmallInteger)
+    server_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("mt_server.id"), comment="none: not of deals")
+    shard: Mapped[int | None] = mapped_column(SmallInteger)
     accruals: Mapped[int] = mapped_column(Integer)
     created_at: Mapped[CreatedAt]
 
 
 class Accrual(Model):
-    """What one rule of one plan version gives somebody for one deal, unrounded, with all that explains it.
+    """What one rule of one plan version gives somebody for one deal or occasion, unrounded, with all that explains it.
 
     `ib_id` gets it; of level 0, a rebate, `client_id`, the trader. Written by COPY, thousands at a time, and never changed:
     what it names is checked where its unit's sums are.
@@ -150,14 +150,28 @@ class Accrual(Model):
 
     __tablename__ = "accrual"
     __table_args__ = (
-        UniqueConstraint(*("deal_id", "plan_version_id", "rule", "level", "ib_id", "kind"), postgresql_nulls_not_distinct=True),
+        Index(
+            "uq_accrual_of_deal",
+            *("deal_id", "plan_version_id", "rule", "level", "ib_id", "kind"),
+            unique=True,
+            postgresql_where=text("deal_id IS NOT NULL"),
+            postgresql_nulls_not_distinct=True,
+        ),
+        Index(
+            "uq_accrual_of_occasion",
+            *("occasion_id", "level", "kind"),
+            unique=True,
+            postgresql_where=text("occasion_id IS NOT NULL"),
+        ),
+        CheckConstraint("(deal_id IS NULL) <> (occasion_id IS NULL)", name="cause"),
         CheckConstraint("(level = 0) = (client_id IS NOT NULL) AND (level = 0) = (ib_id IS NULL)", name="beneficiary"),
         Index("ix_accrual_ib_id_id", "ib_id", "id"),
     )
 
     id: Mapped[BigKey]
     unit_id: Mapped[int] = mapped_column(BigInteger, comment="accrual_unit.id")
-    deal_id: Mapped[int] = mapped_column(BigInteger, comment="deal.id; deals are never removed, and lie in months")
+    deal_id: Mapped[int | None] = mapped_column(BigInteger, comment="deal.id; deals are never removed, and lie in months")
+    occasion_id: Mapped[int | None] = mapped_column(BigInteger, comment="occasion.id, where it is not for a deal")
     plan_version_id: Mapped[int] = mapped_column(BigInteger, comment="plan_version.id")
     rule: Mapped[str] = mapped_column(String(40), comment="key of the rule within the version")
     level: Mapped[int] = mapped_column(Integer)

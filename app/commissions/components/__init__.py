@@ -19,6 +19,9 @@ from app.commissions.reasons import Reason
 #: On which deals a rule pays: when a position is closed, or on each side of it.
 When = Literal["close", "each"]
 
+#: What a rule pays for: a deal, a client who was won, or a month.
+On = Literal["deal", "client", "month"]
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -37,6 +40,7 @@ class Component:
     """A registered way of paying. The rate of a percentage is in percent of what was measured; `when` is what rules get
     that do not say it; `label` (a message id) names what is measured, where that is not the lots. Of one that `needs_countries`
     a rule must name the countries it is for: many jurisdictions forbid it. One that is `closing_only` is not known before.
+    What is not `on` deals is paid once for its occasion: see app/commissions/occasions.py.
     """
 
     name: str
@@ -46,6 +50,7 @@ class Component:
     when: When
     needs_countries: bool
     closing_only: bool
+    on: On
 
 
 COMPONENTS: dict[str, Component] = {}
@@ -59,13 +64,14 @@ def component(
     when: When = "close",
     needs_countries: bool = False,
     closing_only: bool = False,
+    on: On = "deal",
 ) -> Callable[[Measure], Measure]:
     """Register a function as the component `name` of rules documents."""
 
     def register(function: Measure) -> Measure:
         if name in COMPONENTS:
             raise ValueError(f"commission component {name!r} is registered twice")
-        COMPONENTS[name] = Component(name, function, label, is_percentage, when, needs_countries, closing_only)
+        COMPONENTS[name] = Component(name, function, label, is_percentage, when, needs_countries, closing_only, on)
         return function
 
     return register
