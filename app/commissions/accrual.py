@@ -173,7 +173,7 @@ def _next_unit(session: Session, server_id: int, shard: int) -> int | None:
 
 def _judged(session: Session, accrued: ColumnElement[bool], said: ColumnElement[bool]) -> dict[int, str]:
     """The deals that were judged before, with the reason of those that have one."""
-    judged = dict.fromkeys(session.scalars(select(Accrual.deal_id).where(accrued)), "")
+    judged = {deal_id: "" for deal_id in session.scalars(select(Accrual.deal_id).where(accrued)) if deal_id is not None}
     return judged | {
         row.deal_id: row.reason for row in session.execute(select(DealOutcome.deal_id, DealOutcome.reason).where(said))
     }

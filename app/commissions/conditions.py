@@ -33,6 +33,7 @@ class ClientFacts:
     rate for it); `closed` are the lots of each closing deal with its moment, in their order.
     """
 
+    country: str
     registered_at: datetime
     approved_at: datetime | None
     deposited_at: datetime | None
@@ -74,8 +75,13 @@ def conditions_document(conditions: Conditions, on: str) -> dict[str, object]:
     }
 
 
-def won_at(conditions: Conditions, facts: ClientFacts) -> datetime | None:
-    """The moment at which the last condition came true; None when they have not, or only after the days were over."""
+def won_at(conditions: Conditions, countries: frozenset[str], facts: ClientFacts) -> datetime | None:
+    """The moment at which the last condition came true for a client of these countries (none named: of any).
+
+    None when they have not come true, or only after the days were over.
+    """
+    if countries and facts.country not in countries:
+        return None
     moments = [facts.registered_at]
     if conditions.approved:
         if facts.approved_at is None:
@@ -92,6 +98,11 @@ def won_at(conditions: Conditions, facts: ClientFacts) -> datetime | None:
         moments.append(reached)
     moment = max(moments)
     return moment if moment <= facts.registered_at + timedelta(days=conditions.within_days) else None
+
+
+def month_counts(conditions: Conditions, active_clients: int) -> bool:
+    """Whether a month with so many active clients is paid."""
+    return active_clients >= conditions.active_clients
 
 
 def _reached_at(lots: Decimal, closed: Sequence[tuple[datetime, Decimal]]) -> datetime | None:

@@ -18,6 +18,7 @@ from app.commissions.reasons import Reason
 from app.core.errors import N_, NotFound
 from app.models.commissions import Accrual, DealOutcome, Plan, PlanVersion, Settlement
 from app.models.metatrader import Deal
+from app.models.occasions import Occasion
 from app.partners.privacy import Privacy, current_privacy
 
 #: Why a deal paid nothing, in words for people.
@@ -69,11 +70,12 @@ class SettledIn:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that leads to one line. `settled` is None while it waits for the next settlement."""
+    """All that leads to one line, of a deal or of an occasion. `settled` is None while it waits for the next settlement."""
 
     line: AccrualLine
-    deal_id: int
-    revision: int
+    deal_id: int | None
+    revision: int | None
+    occasion: Occasion | None
     plan: str
     version: int
     valid_from: datetime
@@ -99,7 +101,7 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int | None) -> Exp
     found = session.execute(lines.where(Accrual.id == accrual_id)).one_or_none()
     if found is None:
         raise NotFound
-    accrual, deal, _, _, settlement_id = found
+    accrual, deal, _, _, occasion, settlement_id = found
     version, plan = session.execute(
         select(PlanVersion, Plan).join(Plan, Plan.id == PlanVersion.plan_id).where(PlanVersion.id == accrual.plan_version_id)
     ).one()
@@ -107,8 +109,9 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int | None) -> Exp
     settlement = session.get(Settlement, settlement_id) if settlement_id else None
     return Explanation(
         line=line_of(found, _FOR_STAFF if ib_id is None else current_privacy(session)),
-        deal_id=deal.id,
-        revision=deal.revision,
+        deal_id=deal.id if deal else None,
+        revision=deal.revision if deal else None,
+        occasion=occasion,
         plan=plan.name,
         version=version.version,
         valid_from=version.valid_from,

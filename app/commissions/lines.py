@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from sqlalchemy import Row, Select, and_, func, or_, select
 from sqlalchemy.orm import Session
@@ -14,9 +14,13 @@ from sqlalchemy.orm import Session
 from app.models.clients import Client
 from app.models.commissions import Accrual, AccrualSum, Settlement
 from app.models.metatrader import Deal, Server, TradingAccount
+from app.models.occasions import Occasion
 from app.partners.privacy import Privacy, current_privacy
 
 _CHUNK = 1_000
+
+#: What a line is made of; a deal with its server, or an occasion.
+Shown = tuple[Accrual, Deal | None, Client | None, Server | None, Occasion | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -24,16 +28,17 @@ class AccrualLine:
     """One line of a commission list. A reversal has negative lots and amount. `ticket` is what a terminal shows.
 
     `ib_id` gets it; without one it is a rebate for the client. `client_id` traded; `client_name` is empty where the
-    house's policy shows no name.
+    house's policy shows no name. What is not for a deal has its `occasion` ("client": a client was won, "month"), no ticket,
+    and of a month no client.
     """
 
     id: int
     kind: str
     accrued_at: datetime
     done_at: datetime
-    ticket: int
+    ticket: int | None
     symbol: str
-    client_id: int
+    client_id: int | None
     client_name: str
     rule: str
     level: int
@@ -43,6 +48,8 @@ class AccrualLine:
     currency: str
     settlement_id: int | None
     ib_id: int | None
+    occasion: str = ""
+    month: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,35 +118,38 @@ def line_sums(session: Session, ib_id: int, wanted: LineFilter) -> list[LineSum]
     return [LineSum(currency, amount) for currency, amount in rows]
 
 
-def lines_of(ib_id: int) -> Select[Accrual, Deal, Client, Server, int | None]:
+def lines_of(ib_id: int) -> Select[*Shown]:
     """An IB's accruals, each with what its line shows."""
     return stored_lines().where(Accrual.ib_id == ib_id, AccrualSum.ib_id == ib_id)
 
 
-def stored_lines() -> Select[Accrual, Deal, Client, Server, int | None]:
-    """Each accrual with what its line shows: deal, client, server, and the settlement that took it."""
-    return (
-        select(Accrual, Deal, Client, Server, AccrualSum.settlement_id)
+def stored_lines() -> Select[*Shown]:
+    """Each accrual with what its line shows: deal and server, or occasion; client, and the settlement that took it."""
+    client_id = func.coalesce(TradingAccount.client_id, Occasion.client_id)
+    query = (
+        select(Accrual, Deal, Client, Server, Occasion, AccrualSum.settlement_id)
         .join(AccrualSum, _same_sum())
-        .join(Deal, Deal.id == Accrual.deal_id)
-        .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
-        .join(Client, Client.id == TradingAccount.client_id)
-        .join(Server, Server.id == Deal.server_id)
+        .outerjoin(Deal, Deal.id == Accrual.deal_id)
+        .outerjoin(TradingAccount, TradingAccount.id == Deal.trading_account_id)
+        .outerjoin(Server, Server.id == Deal.server_id)
+        .outerjoin(Occasion, Occasion.id == Accrual.occasion_id)
+        .outerjoin(Client, Client.id == client_id)
     )
+    return cast("Select[*Shown]", query)
 
 
-def line_of(stored: Row[Accrual, Deal, Client, Server, int | None], privacy: Privacy) -> AccrualLine:
+def line_of(stored: Row[*Shown], privacy: Privacy) -> AccrualLine:
     """A stored line as it is shown under a policy. Of level 1 is what the IB's own clients did."""
-    accrual, deal, client, server, settlement_id = stored
+    accrual, deal, client, server, occasion, settlement_id = stored
     return AccrualLine(
         id=accrual.id,
         kind=accrual.kind,
         accrued_at=accrual.accrued_at,
-        done_at=deal.done_at,
-        ticket=server.shown_ticket(deal.ticket),
-        symbol=deal.symbol,
-        client_id=client.id,
-        client_name=privacy.name(client, is_own=accrual.level <= 1),
+        done_at=deal.done_at if deal else occasion.happened_at if occasion else accrual.accrued_at,
+        ticket=server.shown_ticket(deal.ticket) if deal and server else None,
+        symbol=deal.symbol if deal else "",
+        client_id=client.id if client else None,
+        client_name=privacy.name(client, is_own=accrual.level <= 1) if client else "",
         rule=accrual.rule,
         level=accrual.level,
         lots=accrual.lots,
@@ -148,6 +158,8 @@ def line_of(stored: Row[Accrual, Deal, Client, Server, int | None], privacy: Pri
         currency=accrual.currency,
         settlement_id=settlement_id,
         ib_id=accrual.ib_id,
+        occasion=occasion.kind if occasion else "",
+        month=occasion.month if occasion else "",
     )
 
 

@@ -223,9 +223,13 @@ class DayRates:
         """From the deal's currency to those of the plan's rules that take a part of money; what is not known is left out."""
         if plan is None or not deal.currency or not plan.needs_rates:
             return {}
-        wanted = {rule.currency for rule in plan.rules} - {deal.currency}
-        found = {currency: self._rate(deal.done_at.astimezone(UTC).date(), deal.currency, currency) for currency in wanted}
+        wanted = {rule.currency for rule in plan.for_deals} - {deal.currency}
+        found = {currency: self.between(deal.done_at, deal.currency, currency) for currency in wanted}
         return {currency: rate for currency, rate in found.items() if rate is not None}
+
+    def between(self, at: datetime, base: str, quote: str) -> Rate | None:
+        """1 `base` in `quote` on the UTC day of a moment; None when no rate was known."""
+        return self._rate(at.astimezone(UTC).date(), base, quote)
 
     def _rate(self, day: date, base: str, quote: str) -> Rate | None:
         if (day, base, quote) not in self._found:

@@ -44,6 +44,7 @@ PLAN = (
     Planned("mirror_deals", "money", 20, tasks.mirror_deals),
     Planned("accrue_waiting", "bulk", 60, tasks.accrue_waiting),
     Planned("true_up_periods", "bulk", 900, tasks.true_up_periods, timeout_s=3600),
+    Planned("accrue_occasions", "bulk", 900, tasks.accrue_occasions),
     Planned("settle_commissions", "money", 300, tasks.settle_commissions),
     Planned("refetch_hinted", "default", 10, tasks.refetch_hinted),
     Planned("sweep_deals", "bulk", 300, tasks.sweep_deals),

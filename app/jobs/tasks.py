@@ -10,7 +10,7 @@ from flask import current_app
 from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
-from app.commissions import accrual, settlement, true_up
+from app.commissions import accrual, occasions, settlement, true_up
 from app.core import audit
 from app.core.actor import Actor
 from app.core.clock import now
@@ -97,6 +97,11 @@ def accrue_waiting(session: Session, settings: Settings) -> None:
 def true_up_periods(session: Session, settings: Settings) -> None:
     """Periods of plans with tiers or caps in which something came late or was reversed, and those that have ended."""
     true_up.true_up_all(session, at=now())
+
+
+def accrue_occasions(session: Session, settings: Settings) -> None:
+    """Pay for clients who were won and months that ended."""
+    occasions.accrue_occasions(session, now())
 
 
 def settle_commissions(session: Session, settings: Settings) -> None:

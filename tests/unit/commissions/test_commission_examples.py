@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from app.commissions.components import COMPONENTS
+from app.commissions.conditions import ClientFacts, month_counts, won_at
 from app.commissions.deals import DealFacts
-from app.commissions.engine import Rate, Upline, compute
-from app.commissions.plans import PlanSnapshot, parse_rules
+from app.commissions.engine import Rate, Upline, compute, grant
+from app.commissions.plans import PlanSnapshot, Rule, parse_rules
 from app.commissions.terms import PersonalTerms
 
 PAGE = Path(__file__).parents[3] / "docs" / "commissions.md"
@@ -83,7 +84,49 @@ def upline(row: dict[str, str]) -> list[Upline]:
     return [Upline(level, 10 * level, terms.get(level)) for level in range(1, int(row.get("IBs", "1")) + 1)]
 
 
-@pytest.mark.parametrize(("rule", "row"), examples())
+def examples_on(on: str) -> list[Any]:
+    return [one for one in examples() if COMPONENTS[one.values[0]["component"]].on == on]
+
+
+def day(number: str) -> datetime | None:
+    return DONE_AT + timedelta(days=int(number)) if number else None
+
+
+def granted(rule: Rule, row: dict[str, str]) -> str:
+    lines = grant(rule, PlanSnapshot(1, (rule,)), upline(row), DONE_AT)
+    assert isinstance(lines, list)
+    return " + ".join(f"{line.amount:.2f}" for line in lines)
+
+
+@pytest.mark.parametrize(("rule", "row"), examples_on("client"))
+def test_a_client_is_won_when_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
+    (parsed,) = parse_rules([{"key": "example", **rule}], "USD")
+    assert parsed.conditions is not None
+    closed = [part.split(" on ") for part in row["lots closed"].split(", ")]
+    client = ClientFacts(
+        country=row["country"],
+        registered_at=DONE_AT,
+        approved_at=day(row["approved on day"]),
+        deposited_at=day(row["deposit on day"]),
+        first_deposit=Decimal(row["first deposit"]),
+        closed=[(moment, Decimal(lots)) for lots, number in closed if (moment := day(number))],
+    )
+
+    moment = won_at(parsed.conditions, parsed.filter.countries, client)
+
+    assert (granted(parsed, row) if moment else "nothing") == row["pays"]
+    assert moment == day(row["paid on day"])
+
+
+@pytest.mark.parametrize(("rule", "row"), examples_on("month"))
+def test_a_month_is_paid_as_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
+    (parsed,) = parse_rules([{"key": "example", **rule}], "USD")
+    assert parsed.conditions is not None
+    counts = month_counts(parsed.conditions, int(row["active clients"]))
+    assert (granted(parsed, row) if counts else "nothing") == row["pays"]
+
+
+@pytest.mark.parametrize(("rule", "row"), examples_on("deal"))
 def test_a_deal_pays_what_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
     rules = parse_rules([{"key": "example", **rule}], "USD")
     plan = PlanSnapshot(1, rules, plan_id=1, margin_guard=row.get("margin guard", "off"))
