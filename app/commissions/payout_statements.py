@@ -26,6 +26,7 @@ from app.models.clients import Client
 from app.models.commissions import Accrual, AccrualSum, Plan, PlanVersion, Settlement
 from app.models.ledger import Account, Entry, Transaction
 from app.models.metatrader import Deal, TradingAccount
+from app.models.occasions import Occasion
 from app.models.payouts import Payout, PayoutStatement
 from app.partners.attribution import short_name
 
@@ -225,8 +226,9 @@ def _lines(session: Session, ib_id: int, settlement_ids: Sequence[int]) -> dict[
 
 
 def _line_rows(session: Session, ib_id: int, settlement_ids: Sequence[int], *, with_clients: bool) -> Sequence[Any]:
-    client_id = TradingAccount.client_id if with_clients else null()
-    keys = (Plan.name, Accrual.rule, Accrual.currency, *((TradingAccount.client_id,) if with_clients else ()))
+    traded = func.coalesce(TradingAccount.client_id, Occasion.client_id)
+    client_id = traded if with_clients else null()
+    keys = (Plan.name, Accrual.rule, Accrual.currency, *((traded,) if with_clients else ()))
     query = (
         select(
             Plan.name,
@@ -240,8 +242,9 @@ def _line_rows(session: Session, ib_id: int, settlement_ids: Sequence[int], *, w
         .join(Accrual.sum)
         .join(PlanVersion, PlanVersion.id == Accrual.plan_version_id)
         .join(Plan, Plan.id == PlanVersion.plan_id)
-        .join(Deal, Deal.id == Accrual.deal_id)
-        .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
+        .outerjoin(Deal, Deal.id == Accrual.deal_id)
+        .outerjoin(TradingAccount, TradingAccount.id == Deal.trading_account_id)
+        .outerjoin(Occasion, Occasion.id == Accrual.occasion_id)
         .where(Accrual.ib_id == ib_id, AccrualSum.settlement_id.in_(settlement_ids))
         .group_by(*keys)
         .order_by(*keys)

@@ -182,6 +182,7 @@ def _key(deal_id: int, made: Accrued) -> _Key:
 def _write(session: Session, lines: Iterable[Line], deals: Mapping[int, StoredDeal]) -> list[Sum]:
     parts: dict[tuple[int, int], list[Line]] = defaultdict(list)
     for line in lines:
+        assert line.deal_id is not None
         deal = deals[line.deal_id]
         parts[deal.server_id, shard_of(deal.ticket)].append(line)
     return [one for (server_id, shard), part in sorted(parts.items()) for one in write_unit(session, server_id, shard, part)]
