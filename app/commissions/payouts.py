@@ -25,7 +25,7 @@ from app.commissions.payout_warnings import Planned
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, AppError, InvalidInput, NotFound
-from app.core.money import Money
+from app.core.money import Money, parent
 from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import chart, holds, posting
 from app.models.clients import Client
@@ -202,6 +202,8 @@ def _check(session: Session, ib: IntroducingBroker, wanted: Planned, available: 
         account = session.get(TradingAccount, wanted.trading_account_id) if wanted.trading_account_id else None
         if account is None or account.client_id != ib.client_id or account.status != "active" or account.product.is_demo:
             problems["destination"] = N_("Please choose one of your own trading accounts.")
+        elif parent(account.currency)[0] != amount.currency:
+            problems["destination"] = N_("This trading account is in another currency.")
     if problems:
         raise InvalidInput(problems)
 

@@ -13,7 +13,7 @@ import uuid
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
@@ -347,6 +347,19 @@ def _refundable_deposit(session: Session, client_id: int, amount: Money) -> Depo
         {"amount": NotRefundable.message % {"most": Money(most, amount.currency)}},
         most=str(Money(most, amount.currency)),
     )
+
+
+def most_refundable(session: Session, client_id: int, currency: str) -> Money:
+    """The most that one withdrawal can be now: what is left of the payment that still covers most. Zero without payments."""
+    left = session.scalar(
+        select(func.max(func.coalesce(Deposit.settled_minor, 0) - Deposit.refunded_minor)).where(
+            Deposit.client_id == client_id,
+            Deposit.currency == currency,
+            Deposit.state.in_(REFUNDABLE),
+            Deposit.payment_reference.is_not(None),
+        )
+    )
+    return Money(max(0, left or 0), currency)
 
 
 def find_for_update(session: Session, public_id: str) -> Withdrawal | None:

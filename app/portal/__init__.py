@@ -19,6 +19,7 @@ from app.portal import (
     partner_lines,
     partner_links,
     partner_network,
+    partner_payouts,
     profile,
 )
 from app.portal.guards import load_client, navigation, portal
@@ -30,7 +31,7 @@ SUBJECTS = (accounts, account_settings, money, convert, partner)
 PAGES = (home, onboarding, documents, profile, live, gallery)
 
 #: Pages of the IB's area, on the `partner` blueprint in the same way; see app/portal/partner.py.
-PARTNER_PAGES = (partner_clients, partner_lines, partner_links, partner_network)
+PARTNER_PAGES = (partner_clients, partner_lines, partner_links, partner_network, partner_payouts)
 
 
 def init_app(app: Flask) -> None:

@@ -30,6 +30,7 @@ PAGES = (
     ("clients", N_("Clients"), "portal_partner.clients"),
     ("network", N_("Network"), "portal_partner.network"),
     ("lines", N_("Commission"), "portal_partner.lines"),
+    ("payouts", N_("Payouts"), "portal_partner.payouts"),
     ("links", N_("Links"), "portal_partner.links"),
 )
 
