@@ -17,6 +17,7 @@ from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, se
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.commissions import flags
 from app.commissions.engine import WAITING, Accrued, Outcome, Rate, Reason, compute
 from app.commissions.measures import Measures
 from app.commissions.snapshots import PlanBook, StoredDeal, load_deals
@@ -197,6 +198,9 @@ def _accrue(unit: UnitOfWork, server_id: int, shard: int, found: _Found) -> int:
     tell(unit, write_unit(session, server_id, shard, lines))
     outcomes.update({deal.id: compute(deal.facts, None, ()) for deal in dead})
     _write_outcomes(session, outcomes, judged)
+    excesses = {deal_id: outcome.excess for deal_id, outcome in outcomes.items() if outcome.excess}
+    if excesses:
+        flags.raise_margin(session, excesses)
     return len(lines)
 
 

@@ -139,7 +139,7 @@ def compute(
             closest = max(closest, paid, key=_CLOSENESS.index)
     if not accruals:
         return Outcome(reason=closest)
-    found = margin.excess(accruals, deal, plan, rates or {}) if plan.margin_guard != "off" else None
+    found = margin.excess(accruals, deal, plan, rates or {}, upline[0].ib_id) if plan.margin_guard != "off" else None
     if plan.margin_guard == "cap" and isinstance(found, Reason):
         return Outcome(reason=found)
     if plan.margin_guard == "cap" and isinstance(found, margin.Excess):

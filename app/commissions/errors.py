@@ -34,6 +34,21 @@ class AssignmentOverlap(Conflict):
     message = N_("The IB's plan already changes on or after that day.")
 
 
+class TermsTooEarly(Conflict):
+    code = "commissions.terms_too_early"
+    message = N_("The IB's terms already change at or after that moment.")
+
+
+class TermsWaiting(Conflict):
+    code = "commissions.terms_waiting"
+    message = N_("Other terms of this IB wait for a decision. Decide those first.")
+
+
+class FlagDecided(Conflict):
+    code = "commissions.flag_decided"
+    message = N_("Somebody has decided about this already.")
+
+
 class SettlementIncomplete(AppError):
     """Some IBs could not be settled; the others were. `failed` lists (IB, currency, code of the error)."""
 
@@ -43,6 +58,8 @@ class SettlementIncomplete(AppError):
 
 
 map_constraint("uq_plan_name", PlanNameTaken)
+map_constraint("uq_ib_terms_current", TermsTooEarly)
+map_constraint("uq_ib_terms_proposal_open", TermsWaiting)
 map_constraint("uq_plan_version_plan_id_version", VersionOverlap)
 map_constraint("uq_plan_version_plan_id_valid_from", VersionOverlap)
 map_constraint("uq_ib_plan_current", AssignmentOverlap)

@@ -21,14 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Excess:
-    """That a deal pays out more than it earned, both in the account's currency."""
+    """That a deal pays out more than it earned, both in the account's currency; `ib_id` is the client's own IB."""
 
     earned: Decimal
     paid: Decimal
     currency: str
+    ib_id: int
 
 
-def excess(lines: Sequence[Accrued], deal: DealFacts, plan: PlanSnapshot, rates: Rates) -> Excess | Reason | None:
+def excess(lines: Sequence[Accrued], deal: DealFacts, plan: PlanSnapshot, rates: Rates, ib_id: int) -> Excess | Reason | None:
     """By how much the lines of a deal are too much; None when they are not; a reason when that cannot be known yet."""
     spread = deal.spread_paid("each" if any(rule.when == "each" for rule in plan.rules) else "close")
     if spread is None:
@@ -43,7 +44,7 @@ def excess(lines: Sequence[Accrued], deal: DealFacts, plan: PlanSnapshot, rates:
             amount = EXACT.divide(amount, rate.rate)
         paid = EXACT.add(paid, amount)
     earned = max(EXACT.add(spread, deal.charged), Decimal(0))
-    return Excess(cut(earned), paid, deal.currency) if paid > earned else None
+    return Excess(cut(earned), paid, deal.currency, ib_id) if paid > earned else None
 
 
 def capped(lines: Sequence[Accrued], found: Excess, rates: Rates) -> list[Accrued]:

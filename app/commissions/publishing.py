@@ -8,8 +8,9 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.commissions import cascade, flags
 from app.commissions.errors import AssignmentOverlap, InvalidPlan, PlanNameTaken, PlanNotYetValid, VersionOverlap
-from app.commissions.plans import MARGIN_GUARDS, parse_rules, rules_document
+from app.commissions.plans import MARGIN_GUARDS, PlanSnapshot, parse_rules, rules_document
 from app.core.actor import Actor
 from app.core.errors import N_, NotFound
 from app.core.money import exponent
@@ -60,7 +61,11 @@ def publish_version(
         plan = session.get(Plan, plan_id, with_for_update={"key_share": True})
         if plan is None:
             raise NotFound
-        rules = rules_document(parse_rules(document, plan.currency))
+        parsed = parse_rules(document, plan.currency)
+        rules = rules_document(parsed)
+        breaches = cascade.breaches_of_plan(session, PlanSnapshot(0, parsed, plan_id=plan_id), valid_from)
+        if breaches and plan.cascade_guard == "refuse":
+            raise InvalidPlan({"rules": N_("By these rules an IB with personal terms would have more than the IB above it.")})
         if margin_guard not in MARGIN_GUARDS:
             raise InvalidPlan({"margin_guard": N_("This is not one of the choices.")})
         last = session.scalar(
@@ -78,6 +83,7 @@ def publish_version(
         version.margin_guard = margin_guard
         session.add(version)
         session.flush()
+        flags.raise_cascade(session, breaches)
         made = Published(version.id, plan_id, version.version, valid_from)
         unit.audit(
             "plan.published",

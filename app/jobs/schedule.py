@@ -46,6 +46,7 @@ PLAN = (
     Planned("true_up_periods", "bulk", 900, tasks.true_up_periods, timeout_s=3600),
     Planned("accrue_occasions", "bulk", 900, tasks.accrue_occasions),
     Planned("settle_commissions", "money", 300, tasks.settle_commissions),
+    Planned("find_commission_abuse", "bulk", 3600, tasks.find_commission_abuse, timeout_s=1800),
     Planned("refetch_hinted", "default", 10, tasks.refetch_hinted),
     Planned("sweep_deals", "bulk", 300, tasks.sweep_deals),
     Planned("check_servers", "bulk", 600, tasks.check_servers),

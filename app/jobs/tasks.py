@@ -10,7 +10,7 @@ from flask import current_app
 from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
-from app.commissions import accrual, occasions, settlement, true_up
+from app.commissions import abuse, accrual, occasions, settlement, true_up
 from app.core import audit
 from app.core.actor import Actor
 from app.core.clock import now
@@ -102,6 +102,11 @@ def true_up_periods(session: Session, settings: Settings) -> None:
 def accrue_occasions(session: Session, settings: Settings) -> None:
     """Pay for clients who were won and months that ended."""
     occasions.accrue_occasions(session, now())
+
+
+def find_commission_abuse(session: Session, settings: Settings) -> None:
+    """Look for IBs that are their own clients, clients that are one person, and accounts that trade against each other."""
+    abuse.find_abuse(session)
 
 
 def settle_commissions(session: Session, settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from app.core import tables as spine
 from app.models import (
     clients,
+    commission_flags,
     commissions,
     compliance,
     controls,
@@ -24,6 +25,7 @@ from app.models import (
 
 __all__ = [
     "clients",
+    "commission_flags",
     "commissions",
     "compliance",
     "controls",
