@@ -10,9 +10,10 @@ from sqlalchemy.orm import Session
 from app.commissions.accrual import stored
 from app.commissions.deals import DealFacts
 from app.commissions.engine import Upline, compute
-from app.commissions.explain import REASONS, Step, arithmetic
+from app.commissions.explain import REASONS, arithmetic
 from app.commissions.plans import PlanSnapshot, Rule
 from app.commissions.snapshots import DayRates
+from app.commissions.tier_steps import Step
 from app.models.commissions import Accrual
 
 

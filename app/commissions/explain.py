@@ -7,14 +7,15 @@ from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.commissions.components import COMPONENTS
-from app.commissions.deals import EXACT
+from app.commissions.deals import EXACT, cut
 from app.commissions.lines import AccrualLine, line_of, lines_of, stored_lines
 from app.commissions.plans import Rule, parse_rules
 from app.commissions.reasons import Reason
+from app.commissions.tier_steps import Step, cap_steps, tier_steps
 from app.core.errors import N_, NotFound
 from app.models.commissions import Accrual, DealOutcome, Plan, PlanVersion, Settlement
 from app.models.metatrader import Deal
@@ -46,16 +47,6 @@ REASONS: dict[Reason, str] = {
 
 #: Staff read names in full.
 _FOR_STAFF = Privacy(names="full", shows_sub_clients=True)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One step of the arithmetic: "", "×" or "=", what the value is (a message id), the value and its unit."""
-
-    operator: str
-    label: str
-    value: Decimal
-    unit: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +107,7 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int | None) -> Exp
         version=version.version,
         valid_from=version.valid_from,
         rule=rule,
-        steps=arithmetic(accrual, rule),
+        steps=arithmetic(accrual, rule, _stood_before(session, accrual)),
         settled=SettledIn(settlement.id, settlement.period, settlement.settled_at, settlement.ledger_txn_id)
         if settlement
         else None,
@@ -139,12 +130,15 @@ def explain_deal(session: Session, deal_id: int) -> DealExplanation:
     )
 
 
-def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
+def arithmetic(paid: Accrual, rule: Rule, before: tuple[Decimal, Decimal] | None = None) -> tuple[Step, ...]:
     """The steps from what was measured to the amount; a step that changes nothing is left out.
 
-    An adjustment is the difference between two such amounts: of it there is one step.
+    An adjustment is the difference between two such amounts: of it there is one step. `before`, of an adjustment that trued up
+    a period, are the amount and the lots that stood; then the steps are those of what is due in the end.
     """
     last = Step("=", N_("Rebate") if paid.level == 0 else N_("Commission"), paid.amount, paid.currency)
+    if before is not None:
+        return _trued_up(paid, rule, *before)
     if paid.kind.startswith("adjust:"):
         return (replace(last, label=N_("Difference found when the period was recomputed")),)
     kind = COMPONENTS[rule.component]
@@ -155,9 +149,15 @@ def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
     exact = EXACT.multiply(measured, paid.rate)
     if kind.is_percentage:
         steps += [Step("×", N_("Percentage"), paid.rate, "%")]
-        exact = EXACT.scaleb(exact, Decimal(-2))
     else:
         steps += [Step("×", N_("Rate per lot") if paid.base is None else N_("Rate"), paid.rate, paid.currency)]
+    if rule.tiers is not None and paid.tier_position is not None:
+        stood, weighted = tier_steps(paid, rule, rule.tiers, paid.tier_position)
+        steps = [*stood, *steps]
+        if weighted is not None:
+            exact = weighted if paid.base is None else EXACT.divide(EXACT.multiply(measured, weighted), paid.lots)
+    if kind.is_percentage:
+        exact = EXACT.scaleb(exact, Decimal(-2))
     # A rebate that was handed on is of the first level, whose share it is a part of.
     share = rule.terms[max(paid.level, 1) - 1].share
     if share != 1:
@@ -176,7 +176,10 @@ def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
         exact = EXACT.multiply(exact, paid.part)
     if paid.uncapped is not None:
         return (*steps, *_caps(paid, rule, exact))
-    if exact != paid.amount:
+    if paid.kind == "reverse" and cut(exact) != paid.amount:
+        steps += [Step("=", N_("Taken back of the first line"), exact, paid.currency)]
+        last = replace(last, label=N_("With the adjustments made since"))
+    elif exact != paid.amount:
         steps += [Step("=", N_("Exact product"), exact, paid.currency)]
         last = replace(
             last, label=N_("Rebate, cut to ten decimals") if paid.level == 0 else N_("Commission, cut to ten decimals")
@@ -184,9 +187,35 @@ def arithmetic(paid: Accrual, rule: Rule) -> tuple[Step, ...]:
     return (*steps, last)
 
 
+def _trued_up(paid: Accrual, rule: Rule, amount: Decimal, lots: Decimal) -> tuple[Step, ...]:
+    """How the amount that is due in the end comes about, and what is left of it after what was paid before."""
+    columns = {column.key: getattr(paid, column.key) for column in Accrual.__table__.columns}
+    due = Accrual(**columns | {"kind": "accrue", "amount": paid.amount + amount, "lots": paid.lots + lots})
+    return (
+        *arithmetic(due, rule),
+        Step("−", N_("Given for this deal before"), amount, paid.currency),
+        Step("=", N_("Difference found when the period was trued up"), paid.amount, paid.currency),
+    )
+
+
+def _stood_before(session: Session, paid: Accrual) -> tuple[Decimal, Decimal] | None:
+    """Amount and lots of all earlier lines for the same, of a line that trued up a period."""
+    if not paid.kind.startswith("adjust:true-up:"):
+        return None
+    same = (Accrual.deal_id, Accrual.plan_version_id, Accrual.rule, Accrual.level, Accrual.ib_id, Accrual.client_id)
+    query = select(func.coalesce(func.sum(Accrual.amount), 0), func.coalesce(func.sum(Accrual.lots), 0)).where(
+        Accrual.id < paid.id, *(column.is_not_distinct_from(getattr(paid, column.key)) for column in same)
+    )
+    amount, lots = session.execute(query).one()
+    return amount, lots
+
+
 def _caps(paid: Accrual, rule: Rule, exact: Decimal) -> tuple[Step, ...]:
-    """What the rule's cap or the margin guard left of an exact product."""
+    """What a cap of the rule or the margin guard left of an exact product."""
     before = Step("=", N_("Before the cap"), exact, paid.currency)
+    of_a_period = cap_steps(paid, rule, exact)
+    if of_a_period is not None and paid.earned is None:
+        return of_a_period
     if paid.earned is None:
         limit = Step("→", N_("The rule pays for one deal at most"), rule.cap or Decimal(0), paid.currency)
         return before, limit, Step("=", N_("This level's part of the cap"), paid.amount, paid.currency)
