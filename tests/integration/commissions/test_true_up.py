@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from app.commissions import publishing
 from app.commissions.accrual import accrue_deals, accrue_shard
+from app.commissions.explain import explain_accrual
 from app.commissions.true_up import true_up_all
 from app.models.commissions import Accrual
 from app.models.metatrader import Deal
@@ -276,3 +277,15 @@ def test_deposits_in_a_currency_without_a_rate_make_the_deal_wait(house: Brokera
     branch.arrive(1)
 
     assert house.outcome(branch.deals[1]) == (0, "no_rate")
+
+
+def test_a_line_that_trued_up_a_period_is_explained(house: Brokerage) -> None:
+    branch = story(house, WHOLE)
+    branch.arrive(1, 2)
+    true_up_all(house.session, NOON)
+
+    line_id = house.session.scalars(select(func.min(Accrual.id)).where(Accrual.kind.like("adjust:%"), Accrual.level == 1)).one()
+    explained = explain_accrual(house.session, line_id, branch.ib_ids[0])
+
+    assert [(step.operator, step.value) for step in explained.steps][:2] == [("", 13), ("≥", 10)]
+    assert [step.value for step in explained.steps][-3:] == [21, Decimal("17.5"), Decimal("3.5")]

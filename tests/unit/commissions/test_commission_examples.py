@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -17,12 +18,15 @@ from app.commissions.conditions import ClientFacts, month_counts, won_at
 from app.commissions.deals import DealFacts
 from app.commissions.engine import Rate, Upline, compute, grant
 from app.commissions.plans import PlanSnapshot, Rule, parse_rules
+from app.commissions.tally import Case, recount
 from app.commissions.terms import PersonalTerms
+from app.commissions.tiers import Position
 
 PAGE = Path(__file__).parents[3] / "docs" / "commissions.md"
 SECTION = re.compile(r"^### (?P<title>.+?)\n\n```json\n(?P<rule>.+?)\n```\n\n(?P<table>(?:\|.+\n)+)", re.MULTILINE)
 DONE_AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
 ACTIONS = {"buy": 0, "sell": 1}
+POSITIONS = ("volume before", "month before", "net deposits", "active clients")
 ENTRIES = {"in": 0, "out": 1, "inout": 2}
 
 
@@ -126,13 +130,39 @@ def test_a_month_is_paid_as_the_page_says(rule: dict[str, Any], row: dict[str, s
     assert (granted(parsed, row) if counts else "nothing") == row["pays"]
 
 
-@pytest.mark.parametrize(("rule", "row"), examples_on("deal"))
+def stands(rule: Rule, row: dict[str, str]) -> dict[str, Position]:
+    """Where the rule's tiers and caps stand before the deal, by the columns that say so."""
+    said = next((row[name] for name in POSITIONS if name in row), "0")
+    tier = None if said == "unknown" else Decimal(said)
+    paid = {
+        (period, above.ib_id): Decimal(row.get(column, "0"))
+        for period, column in (("day", "paid today"), ("month", "paid this month"))
+        for above in upline(row)
+    }
+    return {rule.key: Position(tier, paid)}
+
+
+@pytest.mark.parametrize(("rule", "row"), [one for one in examples_on("deal") if "deals" in one.values[1]])
+def test_the_deals_of_a_period_pay_what_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
+    plan = PlanSnapshot(1, parse_rules([{"key": "example", **rule}], "USD"), plan_id=1)
+    cases = [
+        Case(replace(facts({**row, "lots": lots}), deal_id=number), plan, (Upline(1, 10),), {}, 10, (DONE_AT, 1, number))
+        for number, lots in enumerate(row["deals"].split(", "))
+    ]
+
+    outcomes, _ = recount(cases, lambda owner_id, rule, since, until: Decimal(0))
+
+    amounts = [[made.amount for made in outcomes[case.deal.deal_id].accruals] for case in cases]
+    assert amounts == [[Decimal(part)] for part in row["pays"].split(", ")]
+
+
+@pytest.mark.parametrize(("rule", "row"), [one for one in examples_on("deal") if "deals" not in one.values[1]])
 def test_a_deal_pays_what_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
     rules = parse_rules([{"key": "example", **rule}], "USD")
     plan = PlanSnapshot(1, rules, plan_id=1, margin_guard=row.get("margin guard", "off"))
     rates = {"EUR": Rate(Decimal(row["EUR per USD"]), "ecb", DONE_AT)} if row.get("EUR per USD") else {}
 
-    outcome = compute(facts(row), plan, upline(row), rates)
+    outcome = compute(facts(row), plan, upline(row), rates, stands(rules[0], row))
 
     if outcome.reason:
         assert row["pays"] == outcome.reason
