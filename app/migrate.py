@@ -14,7 +14,8 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
 from app import ROOT
-from app.commissions import agreed, units
+from app.commissions import agreed, symbol_groups, units
+from app.compliance import categories
 from app.core import tables
 from app.ledger import definitions
 from app.metatrader import months
@@ -47,7 +48,7 @@ def upgrade(settings: Settings) -> None:
             tables.install_guards(connection)
             definitions.uninstall(connection)
             definitions.install(connection)
-            for path in (months.SQL, tree.SQL, privacy.SQL, units.SQL, agreed.SQL):
+            for path in (months.SQL, tree.SQL, privacy.SQL, units.SQL, agreed.SQL, symbol_groups.SQL, categories.SQL):
                 connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text(encoding="utf-8"))
             # COMMENT takes no parameters; the fingerprint is hexadecimal.
             connection.execute(text(f"COMMENT ON SCHEMA ledger IS '{wanted}'"))
@@ -88,6 +89,8 @@ def _fingerprint(settings: Settings) -> str:
         privacy.SQL,
         units.SQL,
         agreed.SQL,
+        symbol_groups.SQL,
+        categories.SQL,
     ]
     return hashlib.sha256(b"".join([head.encode(), *(path.read_bytes() for path in files)])).hexdigest()
 

@@ -34,8 +34,9 @@ class DealFacts:
 
     `volume` and `volume_closed` are in 1/100000000 lot; `volume_closed` is 0 when the server does not report it.
     `opened_at` is the moment the closed position began, None when its opening deal is not known. Money is in `currency`, the
-    account's, with the server's signs: what the client pays or loses is negative. `bid`, `ask` and `rate_profit` (the profit
-    currency in the account's) are 0 where the server does not report them.
+    account's, with the server's signs: what the client pays or loses is negative. `bid`, `ask`, `contract_size`,
+    `price_position` (at which the closed position began) and `rate_profit` (the profit currency in the account's) are 0 where
+    the server does not report them, and `digits` (of the symbol's prices) None. `category` is the client's at that moment.
     """
 
     deal_id: int
@@ -49,11 +50,15 @@ class DealFacts:
     opened_at: datetime | None = None
     product: str = ""
     country: str = ""
+    category: str = "retail"
     currency: str = ""
     profit: Decimal = Decimal(0)
     swap: Decimal = Decimal(0)
     commission: Decimal = Decimal(0)
     fee: Decimal = Decimal(0)
+    price: Decimal = Decimal(0)
+    price_position: Decimal = Decimal(0)
+    digits: int | None = None
     bid: Decimal = Decimal(0)
     ask: Decimal = Decimal(0)
     contract_size: Decimal = Decimal(0)
@@ -94,6 +99,22 @@ class DealFacts:
     def charged(self) -> Decimal:
         """Commission and fee of this deal; positive when the client paid."""
         return EXACT.minus(EXACT.add(self.commission, self.fee))
+
+    @property
+    def point(self) -> Decimal | None:
+        """The smallest step of the symbol's prices; None where it is not known. A server that reports no contract size
+        reports no digits either, and then the 0 that stands for them is none.
+        """
+        if self.digits is None or self.contract_size <= 0:
+            return None
+        return EXACT.scaleb(Decimal(1), Decimal(-self.digits))
+
+    @property
+    def points_moved(self) -> Decimal | None:
+        """How far the price went from opening to closing, either way, in points; None where that is not known."""
+        if self.point is None or self.price <= 0 or self.price_position <= 0:
+            return None
+        return EXACT.divide(abs(EXACT.subtract(self.price, self.price_position)), self.point)
 
     def spread_paid(self, when: str) -> Decimal | None:
         """The spread in the account's currency: all of it for the lots closed (`when` is "close"), or half of it for the lots

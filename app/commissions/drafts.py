@@ -6,6 +6,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from app.commissions import symbol_groups
 from app.commissions.errors import InvalidPlan
 from app.commissions.plans import MARGIN_GUARDS, parse_rules, rules_document
 from app.commissions.publishing import publish_version
@@ -36,7 +37,9 @@ def propose_version(
         plan = session.get(Plan, plan_id)
         if plan is None:
             raise NotFound
-        rules = rules_document(parse_rules(document, plan.currency))
+        parsed = parse_rules(document, plan.currency)
+        symbol_groups.resolved(session, parsed, valid_from)
+        rules = rules_document(parsed)
         if margin_guard not in MARGIN_GUARDS:
             raise InvalidPlan({"margin_guard": N_("This is not one of the choices.")})
         draft = PlanDraft(plan_id=plan_id, rules=rules, valid_from=valid_from, reason=_reason(reason), proposed_by=str(actor))

@@ -33,6 +33,7 @@ _CLOSENESS = (
     Reason.NO_RULE_MATCHED,
     Reason.EXCLUDED_REASON,
     Reason.HELD_TOO_SHORT,
+    Reason.MOVED_TOO_LITTLE,
     Reason.NO_CLOSED_VOLUME,
     Reason.NOTHING_TO_SHARE,
 )
@@ -155,6 +156,8 @@ def grant(rule: Rule, plan: PlanSnapshot, upline: Sequence[Upline], at: datetime
 def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:
     """Why a rule leaves a deal out; None when it takes it."""
     criteria = rule.filter
+    if criteria.symbol_groups:
+        return Reason.PLAN_INVALID
     if rule.when == "close" and not deal.is_closing:
         return Reason.NOT_CLOSING
     if (
@@ -162,6 +165,7 @@ def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:
         or criteria.direction not in ("any", deal.position_direction)
         or (criteria.products and deal.product not in criteria.products)
         or (criteria.countries and deal.country not in criteria.countries)
+        or (criteria.categories and deal.category not in criteria.categories)
     ):
         return Reason.NO_RULE_MATCHED
     if deal.reason in criteria.excluded_reasons:
@@ -173,6 +177,11 @@ def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:
             return Reason.OPENING_UNKNOWN
         if (deal.done_at - deal.opened_at).total_seconds() < criteria.min_holding_s:
             return Reason.HELD_TOO_SHORT
+    if criteria.min_points:
+        if deal.points_moved is None:
+            return Reason.NO_SYMBOL_DATA
+        if deal.points_moved < criteria.min_points:
+            return Reason.MOVED_TOO_LITTLE
     return None
 
 

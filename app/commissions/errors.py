@@ -49,6 +49,16 @@ class FlagDecided(Conflict):
     message = N_("Somebody has decided about this already.")
 
 
+class GroupCodeTaken(Conflict):
+    code = "commissions.group_code_taken"
+    message = N_("There is already a symbol group of this code.")
+
+
+class GroupOverlap(Conflict):
+    code = "commissions.group_overlap"
+    message = N_("This group gets other symbols at that moment or later already.")
+
+
 class SettlementIncomplete(AppError):
     """Some IBs could not be settled; the others were. `failed` lists (IB, currency, code of the error)."""
 
@@ -63,6 +73,8 @@ map_constraint("uq_ib_terms_proposal_open", TermsWaiting)
 map_constraint("uq_plan_version_plan_id_version", VersionOverlap)
 map_constraint("uq_plan_version_plan_id_valid_from", VersionOverlap)
 map_constraint("uq_ib_plan_current", AssignmentOverlap)
+map_constraint("uq_symbol_group_code", GroupCodeTaken)
+map_constraint("uq_symbol_group_version_group_id_valid_from", GroupOverlap)
 
 
 class NothingToPay(Conflict):

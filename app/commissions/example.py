@@ -13,6 +13,7 @@ from app.commissions.engine import Upline, compute
 from app.commissions.explain import REASONS, arithmetic
 from app.commissions.plans import PlanSnapshot, Rule
 from app.commissions.snapshots import DayRates
+from app.commissions.symbol_groups import resolved
 from app.commissions.tier_steps import Step
 from app.models.commissions import Accrual
 
@@ -36,8 +37,11 @@ class Priced:
 
 
 def price(session: Session, rules: Sequence[Rule], deal: DealFacts, depth: int) -> Priced:
-    """Price an example with `depth` IBs above the client, at the rates of the deal's day. Nothing is written."""
-    plan = PlanSnapshot(0, tuple(rules))
+    """Price an example with `depth` IBs above the client, at the rates of the deal's day. Nothing is written.
+
+    Raises InvalidPlan when a rule names a symbol group that there is not.
+    """
+    plan = PlanSnapshot(0, resolved(session, rules, deal.done_at))
     outcome = compute(deal, plan, [Upline(level, level) for level in range(1, depth + 1)], DayRates(session).of(deal, plan))
     by_key = {rule.key: rule for rule in rules}
     payouts = []

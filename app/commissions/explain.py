@@ -34,11 +34,15 @@ REASONS: dict[Reason, str] = {
     Reason.NO_PLAN: N_("The introducing broker had no plan when the deal was done."),
     Reason.PLAN_INVALID: N_("The plan's rules cannot be read; the deal waits until they are mended."),
     Reason.NO_CLOSED_VOLUME: N_("The trading server did not report how much this deal closed."),
-    Reason.NO_RULE_MATCHED: N_("No rule of the plan is for this symbol, direction, product and country."),
+    Reason.NO_RULE_MATCHED: N_("No rule of the plan is for this symbol, direction, product, country and category."),
     Reason.EXCLUDED_REASON: N_("The deal was not made by the trader: a rollover, a split, a correction or the like."),
     Reason.HELD_TOO_SHORT: N_("The position was held for less than the plan asks."),
     Reason.NOTHING_TO_SHARE: N_("The plan gives a part of an amount that is zero for this deal."),
     Reason.NO_SPREAD: N_("The trading server did not report the spread of this deal; the deal waits."),
+    Reason.NO_SYMBOL_DATA: N_(
+        "The trading server did not report the opening price or the digits of this deal; the deal waits."
+    ),
+    Reason.MOVED_TOO_LITTLE: N_("The price moved by fewer points than the plan asks."),
     Reason.NO_RATE: N_("There is no exchange rate for the day of this deal; the deal waits."),
     Reason.OPENING_UNKNOWN: N_("The opening of this position is not known yet; the deal waits."),
     Reason.BEYOND_LIMITS: N_("The amount is larger than any real deal's; the deal waits to be looked at."),
@@ -150,7 +154,8 @@ def arithmetic(paid: Accrual, rule: Rule, before: tuple[Decimal, Decimal] | None
     if kind.is_percentage:
         steps += [Step("×", N_("Percentage"), paid.rate, "%")]
     else:
-        steps += [Step("×", N_("Rate per lot") if paid.base is None else N_("Rate"), paid.rate, paid.currency)]
+        label = N_("Rate per lot") if paid.base is None else N_("Rate")
+        steps += [Step("×", kind.rate_label or label, paid.rate, "" if kind.rate_label else paid.currency)]
     if rule.tiers is not None and paid.tier_position is not None:
         stood, weighted = tier_steps(paid, rule, rule.tiers, paid.tier_position)
         steps = [*stood, *steps]

@@ -6,8 +6,8 @@ The document is a list of rules; every rule that fits a deal pays. docs/commissi
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -37,12 +37,16 @@ SIDES: tuple[When, ...] = ("close", "each")
 #: How the levels of the tree share what a rule gives; `terms_of` says what the values of each mean.
 MODES = ("shares", "rates", "override", "below")
 
+#: Of clients, as rules of protection see them: those of app/models/clients.py.
+CATEGORIES = ("retail", "professional", "eligible_counterparty")
+
 MAX_RULES = 100
 MAX_LEVELS = 20
 MAX_SYMBOLS = 500
 MAX_RATE = Decimal(100_000)
 MAX_REASON = 255
 MAX_HOLDING_S = 366 * 24 * 3600
+MAX_POINTS = 1_000_000
 MAX_PERCENT = Decimal(100)
 MAX_NAMES = 250
 
@@ -51,13 +55,16 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 _SYMBOL = re.compile(r"(?!.*\*.*\*.*\*)[A-Za-z0-9._#&/*-]{1,32}")
 _COUNTRY = re.compile(r"[A-Z]{2}")
 _PRODUCT = re.compile(r"[A-Za-z0-9._-]{1,40}")
+#: Code of a symbol group.
+GROUP = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
 class RuleFilter:
     """Which deals a rule pays for. `symbols` are names in which * stands for any characters.
 
-    `products` are codes of account products and `countries` of the clients' countries; empty means all of them.
+    `products` are codes of account products, `countries` of the clients' countries and `categories` those of CATEGORIES;
+    empty means all of them. `symbol_groups` are codes of groups that are still to be put in place of, by `with_groups`.
     """
 
     symbols: tuple[str, ...] = ("*",)
@@ -66,6 +73,9 @@ class RuleFilter:
     min_holding_s: int = 0
     products: frozenset[str] = frozenset()
     countries: frozenset[str] = frozenset()
+    categories: frozenset[str] = frozenset()
+    min_points: int = 0
+    symbol_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +160,12 @@ class PlanSnapshot:
     @property
     def needs_rates(self) -> bool:
         """Whether amounts of money may have to be converted: those that a rule takes a part of, or what the deal earned."""
-        return self.margin_guard != "off" or any(COMPONENTS[rule.component].is_percentage for rule in self.rules)
+        return self.margin_guard != "off" or any(COMPONENTS[rule.component].is_money for rule in self.rules)
+
+    @property
+    def needs_category(self) -> bool:
+        """Whether a rule asks what category the client was of."""
+        return any(rule.filter.categories for rule in self.rules)
 
 
 def parse_rules(document: object, currency: str) -> tuple[Rule, ...]:
@@ -175,6 +190,24 @@ def parse_rules(document: object, currency: str) -> tuple[Rule, ...]:
     return tuple(rules)
 
 
+def with_groups(rules: Sequence[Rule], groups: Mapping[str, Sequence[str]]) -> tuple[Rule, ...]:
+    """The rules with the symbols of their groups written out; `groups` are patterns by code. Raises InvalidPlan when one is
+    missing.
+    """
+    problems: dict[str, str] = {}
+    resolved = []
+    for index, rule in enumerate(rules):
+        named = rule.filter.symbol_groups
+        if not all(code in groups for code in named):
+            problems[f"rules[{index}].filter.symbol_groups"] = N_("There is no symbol group of this code at that moment.")
+            continue
+        symbols = dict.fromkeys((*rule.filter.symbols, *(pattern for code in named for pattern in groups[code])))
+        resolved.append(replace(rule, filter=replace(rule.filter, symbols=tuple(symbols), symbol_groups=())) if named else rule)
+    if problems:
+        raise InvalidPlan(problems)
+    return tuple(resolved)
+
+
 def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
     """The document of rules with every default written out, so that a stored version never changes its meaning."""
     return [
@@ -197,6 +230,9 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
                 "min_holding_s": rule.filter.min_holding_s,
                 "products": sorted(rule.filter.products),
                 "countries": sorted(rule.filter.countries),
+                "categories": sorted(rule.filter.categories),
+                "min_points": rule.filter.min_points,
+                "symbol_groups": list(rule.filter.symbol_groups),
             },
         }
         for rule in rules
@@ -279,6 +315,8 @@ def _parse_rule(fields: Fields, currency: str) -> Rule:
     criteria = _parse_filter(fields.inner("filter"))
     if when == "each" and criteria.min_holding_s:
         fields.problem("filter.min_holding_s", N_("How long a position was held is known at its closing only."))
+    if when == "each" and criteria.min_points:
+        fields.problem("filter.min_points", N_("How far the price moved is known at the closing only."))
     if kind and kind.needs_countries and not criteria.countries:
         fields.problem("filter.countries", N_("Name the countries in which this way of paying is allowed."))
     if kind and kind.closing_only and when == "each":
@@ -336,13 +374,23 @@ def _cap(fields: Fields) -> Decimal | None:
     return cap
 
 
-def _parse_filter(fields: Fields) -> RuleFilter:
-    fields.only("symbols", "direction", "excluded_reasons", "min_holding_s", "products", "countries")
-    symbols = fields.items("symbols", ["*"], MAX_SYMBOLS)
-    if not symbols:
-        fields.problem("symbols", N_("Without symbols this rule matches nothing."))
+def symbols_of(fields: Fields, name: str, default: list[Any]) -> tuple[str, ...]:
+    """A list of names of symbols, in which * stands for any characters."""
+    symbols = fields.items(name, default, MAX_SYMBOLS)
     if not all(isinstance(symbol, str) and _SYMBOL.fullmatch(symbol) for symbol in symbols):
-        fields.problem("symbols", N_("A symbol has 1 to 32 letters, digits or . _ # & / - and up to two * for any characters."))
+        fields.problem(name, N_("A symbol has 1 to 32 letters, digits or . _ # & / - and up to two * for any characters."))
+    return tuple(str(symbol) for symbol in symbols)
+
+
+def _parse_filter(fields: Fields) -> RuleFilter:
+    fields.only(*_FILTER_FIELDS)
+    groups = fields.items("symbol_groups", [], MAX_NAMES)
+    if not all(isinstance(code, str) and GROUP.fullmatch(code) for code in groups):
+        fields.problem("symbol_groups", N_("A symbol group is named by its code, such as metals."))
+        groups = []
+    symbols = symbols_of(fields, "symbols", [] if groups else ["*"])
+    if not symbols and not groups:
+        fields.problem("symbols", N_("Without symbols this rule matches nothing."))
     reasons = fields.items("excluded_reasons", sorted(EXCLUDED_REASONS), MAX_REASON + 1)
     if not all(is_whole(reason) and 0 <= reason <= MAX_REASON for reason in reasons):
         fields.problem("excluded_reasons", N_("Reasons are whole numbers from 0 to 255."))
@@ -351,10 +399,22 @@ def _parse_filter(fields: Fields) -> RuleFilter:
     if not is_whole(holding_s) or not 0 <= holding_s <= MAX_HOLDING_S:
         fields.problem("min_holding_s", N_("The holding time is a whole number of seconds, up to one year."))
         holding_s = 0
+    points = fields.get("min_points", 0)
+    if not is_whole(points) or not 0 <= points <= MAX_POINTS:
+        fields.problem("min_points", N_("Points are a whole number up to 1,000,000."))
+        points = 0
     direction = fields.choice("direction", "any", DIRECTIONS)
     products = _names(fields, "products", _PRODUCT, N_("A product is named by its code, such as standard-usd."))
     countries = _names(fields, "countries", _COUNTRY, N_("A country is named by two capital letters, such as CY."))
-    return RuleFilter(tuple(str(symbol) for symbol in symbols), direction, frozenset(reasons), holding_s, products, countries)
+    categories = _names(fields, "categories", _CATEGORY, N_("A category is retail, professional or eligible_counterparty."))
+    return RuleFilter(symbols, direction, frozenset(reasons), holding_s, products, countries, categories, points, tuple(groups))
+
+
+_FILTER_FIELDS = (
+    *("symbols", "symbol_groups", "direction", "excluded_reasons", "min_holding_s", "min_points"),
+    *("products", "countries", "categories"),
+)
+_CATEGORY = re.compile("|".join(CATEGORIES))
 
 
 def _names(fields: Fields, name: str, pattern: re.Pattern[str], message: str) -> frozenset[str]:

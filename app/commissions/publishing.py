@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.commissions import cascade, flags
+from app.commissions import cascade, flags, symbol_groups
 from app.commissions.errors import AssignmentOverlap, InvalidPlan, PlanNameTaken, PlanNotYetValid, VersionOverlap
 from app.commissions.plans import MARGIN_GUARDS, PlanSnapshot, parse_rules, rules_document
 from app.core.actor import Actor
@@ -62,6 +62,7 @@ def publish_version(
         if plan is None:
             raise NotFound
         parsed = parse_rules(document, plan.currency)
+        symbol_groups.resolved(session, parsed, valid_from)
         rules = rules_document(parsed)
         breaches = cascade.breaches_of_plan(session, PlanSnapshot(0, parsed, plan_id=plan_id), valid_from)
         if breaches and plan.cascade_guard == "refuse":

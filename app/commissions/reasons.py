@@ -21,10 +21,12 @@ class Reason(StrEnum):
     NO_RULE_MATCHED = "no_rule_matched"
     EXCLUDED_REASON = "excluded_reason"
     HELD_TOO_SHORT = "held_too_short"
+    MOVED_TOO_LITTLE = "moved_too_little"
     NOTHING_TO_SHARE = "nothing_to_share"
     OPENING_UNKNOWN = "opening_unknown"
     BEYOND_LIMITS = "beyond_limits"
     NO_SPREAD = "no_spread"
+    NO_SYMBOL_DATA = "no_symbol_data"
     NO_RATE = "no_rate"
 
 
@@ -36,6 +38,7 @@ WAITING = frozenset(
         Reason.PLAN_INVALID,
         Reason.BEYOND_LIMITS,
         Reason.NO_SPREAD,
+        Reason.NO_SYMBOL_DATA,
         Reason.NO_RATE,
     }
 )

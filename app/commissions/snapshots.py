@@ -20,10 +20,11 @@ from app.commissions.agreed import AgreedTerms
 from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
 from app.commissions.engine import Rate, Rates, Upline
 from app.commissions.errors import InvalidPlan
-from app.commissions.plans import MAX_LEVELS, PlanSnapshot, parse_rules
+from app.commissions.plans import MAX_LEVELS, PlanSnapshot, Rule, parse_rules, with_groups
+from app.commissions.symbol_groups import NO_GROUPS, Groups, load_groups
 from app.ledger import rates as fx
 from app.ledger.known_rates import KnownRates
-from app.models.clients import Client
+from app.models.clients import CLIENT_CATEGORIES, Client, ClientCategory
 from app.models.commissions import IBPlan, Plan, PlanVersion
 from app.models.metatrader import Deal, Product, TradingAccount
 from app.models.partners import Attribution
@@ -99,6 +100,9 @@ def _deals() -> Select[*tuple[Any, ...]]:
             Deal.market_ask,
             Deal.contract_size,
             Deal.rate_profit,
+            Deal.price,
+            Deal.price_position,
+            Deal.digits,
             TradingAccount.client_id,
             TradingAccount.currency,
             Client.country,
@@ -143,6 +147,9 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredDeal:
             ask=row.market_ask,
             contract_size=row.contract_size,
             rate_profit=row.rate_profit,
+            price=row.price,
+            price_position=row.price_position,
+            digits=row.digits,
         ),
     )
 
@@ -152,10 +159,11 @@ class PlanBook:
 
     def __init__(self, session: Session, client_ids: Iterable[int], *, ibs: Iterable[int] = ()) -> None:
         """Read all spans of these clients, the plans of their IBs, and the versions of those plans; also of further `ibs`."""
+        client_ids = set(client_ids)
         self._ibs = _spans(
             session,
             select(Attribution.client_id, Attribution.ib_id, Attribution.valid_from, Attribution.valid_to).where(
-                Attribution.client_id.in_(set(client_ids))
+                Attribution.client_id.in_(client_ids)
             ),
         )
         named = _values(self._ibs) | set(ibs)
@@ -164,15 +172,16 @@ class PlanBook:
         self._plans = _spans(
             session, select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(IBPlan.ib_id.in_(ibs))
         )
-        self._versions: dict[int, list[tuple[datetime, PlanSnapshot]]] = defaultdict(list)
         versions = session.execute(
             select(PlanVersion, Plan.currency)
             .join(Plan, Plan.id == PlanVersion.plan_id)
             .where(PlanVersion.plan_id.in_(_values(self._plans)))
-            .order_by(PlanVersion.valid_from)
+            .order_by(PlanVersion.valid_from.desc())
         )
-        for version, currency in versions:
-            self._versions[version.plan_id].append((version.valid_from, _snapshot(version, currency)))
+        parsed = [(version, _parsed(version, currency)) for version, currency in versions]
+        self._versions = _in_time(parsed, load_groups(session) if any(_groups_of(rules) for _, rules in parsed) else NO_GROUPS)
+        asks_category = any(rule.filter.categories for _, rules in parsed for rule in rules or ())
+        self._categories = _categories(session, client_ids) if asks_category else {}
         self._terms = AgreedTerms(session, ibs)
 
     def upline(self, client_id: int | None, at: datetime) -> tuple[Upline, ...]:
@@ -209,6 +218,12 @@ class PlanBook:
             if plan_id is not None:
                 return above.ib_id, plan_id
         return 0, 0
+
+    def category(self, client_id: int | None, at: datetime) -> str:
+        """Of which category a client was at a moment; known where a rule asks for it."""
+        rows = self._categories.get(client_id or 0, [])
+        index = bisect_right(rows, at, key=lambda row: row[0])
+        return rows[index - 1][1] if index else CLIENT_CATEGORIES[0]
 
 
 class DayRates:
@@ -290,11 +305,51 @@ def _value_at(spans: Iterable[_Span], at: datetime) -> int | None:
     return None
 
 
-def _snapshot(version: PlanVersion, currency: str) -> PlanSnapshot:
+def _categories(session: Session, client_ids: Iterable[int]) -> dict[int, list[tuple[datetime, str]]]:
+    """From when on clients were of a category, by client, in order of time."""
+    found: dict[int, list[tuple[datetime, str]]] = defaultdict(list)
+    for row in session.scalars(
+        select(ClientCategory).where(ClientCategory.client_id.in_(client_ids)).order_by(ClientCategory.valid_from)
+    ):
+        found[row.client_id].append((row.valid_from, row.category))
+    return found
+
+
+def _parsed(version: PlanVersion, currency: str) -> tuple[Rule, ...] | None:
     """A version's rules. One that cannot be read stops its own plan, not the batch: its deals wait until it is mended."""
     try:
-        rules = parse_rules(version.rules, currency)
+        return parse_rules(version.rules, currency)
     except InvalidPlan as error:
         log.error("plan version cannot be read version=%s fields=%s", version.id, ",".join(error.problems))
-        return PlanSnapshot(version.id, (), is_broken=True, plan_id=version.plan_id)
-    return PlanSnapshot(version.id, rules, plan_id=version.plan_id, margin_guard=version.margin_guard)
+        return None
+
+
+def _groups_of(rules: tuple[Rule, ...] | None) -> set[str]:
+    return {code for rule in rules or () for code in rule.filter.symbol_groups}
+
+
+def _in_time(
+    versions: Sequence[tuple[PlanVersion, tuple[Rule, ...] | None]], groups: Groups
+) -> dict[int, list[tuple[datetime, PlanSnapshot]]]:
+    """What plans said from when on, in order of time. Where a group of symbols changes while a version holds, what it says
+    changes with it. `versions` come the latest first.
+    """
+    found: dict[int, list[tuple[datetime, PlanSnapshot]]] = defaultdict(list)
+    for version, rules in versions:
+        of_plan = found[version.plan_id]
+        ends = of_plan[-1][0] if of_plan else datetime.max.replace(tzinfo=UTC)
+        changes = [moment for moment in groups.changes(_groups_of(rules)) if version.valid_from < moment < ends]
+        for begins in reversed([version.valid_from, *changes]):
+            of_plan.append((begins, _snapshot(version, rules, groups.at(begins))))
+    return {plan_id: of_plan[::-1] for plan_id, of_plan in found.items()}
+
+
+def _snapshot(version: PlanVersion, rules: tuple[Rule, ...] | None, groups: Mapping[str, Sequence[str]]) -> PlanSnapshot:
+    try:
+        known = with_groups(rules, groups) if rules is not None else None
+    except InvalidPlan as error:
+        log.error("symbol group is missing version=%s fields=%s", version.id, ",".join(error.problems))
+        known = None
+    return PlanSnapshot(
+        version.id, known or (), is_broken=known is None, plan_id=version.plan_id, margin_guard=version.margin_guard
+    )

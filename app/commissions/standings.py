@@ -36,7 +36,10 @@ def cases_of(session: Session, deals: Sequence[StoredDeal], book: PlanBook) -> l
         plan = book.plan(upline, at)
         owner_id = book.owner(upline, at) if plan is not None and plan.span else 0
         place = (at, deal.server_id, deal.ticket)
-        found.append(Case(deal.facts, plan, upline, rates.of(deal.facts, plan), owner_id, place))
+        facts = deal.facts
+        if plan is not None and plan.needs_category:
+            facts = replace(facts, category=book.category(deal.client_id, at))
+        found.append(Case(facts, plan, upline, rates.of(facts, plan), owner_id, place))
     asked = [deal for deal, case in zip(deals, found, strict=True) if case.plan is not None and case.plan.needs_opening]
     openings = opened_at(session, asked)
     return [

@@ -87,6 +87,11 @@ class DocumentReplaced(Conflict):
     message = N_("The client has sent a newer file in the meantime. Please judge that one. Nothing was changed by you.")
 
 
+class CategoryUnchanged(Conflict):
+    code = "clients.category_unchanged"
+    message = N_("The client is of this category already.")
+
+
 class DocumentUnreadable(AppError):
     """The stored file is missing, was changed, or is sealed with another key."""
 

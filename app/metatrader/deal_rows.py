@@ -23,7 +23,8 @@ DEAL_COLUMNS = (
     *("id", "server_id", "revision", "is_current", "is_ours", "trading_account_id", "filed_at"),
     *("fingerprint", "is_void", "done_at", "utc_offset_min", "ticket", "login", "action", "entry", "reason"),
     *("order_ticket", "position_ticket", "symbol", "volume", "volume_closed", "price", "market_bid", "market_ask"),
-    *("contract_size", "profit", "swap", "commission", "fee", "rate_profit", "digits_currency", "comment", "server_time_ms"),
+    *("contract_size", "profit", "swap", "commission", "fee", "rate_profit", "digits_currency"),
+    *("price_position", "digits", "comment", "server_time_ms"),
 )
 _HEAD_COLUMNS = ("server_id", "ticket", "revision", "fingerprint", "filed_at", "seen_at")
 
@@ -78,7 +79,8 @@ class DealReport:
             f"\t{deal.action}\t{deal.entry}\t{deal.reason}\t{deal.order_ticket}\t{deal.position_ticket}"
             f"\t{escaped(deal.symbol)}\t{deal.volume}\t{deal.volume_closed}\t{deal.price!s}\t{deal.market_bid!s}"
             f"\t{deal.market_ask!s}\t{deal.contract_size!s}\t{deal.profit!s}\t{deal.swap!s}\t{deal.commission!s}"
-            f"\t{deal.fee!s}\t{deal.rate_profit!s}\t{deal.digits_currency}\t{escaped(deal.comment)}\t{deal.server_time_ms}\n"
+            f"\t{deal.fee!s}\t{deal.rate_profit!s}\t{deal.digits_currency}\t{deal.price_position!s}\t{deal.digits}"
+            f"\t{escaped(deal.comment)}\t{deal.server_time_ms}\n"
         )
 
 

@@ -20,6 +20,7 @@ from app.models import (
     payouts,
     plan_tiers,
     security,
+    symbol_groups,
     trading_desk,
 )
 
@@ -43,5 +44,6 @@ __all__ = [
     "plan_tiers",
     "security",
     "spine",
+    "symbol_groups",
     "trading_desk",
 ]

@@ -12,6 +12,9 @@ from app.core.orm import BigKey, CreatedAt, Model, Moment
 #: Steps of a client's way in, in order.
 CLIENT_STATUSES = ("registered", "verified", "approved", "blocked")
 
+#: As rules of protection see clients; one of whom nothing else was said is retail.
+CLIENT_CATEGORIES = ("retail", "professional", "eligible_counterparty")
+
 
 class Client(Model):
     """A person who has, or wants, money with the broker. Not a Flask-AppBuilder user."""
@@ -78,3 +81,21 @@ class PortalSession(Model):
     revoked: Mapped[bool] = mapped_column(Boolean, server_default="false")
 
     client: Mapped[Client] = relationship()
+
+
+class ClientCategory(Model):
+    """Of which category a client is from a moment on, until the next row of the client. Before the first one: retail."""
+
+    __tablename__ = "client_category"
+    __table_args__ = (
+        CheckConstraint("category IN ('retail', 'professional', 'eligible_counterparty')", name="category"),
+        Index("ix_client_category_client_id_id", "client_id", "id"),
+    )
+
+    id: Mapped[BigKey]
+    client_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("client.id"))
+    category: Mapped[str] = mapped_column(String(24))
+    valid_from: Mapped[Moment]
+    set_by: Mapped[str] = mapped_column(Text)
+    reason: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]

@@ -253,7 +253,8 @@ class DealOutcome(Model):
             "ix_deal_outcome_waiting",
             "judged_at",
             postgresql_where=text(
-                "reason IN ('no_account', 'opening_unknown', 'plan_invalid', 'beyond_limits', 'no_spread', 'no_rate')"
+                "reason IN ('no_account', 'opening_unknown', 'plan_invalid', 'beyond_limits', 'no_spread', 'no_rate',"
+                " 'no_symbol_data')"
             ),
         ),
     )

@@ -354,6 +354,10 @@ class Deal(Model):
     fee: Mapped[Decimal] = mapped_column(Numeric(20, 8), server_default="0")
     rate_profit: Mapped[Decimal] = mapped_column(Numeric(20, 10), server_default="0")
     digits_currency: Mapped[int] = mapped_column(Integer, server_default="2")
+    price_position: Mapped[Decimal] = mapped_column(
+        Numeric(20, 8), server_default="0", comment="at which the closed position was opened; 0: not reported"
+    )
+    digits: Mapped[int | None] = mapped_column(Integer, comment="of the symbol's prices; none: of a deal booked before this")
     comment: Mapped[str] = mapped_column(String(64), server_default="")
     server_time_ms: Mapped[int] = mapped_column(BigInteger, comment="raw wall clock of the server")
     utc_offset_min: Mapped[int] = mapped_column(Integer)

@@ -41,6 +41,7 @@ class Component:
     that do not say it; `label` (a message id) names what is measured, where that is not the lots. Of one that `needs_countries`
     a rule must name the countries it is for: many jurisdictions forbid it. One that is `closing_only` is not known before.
     What is not `on` deals is paid once for its occasion: see app/commissions/occasions.py.
+    `rate_label` (a message id) names the rate of one that measures what a unit of money's worth is, such as a point.
     """
 
     name: str
@@ -51,6 +52,12 @@ class Component:
     needs_countries: bool
     closing_only: bool
     on: On
+    rate_label: str = ""
+
+    @property
+    def is_money(self) -> bool:
+        """Whether it measures an amount in the account's currency, which may have to be converted."""
+        return self.is_percentage or bool(self.rate_label)
 
 
 COMPONENTS: dict[str, Component] = {}
@@ -65,13 +72,14 @@ def component(
     needs_countries: bool = False,
     closing_only: bool = False,
     on: On = "deal",
+    rate_label: str = "",
 ) -> Callable[[Measure], Measure]:
     """Register a function as the component `name` of rules documents."""
 
     def register(function: Measure) -> Measure:
         if name in COMPONENTS:
             raise ValueError(f"commission component {name!r} is registered twice")
-        COMPONENTS[name] = Component(name, function, label, is_percentage, when, needs_countries, closing_only, on)
+        COMPONENTS[name] = Component(name, function, label, is_percentage, when, needs_countries, closing_only, on, rate_label)
         return function
 
     return register

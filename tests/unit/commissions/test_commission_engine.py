@@ -13,6 +13,7 @@ from app.commissions.deals import DealFacts
 from app.commissions.engine import WAITING, Reason, Upline, compute
 from app.commissions.errors import InvalidPlan
 from app.commissions.plans import (
+    CATEGORIES,
     EXCLUDED_REASONS,
     MAX_LEVELS,
     MAX_RULES,
@@ -23,6 +24,7 @@ from app.commissions.plans import (
     parse_rules,
     rules_document,
 )
+from app.models.clients import CLIENT_CATEGORIES
 from app.models.commissions import Accrual
 
 DEAL = DealFacts(
@@ -100,6 +102,9 @@ def test_a_stored_document_names_every_default() -> None:
                 "min_holding_s": 0,
                 "products": [],
                 "countries": [],
+                "categories": [],
+                "min_points": 0,
+                "symbol_groups": [],
             },
         }
     ]
@@ -123,6 +128,10 @@ def test_documents_without_bounds_are_refused(document: object, field: str) -> N
     with pytest.raises(InvalidPlan) as refused:
         parse_rules(document, "USD")
     assert field in refused.value.problems
+
+
+def test_rules_know_the_categories_that_clients_have() -> None:
+    assert CATEGORIES == CLIENT_CATEGORIES
 
 
 def test_every_reason_has_words() -> None:

@@ -17,16 +17,20 @@ from app.commissions.components import COMPONENTS
 from app.commissions.conditions import ClientFacts, month_counts, won_at
 from app.commissions.deals import DealFacts
 from app.commissions.engine import Rate, Upline, compute, grant
-from app.commissions.plans import PlanSnapshot, Rule, parse_rules
+from app.commissions.plans import PlanSnapshot, Rule, parse_rules, with_groups
 from app.commissions.tally import Case, recount
 from app.commissions.terms import PersonalTerms
 from app.commissions.tiers import Position
 
 PAGE = Path(__file__).parents[3] / "docs" / "commissions.md"
-SECTION = re.compile(r"^### (?P<title>.+?)\n\n```json\n(?P<rule>.+?)\n```\n\n(?P<table>(?:\|.+\n)+)", re.MULTILINE)
+SECTION = re.compile(
+    r"^### (?P<title>.+?)\n\n(?:[^#`|].+\n\n)*```json\n(?P<rule>.+?)\n```\n\n(?P<table>(?:\|.+\n)+)", re.MULTILINE
+)
 DONE_AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
 ACTIONS = {"buy": 0, "sell": 1}
 POSITIONS = ("volume before", "month before", "net deposits", "active clients")
+#: As the page says.
+GROUPS = {"metals": ("XAU*", "XAG*")}
 ENTRIES = {"in": 0, "out": 1, "inout": 2}
 
 
@@ -63,11 +67,15 @@ def facts(row: dict[str, str]) -> DealFacts:
         opened_at=DONE_AT - timedelta(seconds=int(row.get("held", "0"))),
         product=row.get("product", "standard-usd"),
         country=row.get("country", "CY"),
+        category=row.get("category", "retail"),
         currency="USD",
         profit=Decimal(row.get("profit", "0")),
         swap=Decimal(row.get("swap", "0")),
         commission=Decimal(row.get("commission", "0")),
         fee=Decimal(row.get("fee", "0")),
+        price=Decimal(row.get("price", "0")),
+        price_position=Decimal(row.get("opened at", "0")),
+        digits=int(row["digits"]) if row.get("digits") else None,
         bid=Decimal(row.get("bid", "0")),
         ask=Decimal(row.get("ask", "0")),
         contract_size=Decimal(row.get("contract", "0")),
@@ -158,7 +166,7 @@ def test_the_deals_of_a_period_pay_what_the_page_says(rule: dict[str, Any], row:
 
 @pytest.mark.parametrize(("rule", "row"), [one for one in examples_on("deal") if "deals" not in one.values[1]])
 def test_a_deal_pays_what_the_page_says(rule: dict[str, Any], row: dict[str, str]) -> None:
-    rules = parse_rules([{"key": "example", **rule}], "USD")
+    rules = with_groups(parse_rules([{"key": "example", **rule}], "USD"), GROUPS)
     plan = PlanSnapshot(1, rules, plan_id=1, margin_guard=row.get("margin guard", "off"))
     rates = {"EUR": Rate(Decimal(row["EUR per USD"]), "ecb", DONE_AT)} if row.get("EUR per USD") else {}
 
