@@ -31,6 +31,12 @@ _AT_THE_DAY = {
     ("active_clients", "current"): N_("Active clients of the period when the day began"),
     ("active_clients", "previous"): N_("Active clients of the period before"),
 }
+#: What a position is now, for whoever asks how far it is to the next band.
+NOW = {
+    "lots": N_("Lots of the branch"),
+    "net_deposits": N_("Net deposits of the branch, as of this morning"),
+    "active_clients": N_("Active clients of the branch, as of this morning"),
+}
 _CAPS = {
     "day": (N_("The rule pays one IB at most, a day"), N_("Paid to the IB before on this day")),
     "month": (N_("The rule pays one IB at most, a month"), N_("Paid to the IB before in this month")),

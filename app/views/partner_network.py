@@ -11,6 +11,7 @@ from flask_babel import lazy_gettext as _l
 from sqlalchemy import ColumnElement, and_, func, or_, select
 from sqlalchemy.orm import joinedload
 
+from app.commissions.progress import standing
 from app.core.clock import now
 from app.extensions import db
 from app.models.partners import Attribution, IBParent, IntroducingBroker
@@ -71,6 +72,7 @@ class NetworkPage(DeskPage):
             rows=_in_order(branches.branch(session, pk, at, LIMIT), pk),
             clients=_clients([pk], at).get(pk, 0),
             places=branches.places_of_ib(session, pk),
+            standings=standing(session, pk, at),
             limit=LIMIT,
         )
 

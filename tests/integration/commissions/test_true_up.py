@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from app.commissions import publishing
 from app.commissions.accrual import accrue_deals, accrue_shard
 from app.commissions.explain import explain_accrual
+from app.commissions.progress import standing
 from app.commissions.true_up import true_up_all
 from app.models.commissions import Accrual
 from app.models.metatrader import Deal
@@ -289,3 +290,19 @@ def test_a_line_that_trued_up_a_period_is_explained(house: Brokerage) -> None:
 
     assert [(step.operator, step.value) for step in explained.steps][:2] == [("", 13), ("≥", 10)]
     assert [step.value for step in explained.steps][-3:] == [21, Decimal("17.5"), Decimal("3.5")]
+
+
+def test_an_ib_sees_where_it_stands(house: Brokerage) -> None:
+    branch = story(house, [rule(tiers=tiers(), caps={"day": "50"})])
+    branch.arrive(1, 2)
+
+    for ib_id in (branch.owner_id, branch.ib_ids[0]):
+        (found,) = standing(house.session, ib_id, NOON)
+        assert (found.owner_id, found.position, found.to_go) == (branch.owner_id, 13, 7)
+        assert found.band
+        assert found.following
+        assert (found.band.rate, found.following.rate) == (6, 8)
+    assert [(cap.period, cap.paid, cap.cap) for cap in found.caps] == [("day", Decimal("17.5"), 50)]
+    assert standing(house.session, house.ib(), NOON) == []
+    (next_month,) = standing(house.session, branch.owner_id, LATER)
+    assert (next_month.position, next_month.to_go) == (0, 10)

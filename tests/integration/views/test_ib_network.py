@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 from html import unescape
 
+from app.commissions import publishing
 from app.core.actor import Actor
 from app.core.clock import now
 from app.models.clients import Client
@@ -80,3 +81,24 @@ def test_a_client_s_page_says_whose_it_was_and_why(office: Office) -> None:
 def test_the_network_is_for_those_who_may(office: Office) -> None:
     assert office.browser("Partner manager").get("/ib-network/987654").status_code == 404
     assert office.browser("KYC reviewer").get("/ib-network/").status_code == 403
+
+
+def test_an_ib_s_page_shows_where_it_stands_in_its_tiers(office: Office) -> None:
+    bands = [{"from": "0", "rate": "5"}, {"from": "100", "rate": "6.50"}]
+    rule = {"key": "fx", "component": "per_lot", "tiers": {"mode": "marginal", "bands": bands}, "caps": {"day": "750"}}
+    with office.session() as session:
+        top, low = (make_ib(session, client(office, session, name), "USD", STAFF).id for name in ("Tiara", "Lower"))
+        since = now() - timedelta(days=1)
+        place_ib(session, low, top, since, "joined", STAFF)
+        plan_id = publishing.create_plan(session, f"Tiers {office.number()}", "USD", STAFF)
+        publishing.publish_version(session, plan_id, [rule], since, STAFF)
+        publishing.assign_plan(session, top, plan_id, since, STAFF)
+    browser = office.browser("Partner manager")
+
+    page = words(browser.get(f"/ib-network/{low}").text)
+    above = words(browser.get(f"/ib-network/{top}").text)
+
+    assert "fx Lots of the branch" in page
+    assert "5 USD 6.5 USD, from 100 100 this day 0 / 750 USD" in page
+    assert "paid by the plan of an IB above it" in page
+    assert "paid by the plan of an IB above it" not in above
