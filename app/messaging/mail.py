@@ -29,6 +29,7 @@ from app.models.clients import Client
 from app.models.compliance import Document
 from app.models.messaging import Mail
 from app.models.payments import Withdrawal
+from app.models.payouts import Payout
 
 log = logging.getLogger("lotwise.mail")
 
@@ -231,6 +232,18 @@ def on_withdrawal_failed(session: Session, event: Event, mailer: Mailer) -> None
     _tell(session, event, mailer, "withdrawal_failed", **_amount(event))
 
 
+def on_payout_moved(session: Session, event: Event, mailer: Mailer) -> None:
+    """An IB's commission is in the wallet."""
+    _tell(session, event, mailer, "payout_paid", **_amount(event))
+
+
+def on_payout_rejected(session: Session, event: Event, mailer: Mailer) -> None:
+    """Why what the IB asked for is not paid; of what only a run had found, the IB knows nothing."""
+    payout = session.get_one(Payout, event.subject_id)
+    if payout.is_asked_for:
+        _tell(session, event, mailer, "payout_rejected", reason=payout.decision_reason, **_amount(event))
+
+
 def _amount(event: Event) -> dict[str, Any]:
     return {"amount_minor": event.payload["amount_minor"], "currency": event.payload["currency"]}
 
@@ -253,4 +266,6 @@ HANDLERS: dict[str, Callable[[Session, Event, Mailer], None]] = {
     "withdrawal.paid": on_withdrawal_paid,
     "withdrawal.rejected": on_withdrawal_rejected,
     "withdrawal.failed": on_withdrawal_failed,
+    "payout.moved": on_payout_moved,
+    "payout.rejected": on_payout_rejected,
 }

@@ -25,7 +25,9 @@ from app.messaging.mail import HANDLERS, BeingSent, Mailer, MailNotSent, send_ma
 from app.messaging.mailbox import Mailbox
 from app.models.compliance import Document
 from app.models.messaging import Mail
+from app.models.partners import IntroducingBroker
 from app.models.payments import Deposit, Withdrawal
+from app.models.payouts import Payout
 from app.surfaces.mails import FlaskRenderer
 
 BASE = "https://portal.lotwise.example"
@@ -219,6 +221,17 @@ def test_every_fact_makes_its_mail(post):
         post.session.add(withdrawal)
         post.session.flush()
         withdrawal_id = withdrawal.id
+        ib = IntroducingBroker(client_id=client_id, currency="USD")
+        post.session.add(ib)
+        post.session.flush()
+        payout = Payout(
+            ib_id=ib.id, client_id=client_id, amount_minor=30_000, currency="USD", destination="wallet", state="rejected",
+            figures={}, requested_by=f"client:{client_id}", idempotency_key="k", hold_id=uuid4(),
+            decision_reason="Send us your new papers",
+        )  # fmt: skip
+        post.session.add(payout)
+        post.session.flush()
+        payout_id = payout.id
     amount = {"amount_minor": 30_000, "currency": "USD"}
     told = set()
     for type_, fields, subject, words in (
@@ -237,6 +250,13 @@ def test_every_fact_makes_its_mail(post):
             "> The card is not yours",
         ),
         ("withdrawal.failed", amount, "Your withdrawal of 300.00 USD could not be paid out", "back in your wallet"),
+        ("payout.moved", amount, "Your commission of 300.00 USD was paid", "/portal/partner/payouts"),
+        (
+            "payout.rejected",
+            {"subject_id": payout_id, **amount},
+            "Your payout of 300.00 USD was not approved",
+            "> Send us your new papers",
+        ),
     ):
         post.handle(post.tell(type_, client_id=client_id, **fields))
         newest = post.arrived()[0]
