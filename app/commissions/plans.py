@@ -16,16 +16,11 @@ from app.commissions.components import COMPONENTS, When
 from app.commissions.conditions import Conditions, conditions_document, parse_conditions
 from app.commissions.deals import EXACT
 from app.commissions.errors import InvalidPlan
-from app.commissions.fields import Fields, is_whole
+from app.commissions.fields import Fields
+from app.commissions.rule_filter import USUAL, RuleFilter, filter_document, parse_filter
 from app.commissions.tiers import PERIODS, Caps, Tiers, caps_document, parse_caps, parse_tiers, tiers_document
 from app.core.errors import N_, InvalidInput
 from app.core.money import exponent
-
-#: Deals that no trader's decision made: rollover, variation margin, transfer, synchronisation, external service,
-#: migration, split, corporate action (MetaTrader's numbers of a deal's reason).
-EXCLUDED_REASONS = frozenset({6, 8, 12, 13, 14, 15, 18, 19})
-
-DIRECTIONS = ("any", "buy", "sell")
 
 #: Whom a rule pays: the IBs above the client, or the client who traded.
 BENEFICIARIES = ("ibs", "trader")
@@ -37,45 +32,12 @@ SIDES: tuple[When, ...] = ("close", "each")
 #: How the levels of the tree share what a rule gives; `terms_of` says what the values of each mean.
 MODES = ("shares", "rates", "override", "below")
 
-#: Of clients, as rules of protection see them: those of app/models/clients.py.
-CATEGORIES = ("retail", "professional", "eligible_counterparty")
-
 MAX_RULES = 100
 MAX_LEVELS = 20
-MAX_SYMBOLS = 500
 MAX_RATE = Decimal(100_000)
-MAX_REASON = 255
-MAX_HOLDING_S = 366 * 24 * 3600
-MAX_POINTS = 1_000_000
 MAX_PERCENT = Decimal(100)
-MAX_NAMES = 250
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-#: Two stars at most keep matching fast.
-_SYMBOL = re.compile(r"(?!.*\*.*\*.*\*)[A-Za-z0-9._#&/*-]{1,32}")
-_COUNTRY = re.compile(r"[A-Z]{2}")
-_PRODUCT = re.compile(r"[A-Za-z0-9._-]{1,40}")
-#: Code of a symbol group.
-GROUP = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
-
-
-@dataclass(frozen=True, slots=True)
-class RuleFilter:
-    """Which deals a rule pays for. `symbols` are names in which * stands for any characters.
-
-    `products` are codes of account products, `countries` of the clients' countries and `categories` those of CATEGORIES;
-    empty means all of them. `symbol_groups` are codes of groups that are still to be put in place of, by `with_groups`.
-    """
-
-    symbols: tuple[str, ...] = ("*",)
-    direction: str = "any"
-    excluded_reasons: frozenset[int] = EXCLUDED_REASONS
-    min_holding_s: int = 0
-    products: frozenset[str] = frozenset()
-    countries: frozenset[str] = frozenset()
-    categories: frozenset[str] = frozenset()
-    min_points: int = 0
-    symbol_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +67,7 @@ class Rule:
     rate: Decimal
     currency: str
     levels: tuple[Decimal, ...] = (Decimal(1),)
-    filter: RuleFilter = RuleFilter()
+    filter: RuleFilter = USUAL
     mode: str = "shares"
     when: When = "close"
     cap: Decimal | None = None
@@ -223,17 +185,7 @@ def rules_document(rules: Sequence[Rule]) -> list[dict[str, Any]]:
             "caps": caps_document(rule.caps),
             "beneficiary": rule.beneficiary,
             **_conditions(rule),
-            "filter": {
-                "symbols": list(rule.filter.symbols),
-                "direction": rule.filter.direction,
-                "excluded_reasons": sorted(rule.filter.excluded_reasons),
-                "min_holding_s": rule.filter.min_holding_s,
-                "products": sorted(rule.filter.products),
-                "countries": sorted(rule.filter.countries),
-                "categories": sorted(rule.filter.categories),
-                "min_points": rule.filter.min_points,
-                "symbol_groups": list(rule.filter.symbol_groups),
-            },
+            "filter": filter_document(rule.filter),
         }
         for rule in rules
     ]
@@ -312,7 +264,7 @@ def _parse_rule(fields: Fields, currency: str) -> Rule:
         rate = _rate(fields, "rate", fields.get("rate"), highest) if mode in _OF_ONE_RATE else Decimal(0)
     if mode not in _OF_ONE_RATE and fields.get("rate") is not None:
         fields.problem("rate", N_("Each level has a rate of its own here; leave this one out."))
-    criteria = _parse_filter(fields.inner("filter"))
+    criteria = parse_filter(fields.inner("filter"))
     if when == "each" and criteria.min_holding_s:
         fields.problem("filter.min_holding_s", N_("How long a position was held is known at its closing only."))
     if when == "each" and criteria.min_points:
@@ -372,57 +324,6 @@ def _cap(fields: Fields) -> Decimal | None:
     if not cap > 0:
         fields.problem("cap", N_("A cap must be above 0."))
     return cap
-
-
-def symbols_of(fields: Fields, name: str, default: list[Any]) -> tuple[str, ...]:
-    """A list of names of symbols, in which * stands for any characters."""
-    symbols = fields.items(name, default, MAX_SYMBOLS)
-    if not all(isinstance(symbol, str) and _SYMBOL.fullmatch(symbol) for symbol in symbols):
-        fields.problem(name, N_("A symbol has 1 to 32 letters, digits or . _ # & / - and up to two * for any characters."))
-    return tuple(str(symbol) for symbol in symbols)
-
-
-def _parse_filter(fields: Fields) -> RuleFilter:
-    fields.only(*_FILTER_FIELDS)
-    groups = fields.items("symbol_groups", [], MAX_NAMES)
-    if not all(isinstance(code, str) and GROUP.fullmatch(code) for code in groups):
-        fields.problem("symbol_groups", N_("A symbol group is named by its code, such as metals."))
-        groups = []
-    symbols = symbols_of(fields, "symbols", [] if groups else ["*"])
-    if not symbols and not groups:
-        fields.problem("symbols", N_("Without symbols this rule matches nothing."))
-    reasons = fields.items("excluded_reasons", sorted(EXCLUDED_REASONS), MAX_REASON + 1)
-    if not all(is_whole(reason) and 0 <= reason <= MAX_REASON for reason in reasons):
-        fields.problem("excluded_reasons", N_("Reasons are whole numbers from 0 to 255."))
-        reasons = []
-    holding_s = fields.get("min_holding_s", 0)
-    if not is_whole(holding_s) or not 0 <= holding_s <= MAX_HOLDING_S:
-        fields.problem("min_holding_s", N_("The holding time is a whole number of seconds, up to one year."))
-        holding_s = 0
-    points = fields.get("min_points", 0)
-    if not is_whole(points) or not 0 <= points <= MAX_POINTS:
-        fields.problem("min_points", N_("Points are a whole number up to 1,000,000."))
-        points = 0
-    direction = fields.choice("direction", "any", DIRECTIONS)
-    products = _names(fields, "products", _PRODUCT, N_("A product is named by its code, such as standard-usd."))
-    countries = _names(fields, "countries", _COUNTRY, N_("A country is named by two capital letters, such as CY."))
-    categories = _names(fields, "categories", _CATEGORY, N_("A category is retail, professional or eligible_counterparty."))
-    return RuleFilter(symbols, direction, frozenset(reasons), holding_s, products, countries, categories, points, tuple(groups))
-
-
-_FILTER_FIELDS = (
-    *("symbols", "symbol_groups", "direction", "excluded_reasons", "min_holding_s", "min_points"),
-    *("products", "countries", "categories"),
-)
-_CATEGORY = re.compile("|".join(CATEGORIES))
-
-
-def _names(fields: Fields, name: str, pattern: re.Pattern[str], message: str) -> frozenset[str]:
-    names = fields.items(name, [], MAX_NAMES)
-    if not all(isinstance(value, str) and pattern.fullmatch(value) for value in names):
-        fields.problem(name, message)
-        return frozenset()
-    return frozenset(names)
 
 
 def _levels(fields: Fields, highest_rate: Decimal) -> tuple[str, tuple[Decimal, ...]]:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from app.commissions.errors import GroupCodeTaken, GroupOverlap
 from app.commissions.fields import Fields
-from app.commissions.plans import GROUP, Rule, symbols_of, with_groups
+from app.commissions.plans import Rule, with_groups
+from app.commissions.rule_filter import GROUP, symbols_of
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound

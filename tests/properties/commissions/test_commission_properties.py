@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from app.commissions.deals import DealFacts
 from app.commissions.engine import STEP, Outcome, Upline, compute
-from app.commissions.plans import DIRECTIONS, PlanSnapshot, Rule, RuleFilter, parse_rules, rules_document
+from app.commissions.plans import PlanSnapshot, Rule, parse_rules, rules_document
+from app.commissions.rule_filter import DIRECTIONS, RuleFilter
 from app.commissions.terms import PersonalTerms
 
 SYMBOLS = ("EURUSD", "GBPUSD.pro", "XAUUSD", "#AAPL")

@@ -13,17 +13,14 @@ from app.commissions.deals import DealFacts
 from app.commissions.engine import WAITING, Reason, Upline, compute
 from app.commissions.errors import InvalidPlan
 from app.commissions.plans import (
-    CATEGORIES,
-    EXCLUDED_REASONS,
     MAX_LEVELS,
     MAX_RULES,
-    MAX_SYMBOLS,
     PlanSnapshot,
     Rule,
-    RuleFilter,
     parse_rules,
     rules_document,
 )
+from app.commissions.rule_filter import CATEGORIES, EXCLUDED_REASONS, MAX_SYMBOLS, RuleFilter
 from app.models.clients import CLIENT_CATEGORIES
 from app.models.commissions import Accrual
 
