@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -49,13 +49,11 @@ _WINDOW_END = text(
     "SELECT max(id) FROM (SELECT id FROM deal WHERE server_id = :server AND id > :after ORDER BY id LIMIT :most) AS next"
 )
 
-
-@dataclass(frozen=True)
-class _Found:
-    """Deals to judge now, and which of them, or of their earlier revisions, were judged before: the reason by deal id."""
-
-    deals: list[StoredDeal]
-    judged: dict[int, str]
+#: Of these deals, those that have accruals: one look at the index for each.
+_ACCRUED = text(
+    "SELECT wanted.id FROM unnest(CAST(:ids AS bigint[])) AS wanted (id)"
+    " WHERE EXISTS (SELECT FROM accrual WHERE accrual.deal_id = wanted.id)"
+)
 
 
 def accrue_server(session: Session, server_id: int, first_shard: int = 0) -> int:
@@ -94,10 +92,7 @@ def accrue_deals(session: Session, deal_ids: Collection[int]) -> int:
         for (server_id, number), part in sorted(parts.items()):
             for start in range(0, len(part), UNIT):
                 some = part[start : start + UNIT]
-                deals = load_deals(session, Deal.id == _any(some))
-                loaded = [deal.id for deal in deals]
-                found = _Found(deals, _judged(session, Accrual.deal_id == _any(loaded), DealOutcome.deal_id == _any(loaded)))
-                written += _accrue(unit, server_id, number, found)
+                written += _accrue(unit, server_id, number, load_deals(session, Deal.id == _any(some)))
     return written
 
 
@@ -159,10 +154,7 @@ def _next_unit(session: Session, server_id: int, shard: int) -> int | None:
         first = (after or 0) + 1
         ours = (Deal.server_id == server_id, Deal.id.between(first, last), Deal.ticket % SHARDS == shard)
         deals = load_deals(session, *ours)
-        earlier = [deal.id for deal in deals if deal.id < first]
-        judged = _judged(session, Accrual.deal_id.between(first, last), DealOutcome.deal_id.between(first, last))
-        judged |= _judged(session, Accrual.deal_id == _any(earlier), DealOutcome.deal_id == _any(earlier)) if earlier else {}
-        written = _accrue(unit, server_id, shard, _Found(deals, judged))
+        written = _accrue(unit, server_id, shard, deals)
         moved = insert(AccrualCursor).values(server_id=server_id, shard=shard, deal_id=last)
         session.execute(
             moved.on_conflict_do_update(
@@ -172,21 +164,20 @@ def _next_unit(session: Session, server_id: int, shard: int) -> int | None:
         return written
 
 
-def _judged(session: Session, accrued: ColumnElement[bool], said: ColumnElement[bool]) -> dict[int, str]:
-    """The deals that were judged before, with the reason of those that have one."""
-    judged = {deal_id: "" for deal_id in session.scalars(select(Accrual.deal_id).where(accrued)) if deal_id is not None}
-    return judged | {
-        row.deal_id: row.reason for row in session.execute(select(DealOutcome.deal_id, DealOutcome.reason).where(said))
-    }
+def _judged(session: Session, deals: Sequence[StoredDeal]) -> dict[int, str]:
+    """Which of these deals were judged before, with the reason of those that have one."""
+    judged = dict.fromkeys(session.scalars(_ACCRUED, {"ids": [deal.id for deal in deals]}), "")
+    said = select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id == _any([deal.id for deal in deals]))
+    return judged | {row.deal_id: row.reason for row in session.execute(said)}
 
 
-def _accrue(unit: UnitOfWork, server_id: int, shard: int, found: _Found) -> int:
+def _accrue(unit: UnitOfWork, server_id: int, shard: int, deals: Sequence[StoredDeal]) -> int:
     """Judge what is due, reverse what is dead, and write both as one unit; returns how many accruals that were."""
-    session, judged = unit.session, found.judged
-    dead = [deal for deal in found.deals if deal.is_dead]
+    session, judged = unit.session, _judged(unit.session, deals)
+    dead = [deal for deal in deals if deal.is_dead]
     # What was judged stays judged: plans and attributions entered later belong to a replay, not to a repeated delivery.
-    due = [deal for deal in found.deals if not deal.is_dead and (deal.id not in judged or judged[deal.id] in WAITING)]
-    book = PlanBook(session, {deal.client_id for deal in found.deals if deal.client_id is not None})
+    due = [deal for deal in deals if not deal.is_dead and (deal.id not in judged or judged[deal.id] in WAITING)]
+    book = PlanBook(session, {deal.client_id for deal in deals if deal.client_id is not None})
     reversals = _reversals(session, [deal.id for deal in dead])
     live, gone = cases_of(session, due, book), cases_of(session, dead, book)
     standings = Standings(session, [*live, *gone])

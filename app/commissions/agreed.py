@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +26,10 @@ class AgreedTerms:
         self._spans: dict[int, list[tuple[datetime, datetime | None, PersonalTerms]]] = defaultdict(list)
         for row in session.scalars(select(IBTerms).where(IBTerms.ib_id.in_(set(ib_ids)))):
             self._spans[row.ib_id].append((row.valid_from, row.valid_to, personal(row)))
+
+    def moments(self) -> Iterator[datetime | None]:
+        """When anybody's terms begin or end."""
+        return (moment for spans in self._spans.values() for begin, end, _ in spans for moment in (begin, end))
 
     def of(self, ib_id: int, at: datetime) -> PersonalTerms | None:
         """The terms of an IB at a moment; None when it had none."""

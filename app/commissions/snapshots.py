@@ -154,6 +154,10 @@ def _stored(row: Row[*tuple[Any, ...]]) -> StoredDeal:
     )
 
 
+#: Uplines that a book remembers: deals come in the order of time, so old ones are not asked for again.
+_UPLINES_KEPT = 10_000
+
+
 class PlanBook:
     """Whose client each deal's owner was, and by which rules that IB was paid, at the moment of the deal."""
 
@@ -183,13 +187,22 @@ class PlanBook:
         asks_category = any(rule.filter.categories for _, rules in parsed for rule in rules or ())
         self._categories = _categories(session, client_ids) if asks_category else {}
         self._terms = AgreedTerms(session, ibs)
+        placed = (moment for spans in self._above.values() for span in spans for moment in (span.valid_from, span.valid_to))
+        #: Between two of these moments nothing above any IB changes.
+        self._changes = sorted({moment for moment in (*placed, *self._terms.moments()) if moment is not None})
+        self._uplines: dict[tuple[int, int], tuple[Upline, ...]] = {}
 
     def upline(self, client_id: int | None, at: datetime) -> tuple[Upline, ...]:
         """The IBs above a client, nearest first; empty when nobody brought the client."""
         ib_id = _value_at(self._ibs.get(client_id or 0, ()), at)
         if ib_id is None:
             return ()
-        return self.levels(self.chain(ib_id, at), at)
+        key = (ib_id, bisect_right(self._changes, at))
+        if key not in self._uplines:
+            if len(self._uplines) == _UPLINES_KEPT:
+                self._uplines.clear()
+            self._uplines[key] = self.levels(self.chain(ib_id, at), at)
+        return self._uplines[key]
 
     def levels(self, ib_ids: Iterable[int], at: datetime) -> tuple[Upline, ...]:
         """These IBs as an upline, the first of them nearest to the client, with the terms that each had at a moment."""

@@ -30,26 +30,17 @@ SHARDS = 4
 #: The advisory locks of accrual: this class, and the shard's number among those of all servers.
 _LOCK_CLASS = 7_201_02
 
-#: What is written of an accrual; its id and moment are the table's own defaults.
-COLUMNS = (
-    *(
-        "unit_id",
-        "deal_id",
-        "occasion_id",
-        "plan_version_id",
-        "rule",
-        "level",
-        "ib_id",
-        "client_id",
-        "kind",
-        "amount",
-        "currency",
-        "lots",
-    ),
-    *("rate", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
-    *("multiplier", "part", "earned"),
-    *("tier_position", "cap_paid"),
+_RARE_COLUMNS = (
+    *("occasion_id", "client_id", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
+    *("multiplier", "part", "earned", "tier_position", "cap_paid"),
 )
+#: What is written of an accrual; its id and moment are the table's own defaults. Most lines have nothing rare.
+COLUMNS = (
+    *("unit_id", "deal_id", "plan_version_id", "rule", "level", "ib_id", "kind", "amount", "currency", "lots", "rate"),
+    *_RARE_COLUMNS,
+)
+_NOTHING_RARE = (None,) * len(_RARE_COLUMNS)
+_NO_RARE_VALUES = "\t".join([NULL] * len(_RARE_COLUMNS))
 _SUM_COLUMNS = ("unit_id", "ib_id", "client_id", "plan_version_id", "currency", "amount", "accruals")
 
 
@@ -108,20 +99,21 @@ def write_unit(session: Session, server_id: int | None, shard: int | None, lines
 
 def _rows(unit_id: int, lines: Sequence[Line]) -> Iterator[str]:
     for line in lines:
-        made = line.made
-        fx = made.fx
-        rate = (
-            f"{fx.rate}\t{escaped(fx.source)}\t{_or_null(fx.observed_at and fx.observed_at.isoformat())}"
-            if fx
-            else f"{NULL}\t{NULL}\t{NULL}"
+        made, fx = line.made, line.made.fx
+        rare = (
+            *(line.occasion_id, made.client_id, made.base, made.base_currency),
+            *((fx.rate, escaped(fx.source), fx.observed_at) if fx else (None, None, None)),
+            *(made.uncapped, made.multiplier, made.part, made.earned, made.tier_position, made.cap_paid),
         )
         yield (
-            f"{unit_id}\t{_or_null(line.deal_id)}\t{_or_null(line.occasion_id)}\t{made.plan_version_id}\t{made.rule}\t{made.level}\t{_or_null(made.ib_id)}"
-            f"\t{_or_null(made.client_id)}\t{line.kind}\t{made.amount!s}\t{made.currency}\t{made.lots!s}\t{made.rate!s}"
-            f"\t{_or_null(made.base)}\t{_or_null(made.base_currency)}\t{rate}\t{_or_null(made.uncapped)}"
-            f"\t{_or_null(made.multiplier)}\t{_or_null(made.part)}\t{_or_null(made.earned)}"
-            f"\t{_or_null(made.tier_position)}\t{_or_null(made.cap_paid)}\n"
+            f"{unit_id}\t{_or_null(line.deal_id)}\t{made.plan_version_id}\t{made.rule}\t{made.level}\t{_or_null(made.ib_id)}"
+            f"\t{line.kind}\t{made.amount!s}\t{made.currency}\t{made.lots!s}\t{made.rate!s}"
+            f"\t{_NO_RARE_VALUES if rare == _NOTHING_RARE else _values(rare)}\n"
         )
+
+
+def _values(values: Sequence[object]) -> str:
+    return "\t".join([NULL if value is None else str(value) for value in values])
 
 
 def _sums(lines: Sequence[Line]) -> list[Sum]:
