@@ -15,6 +15,7 @@ from app.core.errors import N_
 from app.core.money import Money
 from app.core.tables import Event
 from app.models.clients import Client
+from app.models.commission_flags import CommissionFlag
 from app.models.compliance import DOCUMENT_KINDS, Document
 from app.models.partners import IntroducingBroker
 from app.models.payments import Deposit
@@ -36,6 +37,7 @@ WARNINGS: dict[str, str] = {
     "documents": N_("No approved document: %(kinds)s."),
     "details_changed": N_("Sign-in or personal details changed %(days)s days ago or less."),
     "new_means": N_("A means of payment was used for the first time in the last %(days)s days."),
+    "flags": N_("Suspicions about this IB that nobody has decided: %(count)s."),
     "new_destination": N_("It goes somewhere else than the last payout."),
     "growth": N_("More than %(times)s times the mean of the last payouts, %(mean)s."),
 }
@@ -59,6 +61,7 @@ def warnings(session: Session, planned: Sequence[Planned], at: datetime) -> list
     approved = _approved_documents(session, client_ids)
     changed = _changed(session, client_ids, at)
     new_means = _new_means(session, client_ids, at)
+    flags = _open_flags(session, ib_ids)
     before = _last_payouts(session, ib_ids)
     found = []
     for one in planned:
@@ -75,6 +78,8 @@ def warnings(session: Session, planned: Sequence[Planned], at: datetime) -> list
             mine.append(_warning("details_changed", days=RECENT_DAYS))
         if one.client_id in new_means and one.destination == "withdrawal":
             mine.append(_warning("new_means", days=RECENT_DAYS))
+        if flags.get(one.ib_id):
+            mine.append(_warning("flags", count=flags[one.ib_id]))
         mine += _unlike_before(one, before[one.ib_id])
         found.append(mine)
     return found
@@ -127,6 +132,16 @@ def _new_means(session: Session, client_ids: Sequence[int], at: datetime) -> set
         .having(func.min(Deposit.settled_at) >= at - timedelta(days=RECENT_DAYS))
     )
     return set(session.scalars(query))
+
+
+def _open_flags(session: Session, ib_ids: Sequence[int]) -> dict[int, int]:
+    """How many suspicions of commission wait for a decision, by IB."""
+    query = (
+        select(CommissionFlag.ib_id, func.count())
+        .where(CommissionFlag.ib_id.in_(ib_ids), CommissionFlag.status == "open")
+        .group_by(CommissionFlag.ib_id)
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _last_payouts(session: Session, ib_ids: Sequence[int]) -> dict[int, list[Payout]]:

@@ -31,6 +31,7 @@ def init_app(app: Flask) -> None:
         partner_network,
         partner_privacy,
         partners,
+        payment_terms,
         payments,
         payout_runs,
         payouts,
@@ -74,6 +75,7 @@ def init_app(app: Flask) -> None:
         partner_network,
         partner_privacy,
         partner_moves,
+        payment_terms,
         plans,
         system,
     ):

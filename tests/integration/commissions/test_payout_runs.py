@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from app.commissions import payables, payout_runs, payouts
+from app.commissions import payables, payment_terms, payout_runs, payouts
 from app.commissions.errors import NothingToPay, PayoutDecided
 from app.commissions.payout_runs import Decision
 from app.commissions.payout_warnings import Planned
@@ -20,6 +20,7 @@ from app.core.uow import unit_of_work
 from app.ledger import holds
 from app.ledger.errors import InsufficientFunds, NotYourRequest, OwnRequest, RequestDecided
 from app.models.clients import Client
+from app.models.commission_flags import CommissionFlag
 from app.models.commissions import Settlement
 from app.models.ledger import Hold, Transaction
 from app.models.partners import IntroducingBroker
@@ -287,3 +288,28 @@ def test_more_than_there_is_cannot_be_held(earnings: Earnings) -> None:
     ib_id = earnings.ib("1")
     with pytest.raises(InsufficientFunds), unit_of_work(earnings.session, FINANCE) as unit:
         payouts.open_payout(unit, Planned(ib_id, earnings.client_of(ib_id), usd("7.01"), "wallet"), {})
+
+
+def test_suspicions_that_wait_stand_out(earnings: Earnings) -> None:
+    ib_id = earnings.ib("1")
+    earnings.house.add(CommissionFlag(kind="self_referral", key="x", ib_id=ib_id, details={}))
+    earnings.house.save()
+    assert only(propose(earnings)).warnings == [{"code": "flags", "data": {"count": 1}}]
+
+
+def test_terms_are_changed_with_a_reason_and_kept_in_the_audit_trail(earnings: Earnings) -> None:
+    earnings.ib("1")
+    plan_id = earnings.house.ids["plan"]
+    wanted: dict[str, Any] = {"settle_every": "day", "hold_days": 7, "minimum": usd("50"), "reason": "new", "actor": FINANCE}
+    with pytest.raises(InvalidInput) as refused:
+        payment_terms.set_terms(
+            earnings.session, plan_id, settle_every="never", hold_days=-1, minimum=Money(1, "EUR"), reason=" ", actor=FINANCE
+        )
+    assert set(refused.value.problems) == {"settle_every", "hold_days", "minimum", "reason"}
+    for _ in range(2):
+        assert payment_terms.set_terms(earnings.session, plan_id, **wanted).hold_days == 7
+    (entry,) = earnings.session.scalars(select(AuditEntry).where(AuditEntry.action == "plan.payment_terms"))
+    assert (entry.before["settle_every"], entry.after) == (
+        "minutes",
+        {"settle_every": "day", "hold_days": 7, "minimum_minor": 5000},
+    )

@@ -11,14 +11,14 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.commissions import payouts
 from app.core.clock import now
 from app.core.money import Money
 from app.ledger import chart, queries
 from app.models.clients import Client
-from app.models.commissions import Settlement
+from app.models.commissions import Plan, Settlement
 from app.models.payouts import Payout, PayoutRun
 from config import Settings
 from tests.integration.commissions.brokerage import build
@@ -220,3 +220,20 @@ def test_a_name_with_markup_stays_text(office, house, finance):
         session.commit()
     age(office)
     assert "<b>Broker" not in finance.get("/payout-runs/new").text
+
+
+def test_payment_terms_are_changed_on_their_page(office, house, finance):
+    with office.session() as session:
+        plan_id = session.scalars(select(Plan.id).order_by(Plan.id)).first()
+    page = f"/payment-terms/{plan_id}"
+    data = {"settle_every": "day", "hold_days": "x", "minimum": "1.234", "reason": ""}
+    assert finance.post(page, data, page=page).status_code == 422
+    refused = finance.post(page, {**data, "hold_days": "7"}, page=page)
+    assert (refused.status_code, "USD has 2 decimals at most." in refused.text) == (422, True)
+    refused = finance.post(page, {**data, "hold_days": "400", "minimum": "50"}, page=page)
+    assert "from 0 to 366" in refused.text
+    assert "Please give a reason." in refused.text
+    answer = finance.post(page, {**data, "hold_days": "7", "minimum": "50", "reason": "agreed"}, page=page)
+    assert "Changed." in answer.text
+    assert "50.00 USD" in answer.text
+    assert finance.get("/payment-terms/999999").status_code == 404
