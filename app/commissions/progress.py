@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from sqlalchemy import select
@@ -46,7 +46,7 @@ class Standing:
     label: str = ""
     unit: str = ""
     since: date | None = None
-    until: date | None = None
+    last_day: date | None = None
     position: Decimal | None = None
     band: Band | None = None
     following: Band | None = None
@@ -89,7 +89,6 @@ def _standing(session: Session, plan: PlanSnapshot, rule: Rule, name: str, owner
     starts_on = start_of(tiers.period, at)
     if tiers.basis == "previous":
         starts_on = previous(tiers.period, starts_on)
-    ends_on = end_of(tiers.period, starts_on)
     position = _position(session, plan, rule, tiers, owner_id, starts_on, at)
     index = None if position is None else band_at(tiers, position)
     return Standing(
@@ -99,10 +98,10 @@ def _standing(session: Session, plan: PlanSnapshot, rule: Rule, name: str, owner
         currency=rule.currency,
         rate_unit=unit,
         caps=caps,
-        label=NOW[tiers.measure],
+        label=NOW[tiers.measure, tiers.basis],
         unit=position_unit(tiers, rule.currency),
         since=starts_on,
-        until=ends_on,
+        last_day=end_of(tiers.period, starts_on) - timedelta(days=1),
         position=position,
         band=None if index is None else tiers.bands[index],
         following=None if index is None or index + 1 == len(tiers.bands) else tiers.bands[index + 1],

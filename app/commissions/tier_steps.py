@@ -33,9 +33,12 @@ _AT_THE_DAY = {
 }
 #: What a position is now, for whoever asks how far it is to the next band.
 NOW = {
-    "lots": N_("Lots of the branch"),
-    "net_deposits": N_("Net deposits of the branch, as of this morning"),
-    "active_clients": N_("Active clients of the branch, as of this morning"),
+    ("lots", "current"): N_("Lots of the branch"),
+    ("lots", "previous"): N_("Lots of the branch in the period before"),
+    ("net_deposits", "current"): N_("Net deposits of the branch when the day began"),
+    ("net_deposits", "previous"): N_("Net deposits of the branch in the period before"),
+    ("active_clients", "current"): N_("Active clients of the branch when the day began"),
+    ("active_clients", "previous"): N_("Active clients of the branch in the period before"),
 }
 _CAPS = {
     "day": (N_("The rule pays one IB at most, a day"), N_("Paid to the IB before on this day")),
