@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app.commissions.flags import Suspicion, raise_flags
+from app.commissions.flags import HEDGED, Suspicion, raise_flags
 from app.core.actor import Actor
 from app.core.uow import unit_of_work
 from app.models.commission_flags import CommissionFlag, FlagSetting
@@ -153,7 +153,7 @@ def _same_addresses(session: Session) -> list[Suspicion]:
 def _next_hedges(session: Session) -> int | None:
     """Look at the next new deals and move the cursor past them; None when there are none, or nobody wants to know."""
     with unit_of_work(session, Actor.system("commission_flags")):
-        setting = session.get(FlagSetting, "hedged", with_for_update=True, populate_existing=True)
+        setting = session.get(FlagSetting, HEDGED, with_for_update=True, populate_existing=True)
         if setting is None or not setting.is_on:
             return None
         last = session.scalar(_LAST, {"after": setting.deal_id, "most": DEALS_AT_ONCE})
@@ -179,11 +179,11 @@ def _next_hedges(session: Session) -> int | None:
 
 def _hedge(session: Session, key: str, row: Any) -> Suspicion:
     """The suspicion about two accounts, with the pairs of deals that it had before."""
-    before = session.scalar(select(CommissionFlag.details).where(CommissionFlag.kind == "hedged", CommissionFlag.key == key))
+    before = session.scalar(select(CommissionFlag.details).where(CommissionFlag.kind == HEDGED, CommissionFlag.key == key))
     details = {
         "accounts": [row.one, row.other],
         "clients": sorted({row.client, row.other_client}),
         "symbol": row.symbol,
         "pairs": list(before["pairs"]) if before else [],
     }
-    return Suspicion("hedged", key, row.ib_id, details)
+    return Suspicion(HEDGED, key, row.ib_id, details)

@@ -18,6 +18,7 @@ from app.commissions.deals import EXACT
 from app.commissions.plans import PlanSnapshot, Rule
 from app.commissions.snapshots import PlanBook
 from app.commissions.terms import PersonalTerms
+from app.models.commissions import IBPlan
 from app.models.ib_terms import IBTerms
 from app.models.partners import IBParent
 
@@ -74,7 +75,7 @@ def breaches_of_plan(session: Session, plan: PlanSnapshot, at: datetime) -> list
     return found
 
 
-def holds(table: type[IBParent | IBTerms], at: datetime) -> ColumnElement[bool]:
+def holds(table: type[IBParent | IBTerms | IBPlan], at: datetime) -> ColumnElement[bool]:
     """The spans of a table that hold at a moment."""
     return and_(table.valid_from <= at, or_(table.valid_to.is_(None), table.valid_to > at))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import func, select
@@ -25,7 +26,10 @@ from app.models.commission_flags import CommissionFlag, FlagSetting
 
 LONGEST_REASON = 500
 
-DISMISSED, CONFIRMED = DECISIONS = ("dismissed", "confirmed")
+DECISIONS = ("dismissed", "confirmed")
+
+HEDGED = "hedged"
+LONGEST_WINDOW_S = 3600
 
 
 @dataclass(frozen=True)
@@ -132,3 +136,34 @@ def decide_flag(session: Session, flag_id: int, *, decision: str, reason: str, a
         )
         unit.emit(f"commission_flag.{decision}", subject_id=flag.id, ib_id=flag.ib_id, kind=flag.kind)
         return flag
+
+
+def set_kind(
+    session: Session, kind: str, *, is_on: bool, window_s: int | None, tolerance_percent: Decimal | None, actor: Actor
+) -> None:
+    """Say whether a kind is looked for and, of hedges, how near two openings must be. Raises NotFound, InvalidInput."""
+    with unit_of_work(session, actor) as unit:
+        setting = session.get(FlagSetting, kind, with_for_update=True, populate_existing=True)
+        if setting is None:
+            raise NotFound
+        before = _values(setting)
+        setting.is_on = is_on
+        if kind == HEDGED:
+            problems = {}
+            if window_s is None or not 0 <= window_s <= LONGEST_WINDOW_S:
+                problems["window_s"] = N_("A whole number of seconds, up to one hour.")
+            if tolerance_percent is None or not 0 <= tolerance_percent <= 100:
+                problems["tolerance_percent"] = N_("A percentage from 0 to 100.")
+            if problems or window_s is None or tolerance_percent is None:
+                raise InvalidInput(problems)
+            setting.window_s, setting.tolerance_percent = window_s, tolerance_percent
+        session.flush()
+        unit.audit("commission_flag.set", f"commission_flag_setting:{kind}", before=before, after=_values(setting))
+
+
+def _values(setting: FlagSetting) -> dict[str, Any]:
+    return {
+        "is_on": setting.is_on,
+        "window_s": setting.window_s,
+        "tolerance_percent": f"{setting.tolerance_percent:f}",
+    }

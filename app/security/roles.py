@@ -62,6 +62,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         *read("Ledger requests"),
         ("can_list", "Trading rules"),
         ("can_edit", "Trading rules"),
+        *[(f"can_{right}", "Commission flags") for right in ("list", "decide", "set")],
         ("can_list", "Partner privacy"),
         ("can_edit", "Partner privacy"),
         ("can_list", "Breaks"),
@@ -99,6 +100,9 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Commission desk"),
         ("can_list", "Partner moves"),
         ("can_decide", "Partner moves"),
+        ("can_list", "IB terms"),
+        ("can_decide", "IB terms"),
+        ("can_list", "Commission flags"),
         *[(f"can_{right}", view) for view in ("Payout runs", "Payouts") for right in ("list", "propose", "decide")],
         ("can_list", "Payment terms"),
         ("can_edit", "Payment terms"),
@@ -112,7 +116,13 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Partner privacy"),
         ("can_list", "Commission desk"),
         ("can_retry", "Commission desk"),
-        *[(f"can_{right}", view) for view in ("Commission plans", "Partner moves") for right in ("list", "propose", "decide")],
+        *[
+            (f"can_{right}", view)
+            for view in ("Commission plans", "Partner moves", "IB terms")
+            for right in ("list", "propose", "decide")
+        ],
+        ("can_list", "Commission flags"),
+        ("can_decide", "Commission flags"),
     ],
     "Operator": [
         *OWN,

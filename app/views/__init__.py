@@ -17,12 +17,14 @@ def init_app(app: Flask) -> None:
         client_money,
         clients,
         commission_desk,
+        commission_flags,
         connections,
         documents,
         external,
         foreign_operations,
         fx,
         home,
+        ib_terms,
         ledger,
         ledger_requests,
         login_imports,
@@ -77,6 +79,8 @@ def init_app(app: Flask) -> None:
         partner_moves,
         payment_terms,
         plans,
+        ib_terms,
+        commission_flags,
         system,
     ):
         desk.register(appbuilder)

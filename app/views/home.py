@@ -28,6 +28,8 @@ QUEUES: dict[str, tuple[str, str]] = {
     "Breaks": ("Breaks", "SELECT count(*) FROM mt_break WHERE closed_at IS NULL"),
     "Foreign operations": ("Foreign operations", "SELECT count(*) FROM foreign_operation WHERE reviewed_at IS NULL"),
     "Partner moves": ("Partner moves", "SELECT count(*) FROM partner_move WHERE status = 'proposed'"),
+    "IB terms": ("IB terms", "SELECT count(*) FROM ib_terms_proposal WHERE status = 'proposed'"),
+    "Commission flags": ("Commission flags", "SELECT count(*) FROM commission_flag WHERE status = 'open'"),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL AND dismissed_at IS NULL"),
     "Failed jobs": ("Failed jobs", "SELECT count(*) FROM job_failure WHERE retried_at IS NULL"),
