@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import ARRAY, BigInteger, any_, literal, select
 from sqlalchemy.orm import Session
 
 from app.commissions.terms import PersonalTerms
@@ -24,7 +24,7 @@ class AgreedTerms:
     def __init__(self, session: Session, ib_ids: Iterable[int]) -> None:
         """Read all spans of these IBs."""
         self._spans: dict[int, list[tuple[datetime, datetime | None, PersonalTerms]]] = defaultdict(list)
-        for row in session.scalars(select(IBTerms).where(IBTerms.ib_id.in_(set(ib_ids)))):
+        for row in session.scalars(select(IBTerms).where(IBTerms.ib_id == any_(literal(list(ib_ids), ARRAY(BigInteger))))):
             self._spans[row.ib_id].append((row.valid_from, row.valid_to, personal(row)))
 
     def moments(self) -> Iterator[datetime | None]:

@@ -77,6 +77,13 @@ map_constraint("uq_symbol_group_code", GroupCodeTaken)
 map_constraint("uq_symbol_group_version_group_id_valid_from", GroupOverlap)
 
 
+class ReplayMoved(Conflict):
+    """`state` says where the run is now."""
+
+    code = "commissions.replay_moved"
+    message = N_("This run has moved on in the meantime: %(state)s. Nothing was changed by you.")
+
+
 class NothingToPay(Conflict):
     code = "commissions.nothing_to_pay"
     message = N_("There is nothing to pay out at this moment.")

@@ -8,18 +8,19 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, Row, Select, any_, func, literal, select, tuple_
 from sqlalchemy.orm import Session
 
 from app.commissions.agreed import AgreedTerms
 from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
 from app.commissions.engine import Rate, Rates, Upline
 from app.commissions.errors import InvalidPlan
+from app.commissions.overrides import Overrides, in_force
 from app.commissions.plans import MAX_LEVELS, PlanSnapshot, Rule, parse_rules, with_groups
 from app.commissions.symbol_groups import NO_GROUPS, Groups, load_groups
 from app.ledger import rates as fx
@@ -31,6 +32,10 @@ from app.models.partners import Attribution
 from app.partners import tree
 
 log = logging.getLogger("lotwise.commissions")
+
+
+#: In place of an IB's id: the client belonged to nobody.
+_NOBODY = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +77,13 @@ def load_deals(session: Session, *of: ColumnElement[bool]) -> list[StoredDeal]:
             row for row in siblings if row.id not in known and row.revision < revised[row.server_id, row.ticket, row.filed_at]
         ]
     return [_stored(row) for row in sorted(rows, key=lambda row: row.id)]
+
+
+def stream_deals(session: Session, *of: ColumnElement[bool], page: int) -> Iterator[list[StoredDeal]]:
+    """All revisions that fit, by time, server, ticket and revision; never more than a page at once."""
+    ordered = _deals().where(*of).order_by(Deal.done_at, Deal.server_id, Deal.ticket, Deal.revision)
+    for rows in session.execute(ordered.execution_options(yield_per=page)).partitions():
+        yield [_stored(row) for row in rows]
 
 
 def _deals() -> Select[*tuple[Any, ...]]:
@@ -161,21 +173,33 @@ _UPLINES_KEPT = 10_000
 class PlanBook:
     """Whose client each deal's owner was, and by which rules that IB was paid, at the moment of the deal."""
 
-    def __init__(self, session: Session, client_ids: Iterable[int], *, ibs: Iterable[int] = ()) -> None:
-        """Read all spans of these clients, the plans of their IBs, and the versions of those plans; also of further `ibs`."""
+    def __init__(
+        self, session: Session, client_ids: Iterable[int], *, ibs: Iterable[int] = (), overrides: Overrides | None = None
+    ) -> None:
+        """Read all spans of these clients, the plans of their IBs, and the versions of those plans; also of further `ibs`.
+
+        `overrides` and those in force stand before what was written; the newest counts.
+        """
         client_ids = set(client_ids)
+        instead = [*([overrides] if overrides else []), *in_force(session)]
+        #: Clients who belonged to another IB than was written.
+        self.moved = {held.subject for one in instead for held in one.clients}
         self._ibs = _spans(
             session,
             select(Attribution.client_id, Attribution.ib_id, Attribution.valid_from, Attribution.valid_to).where(
-                Attribution.client_id.in_(client_ids)
+                Attribution.client_id == _any(client_ids)
             ),
         )
-        named = _values(self._ibs) | set(ibs)
+        for one in reversed(instead):
+            _insert(self._ibs, ((held.subject, held.value, held.since) for held in one.clients), one.until, client_ids)
+        named = (_values(self._ibs) | set(ibs)) - {_NOBODY}
         self._above = tree.uplines(session, named, MAX_LEVELS)
         ibs = named | {span.parent_id for spans in self._above.values() for span in spans}
         self._plans = _spans(
-            session, select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(IBPlan.ib_id.in_(ibs))
+            session, select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(IBPlan.ib_id == _any(ibs))
         )
+        for one in reversed(instead):
+            _insert(self._plans, ((held.subject, held.value, held.since) for held in one.plans), one.until, ibs)
         versions = session.execute(
             select(PlanVersion, Plan.currency)
             .join(Plan, Plan.id == PlanVersion.plan_id)
@@ -186,16 +210,27 @@ class PlanBook:
         self._versions = _in_time(parsed, load_groups(session) if any(_groups_of(rules) for _, rules in parsed) else NO_GROUPS)
         asks_category = any(rule.filter.categories for _, rules in parsed for rule in rules or ())
         self._categories = _categories(session, client_ids) if asks_category else {}
+        self._instead: dict[int, list[_Span]] = {}
+        for one in reversed(instead):
+            _insert(self._instead, ((held.subject, held.value, held.since) for held in one.versions), one.until, self._versions)
+        self._by_id: dict[int, list[tuple[datetime, PlanSnapshot]]] = defaultdict(list)
+        for begins, plan in (held for known in self._versions.values() for held in known):
+            self._by_id[plan.version_id].append((begins, plan))
         self._terms = AgreedTerms(session, ibs)
         placed = (moment for spans in self._above.values() for span in spans for moment in (span.valid_from, span.valid_to))
         #: Between two of these moments nothing above any IB changes.
         self._changes = sorted({moment for moment in (*placed, *self._terms.moments()) if moment is not None})
         self._uplines: dict[tuple[int, int], tuple[Upline, ...]] = {}
 
+    @property
+    def snapshots(self) -> Collection[PlanSnapshot]:
+        """Every version of every plan that pays somebody here."""
+        return [plan for held in self._by_id.values() for _, plan in held]
+
     def upline(self, client_id: int | None, at: datetime) -> tuple[Upline, ...]:
         """The IBs above a client, nearest first; empty when nobody brought the client."""
         ib_id = _value_at(self._ibs.get(client_id or 0, ()), at)
-        if ib_id is None:
+        if ib_id is None or ib_id == _NOBODY:
             return ()
         key = (ib_id, bisect_right(self._changes, at))
         if key not in self._uplines:
@@ -216,7 +251,12 @@ class PlanBook:
         """The rules that paid at a moment: those of the nearest IB that had a plan. A sub-IB without one is paid by its
         upline's. None when nobody had one, or it had no version yet.
         """
-        versions = self._versions.get(self._nearest(upline, at)[1], [])
+        plan_id = self._nearest(upline, at)[1]
+        instead = _value_at(self._instead.get(plan_id, ()), at)
+        if instead is not None and instead in self._by_id:
+            held = self._by_id[instead]
+            return held[max(bisect_right(held, at, key=lambda version: version[0]) - 1, 0)][1]
+        versions = self._versions.get(plan_id, [])
         index = bisect_right(versions, at, key=lambda version: version[0])
         return versions[index - 1][1] if index else None
 
@@ -307,6 +347,15 @@ def _spans(session: Session, query: Select[int, int, datetime, datetime | None])
     return spans
 
 
+def _insert(
+    spans: dict[int, list[_Span]], held: Iterable[tuple[int, int, datetime]], until: datetime, owners: Collection[int]
+) -> None:
+    """Have these stand before what is there, as far as they are of these owners."""
+    for owner, value, since in held:
+        if owner in owners and since < until:
+            spans.setdefault(owner, []).insert(0, _Span(value, since, until))
+
+
 def _values(spans: Mapping[int, Iterable[_Span]]) -> set[int]:
     return {span.value for owned in spans.values() for span in owned}
 
@@ -318,11 +367,11 @@ def _value_at(spans: Iterable[_Span], at: datetime) -> int | None:
     return None
 
 
-def _categories(session: Session, client_ids: Iterable[int]) -> dict[int, list[tuple[datetime, str]]]:
+def _categories(session: Session, client_ids: Collection[int]) -> dict[int, list[tuple[datetime, str]]]:
     """From when on clients were of a category, by client, in order of time."""
     found: dict[int, list[tuple[datetime, str]]] = defaultdict(list)
     for row in session.scalars(
-        select(ClientCategory).where(ClientCategory.client_id.in_(client_ids)).order_by(ClientCategory.valid_from)
+        select(ClientCategory).where(ClientCategory.client_id == _any(client_ids)).order_by(ClientCategory.valid_from)
     ):
         found[row.client_id].append((row.valid_from, row.category))
     return found
@@ -366,3 +415,8 @@ def _snapshot(version: PlanVersion, rules: tuple[Rule, ...] | None, groups: Mapp
     return PlanSnapshot(
         version.id, known or (), is_broken=known is None, plan_id=version.plan_id, margin_guard=version.margin_guard
     )
+
+
+def _any(ids: Collection[int]) -> ColumnElement[int]:
+    """The ids as one parameter; PostgreSQL takes 65,535 at most."""
+    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value

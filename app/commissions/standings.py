@@ -26,9 +26,12 @@ _HOME = (PlanPeriod.plan_id, PlanPeriod.owner_id, PlanPeriod.span, PlanPeriod.st
 LATE, REVERSED, CROSSED, PREVIOUS = "late", "reversed", "crossed", "previous"
 
 
-def cases_of(session: Session, deals: Sequence[StoredDeal], book: PlanBook) -> list[Case]:
-    """The deals with all that decides what they pay, as it stood in `book` when each was done."""
-    rates = DayRates(session)
+def cases_of(session: Session, deals: Sequence[StoredDeal], book: PlanBook, rates: DayRates | None = None) -> list[Case]:
+    """The deals with all that decides what they pay, as it stood in `book` when each was done.
+
+    `rates` keep those of days that were asked for before, where deals come page by page.
+    """
+    rates = rates or DayRates(session)
     found = []
     for deal in deals:
         at = deal.facts.done_at

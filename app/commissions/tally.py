@@ -146,7 +146,7 @@ def recount(
     ordered = sorted(cases, key=lambda case: case.place)
     first = Tally(known, before or {})
     outcomes = {case.deal.deal_id: first.judge(case) for case in ordered}
-    if not any(_waits_for_end(case.plan) for case in ordered):
+    if not any(waits_for_end(case.plan) for case in ordered):
         return outcomes, first
     second = Tally(known, before or {}, finals=first.counts)
     return {case.deal.deal_id: second.judge(case) for case in ordered}, second
@@ -164,7 +164,8 @@ def looked_at(case: Case) -> set[Counter]:
     return found
 
 
-def _waits_for_end(plan: PlanSnapshot | None) -> bool:
+def waits_for_end(plan: PlanSnapshot | None) -> bool:
+    """Whether a rule pays all of a period by what it reaches in the end."""
     return plan is not None and any(rule.tiers and rule.tiers.is_running and rule.tiers.mode == "whole" for rule in plan.rules)
 
 

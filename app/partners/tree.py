@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, text
+from sqlalchemy import ColumnElement, and_, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
@@ -28,14 +28,14 @@ SQL = Path(__file__).parent / "sql" / "tree.sql"
 _UPWARD = text(
     """
     WITH RECURSIVE up (ib_id, depth) AS (
-        SELECT id, 1 FROM introducing_broker WHERE id IN :ib_ids
+        SELECT id, 1 FROM introducing_broker WHERE id = ANY(:ib_ids)
         UNION
         SELECT p.parent_id, up.depth + 1 FROM up JOIN ib_parent p ON p.ib_id = up.ib_id WHERE up.depth < :most
     )
     SELECT p.ib_id, p.parent_id, p.valid_from, p.valid_to FROM ib_parent p
     WHERE p.ib_id IN (SELECT ib_id FROM up) ORDER BY p.ib_id, p.valid_from
     """
-).bindparams(bindparam("ib_ids", expanding=True))
+)
 
 
 @dataclass(frozen=True)
