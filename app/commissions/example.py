@@ -36,12 +36,12 @@ class Priced:
     message: str
 
 
-def price(session: Session, rules: Sequence[Rule], deal: DealFacts, depth: int) -> Priced:
+def price(session: Session, rules: Sequence[Rule], deal: DealFacts, depth: int, margin_guard: str = "off") -> Priced:
     """Price an example with `depth` IBs above the client, at the rates of the deal's day. Nothing is written.
 
     Raises InvalidPlan when a rule names a symbol group that there is not.
     """
-    plan = PlanSnapshot(0, resolved(session, rules, deal.done_at))
+    plan = PlanSnapshot(0, resolved(session, rules, deal.done_at), margin_guard=margin_guard)
     outcome = compute(deal, plan, [Upline(level, level) for level in range(1, depth + 1)], DayRates(session).of(deal, plan))
     by_key = {rule.key: rule for rule in rules}
     payouts = []

@@ -21,6 +21,9 @@ from app.models.partners import IntroducingBroker
 
 MAX_NAME = 100
 
+#: What happens to personal rates above those of the IB above.
+CASCADE_GUARDS = ("refuse", "flag")
+
 
 @dataclass(frozen=True)
 class Published:
@@ -99,6 +102,19 @@ def publish_version(
         )
         unit.emit("plan.published", subject_id=plan_id, version=made.version, valid_from=valid_from.isoformat())
     return made
+
+
+def set_cascade_guard(session: Session, plan_id: int, guard: str, actor: Actor) -> None:
+    """Say whether a personal rate above that of the IB above is refused or flagged. Raises NotFound, InvalidPlan."""
+    with unit_of_work(session, actor) as unit:
+        plan = session.get(Plan, plan_id, with_for_update=True, populate_existing=True)
+        if plan is None:
+            raise NotFound
+        if guard not in CASCADE_GUARDS:
+            raise InvalidPlan({"guard": N_("This is not one of the choices.")})
+        before, plan.cascade_guard = plan.cascade_guard, guard
+        session.flush()
+        unit.audit("plan.cascade_guard", f"plan:{plan_id}", before={"guard": before}, after={"guard": guard})
 
 
 def assign_plan(session: Session, ib_id: int, plan_id: int, valid_from: datetime, actor: Actor) -> int:

@@ -58,10 +58,33 @@ class AssignmentForm(FlaskForm):
     since = UTCField(_l("From (UTC)"), validators=[Needed()])
 
 
+class CascadeForm(FlaskForm):
+    """What happens to personal rates above those of the IB above."""
+
+    guard = SelectField(
+        _l("A personal rate above that of the IB above"),
+        default="refuse",
+        choices=[
+            SelectChoice("refuse", _l("is refused")),
+            SelectChoice("flag", _l("is allowed and raises a flag")),
+        ],
+    )
+
+
 class ExampleForm(FlaskForm):
     """Rules as text, when they begin and why; and one deal to try them on."""
 
     rules = TextAreaField(_l("Rules"), validators=[Needed()], render_kw={"rows": 22, "spellcheck": "false", "dir": "ltr"})
+    margin_guard = SelectField(
+        _l("When a deal pays more than it earned"),
+        description=_l("It earned the spread and the commission that the client paid."),
+        default="off",
+        choices=[
+            SelectChoice("off", _l("pay it all")),
+            SelectChoice("flag", _l("pay it all and raise a flag")),
+            SelectChoice("cap", _l("cut all payouts to what it earned")),
+        ],
+    )
     valid_from = UTCField(_l("Valid from (UTC)"), validators=[Optional()])
     reason = TextAreaField(
         _l("Reason"),

@@ -27,7 +27,7 @@ from app.surfaces.errors import sentence
 from app.views.columns import person
 from app.views.decisions import decided
 from app.views.guarded import DeskPage, staff_actor
-from app.views.plan_forms import AssignmentForm, ExampleForm, PlanForm, written
+from app.views.plan_forms import AssignmentForm, CascadeForm, ExampleForm, PlanForm, written
 
 RIGHTS = "Commission plans"
 
@@ -91,6 +91,18 @@ class PlanPage(DeskPage):
                 form.since.errors = [sentence(error)]
         return self._plan(plan, form), 422
 
+    @expose("/<int:pk>/cascade", methods=["POST"])
+    @has_access
+    @permission_name("decide")
+    def cascade(self, pk: int) -> ResponseReturnValue:
+        """Say whether personal rates above those of the IB above are refused or flagged."""
+        plan, form = _plan(pk), CascadeForm()
+        if not form.validate():
+            return self._plan(plan, self._assignment_form()), 422
+        publishing.set_cascade_guard(db.session(), pk, form.guard.data, staff_actor())
+        flash(gettext("Saved."), "success")
+        return redirect(url_for("PlanPage.plan", pk=pk))
+
     @expose("/<int:pk>/propose", methods=["GET", "POST"])
     @has_access
     @permission_name("propose")
@@ -100,6 +112,7 @@ class PlanPage(DeskPage):
         last = _newest(pk)
         if request.method == "GET":
             form.rules.data = _text(last.rules, plan) if last else written(FIRST_RULES)
+            form.margin_guard.data = last.margin_guard if last else "off"
         priced, rules = None, self._tried(form, plan)
         if rules and request.form.get("action") == "propose":
             if form.valid_from.moment is None:
@@ -108,7 +121,7 @@ class PlanPage(DeskPage):
                 flash(gettext("Proposed. It counts as soon as somebody else has approved it."), "success")
                 return redirect(url_for("PlanPage.draft", pk=draft.id))
         if rules:
-            priced = example.price(db.session(), rules, form.deal(), form.depth.data or 1)
+            priced = example.price(db.session(), rules, form.deal(), form.depth.data or 1, form.margin_guard.data)
         page = self.render_template("office/plan_propose.html", plan=plan, last=last, form=form, priced=priced, rules=rules)
         return page, 422 if form.errors or form.elsewhere else 200
 
@@ -192,6 +205,7 @@ class PlanPage(DeskPage):
             versions=[(version, parse_rules(version.rules, plan.currency)) for version in versions],
             paid=paid,
             form=form,
+            cascade=CascadeForm(guard=plan.cascade_guard),
         )
         return page
 
@@ -234,7 +248,13 @@ def _proposed(form: ExampleForm, plan: Plan) -> PlanDraft | None:
     assert form.valid_from.moment is not None  # asked before
     try:
         return drafts.propose_version(
-            db.session(), plan.id, form.document(), form.valid_from.moment, form.reason.data or "", staff_actor()
+            db.session(),
+            plan.id,
+            form.document(),
+            form.valid_from.moment,
+            form.reason.data or "",
+            staff_actor(),
+            form.margin_guard.data,
         )
     except AppError as error:
         form.show(error)

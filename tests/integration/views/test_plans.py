@@ -35,6 +35,7 @@ EXAMPLE = {
     "profit": "-25",
     "swap": "0",
     "depth": "2",
+    "margin_guard": "off",
 }
 
 
@@ -171,6 +172,35 @@ def test_a_proposal_shows_what_changes(office: Office, manager: Browser, finance
     assert changed == [("del", '-     "rate": "8",'), ("ins", '+     "rate": "9",')]
     editor = unescape(manager.get(f"/commission-plans/{plan_id}/propose").text)
     assert '      "symbols": ["*"],\n      "direction": "any",' in editor
+
+
+def test_the_margin_guard_is_tried_proposed_and_published_with_the_rules(
+    office: Office, manager: Browser, finance: Browser
+) -> None:
+    plan_id = make_plan(office, manager)
+    rich = [{"key": "lots", "component": "per_lot", "rate": "50"}]
+
+    tried = words(manager.post(f"/commission-plans/{plan_id}/propose", typed(rich, action="try", margin_guard="cap")).text)
+    assert "= Before the cap 25 USD → The deal earned, and all its payouts were cut to that 8.5 USD" in tried
+    form = typed(rich, action="propose", margin_guard="cap", valid_from="2026-12-01T00:00", reason="New year")
+    assert "Payouts are cut to what the deal earned." in manager.post(f"/commission-plans/{plan_id}/propose", form).text
+    with office.session() as session:
+        draft_id = session.scalars(select(PlanDraft.id).where(PlanDraft.plan_id == plan_id)).one()
+    finance.post(f"/commission-plans/drafts/{draft_id}/approve", {})
+
+    assert office.row(PlanVersion, office.row(PlanDraft, draft_id).version_id).margin_guard == "cap"
+    assert "Payouts are cut to what the deal earned." in manager.get(f"/commission-plans/{plan_id}").text
+
+
+def test_what_happens_to_rates_above_those_of_the_ib_above_is_a_setting(office: Office, finance: Browser) -> None:
+    plan_id = make_plan(office, office.browser("Partner manager"))
+
+    finance.post(f"/commission-plans/{plan_id}/cascade", {"guard": "other"})
+    assert office.row(Plan, plan_id).cascade_guard == "refuse"
+    finance.post(f"/commission-plans/{plan_id}/cascade", {"guard": "flag"})
+
+    assert office.row(Plan, plan_id).cascade_guard == "flag"
+    assert office.audited("plan.cascade_guard")[-1].target == f"plan:{plan_id}"
 
 
 def test_who_may_only_decide_cannot_propose(office: Office, manager: Browser, finance: Browser) -> None:
