@@ -6,7 +6,7 @@ app/portal/__init__.py, and adds one line to PAGES. Its template extends portal/
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -40,9 +40,11 @@ LINES = 5
 #: A client is active who has traded within so many days.
 ACTIVE_DAYS = 30
 
-#: What the chart and the funnel may look back at, in days; of everything, the chart shows a year.
+#: What the charts and the funnel look back at, in days, or at everything; the first ones are read while the page is made.
 ALL = "all"
 PERIODS = ("30", "90", "365", ALL)
+AT_ONCE = PERIODS[:2]
+MOST_DAYS = 365
 
 
 def own_ib() -> links.IB:
@@ -68,46 +70,83 @@ def index() -> ResponseReturnValue:
     """The IB's start page; a client who is no IB reads what it would be."""
     if links.ib_by_client(db.session(), g.client.id) is None:
         return render_template("portal/partner_none.html")
-    return render_template("portal/partner.html", **overview())
+    # A year of a large IB takes seconds: then the page comes first, and asks for that part.
+    course = _course() if _period() in AT_ONCE else {"period": _period()}
+    return render_template("portal/partner.html", **_figures(), **_stand(), **course)
 
 
-@blueprint.get("/live")
+@blueprint.get("/live/figures")
 @client_required
-def live() -> ResponseReturnValue:
-    """The part of the page that changes by itself."""
-    return render_template("portal/partner_live.html", **overview())
+def live_figures() -> ResponseReturnValue:
+    """The sums on top of the page."""
+    return render_template("portal/partner_figures.html", **_figures())
 
 
-def overview() -> dict[str, Any]:
-    """Where the IB stands, and how it came there over the days that the address asks for."""
+@blueprint.get("/live/course")
+@client_required
+def live_course() -> ResponseReturnValue:
+    """The funnel and the charts."""
+    return render_template("portal/partner_course.html", **_course())
+
+
+@blueprint.get("/live/stand")
+@client_required
+def live_stand() -> ResponseReturnValue:
+    """Settlements and the newest lines."""
+    return render_template("portal/partner_stand.html", **_stand())
+
+
+def _figures() -> dict[str, Any]:
     ib, session, at = own_ib(), db.session(), now()
-    period = request.args.get("days", PERIODS[0])
-    period = period if period in PERIODS else PERIODS[0]
-    days = int(period) if period != ALL else int(PERIODS[-2])
-    today = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    month = today.replace(day=1)
+    month = _today().replace(day=1)
     last_month = (month - timedelta(days=1)).replace(day=1)
-    first = today - timedelta(days=days - 1)
-    by_day = figures.by_day(session, ib.id, min(first, last_month), at)
+    by_day = figures.by_day(session, ib.id, last_month, at)
     total, active = funnel.counts(session, ib.id, at - timedelta(days=ACTIVE_DAYS))
-    currencies = sorted({currency for one in by_day for currency in one.amounts})
     return {
         "ib": ib,
-        "period": period,
-        "periods": PERIODS,
-        "days": days,
         "clients": total,
         "active": active,
         "active_days": ACTIVE_DAYS,
         "lots": sum((one.lots for one in by_day if one.day >= month.date()), Decimal(0)),
-        "lots_before": sum((one.lots for one in by_day if last_month.date() <= one.day < month.date()), Decimal(0)),
+        "lots_before": sum((one.lots for one in by_day if one.day < month.date()), Decimal(0)),
         "totals": figures.totals(session, ib.id),
-        "waiting": figures.waiting(session, ib.id, at),
+    }
+
+
+def _course() -> dict[str, Any]:
+    """How it went over the days that the address asks for; of everything, the charts show a year."""
+    ib, session, period = own_ib(), db.session(), _period()
+    days = MOST_DAYS if period == ALL else int(period)
+    first = _today() - timedelta(days=days - 1)
+    by_day = figures.by_day(session, ib.id, first, now())
+    amounts = {
+        one: bars({day.day: day.amounts[one] for day in by_day}, first.date(), days)
+        for one in sorted({currency for day in by_day for currency in day.amounts})
+    }
+    return {
+        "period": period,
+        "periods": PERIODS,
+        "days": days,
+        "funnel": funnel.funnel(session, ib.id, None if period == ALL else first),
+        "amounts": amounts,
+        "lots_by_day": bars({day.day: day.lots for day in by_day}, first.date(), days) if by_day else None,
+    }
+
+
+def _stand() -> dict[str, Any]:
+    ib, session = own_ib(), db.session()
+    return {
+        "waiting": figures.waiting(session, ib.id, now()),
         "settlements": figures.settlements(session, ib.id),
         "lines": lines.accrual_lines(session, ib.id, limit=LINES),
-        "funnel": funnel.funnel(session, ib.id, None if period == ALL else first),
-        "charts": [
-            *((one, bars({day.day: day.amounts[one] for day in by_day}, first.date(), days)) for one in currencies),
-            *([("", bars({day.day: day.lots for day in by_day}, first.date(), days))] if by_day else []),
-        ],
     }
+
+
+def _period() -> str:
+    wanted = request.args.get("days", "")
+    return wanted if wanted in PERIODS else PERIODS[0]
+
+
+def _today() -> datetime:
+    """The beginning of the UTC day."""
+    return now().replace(hour=0, minute=0, second=0, microsecond=0)

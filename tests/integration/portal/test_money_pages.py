@@ -76,7 +76,7 @@ def test_own_money_and_account(app, house):
     [
         "/portal/accounts/{account}",
         "/portal/accounts/{account}/live",
-        "/portal/partner/live",
+        "/portal/partner/live/figures",
         "/portal/partner/lines/1",
     ],
 )

@@ -43,8 +43,10 @@ def test_the_start_page_says_where_the_ib_stands(signed_in, house):
     assert "1.50" in page  # lots this month
     settlement = re.search(r"/portal/partner/lines\?settlement=\d+", page).group()
     assert len(set(re.findall(r"/portal/partner/lines/\d+", signed_in.get(settlement).text))) == 1
-    assert "<html" not in signed_in.get("/portal/partner/live?days=90").text
-    assert "in 365 days" in signed_in.get("/portal/partner/?days=all").text
+    for part in ("figures", "course", "stand"):
+        assert "<html" not in signed_in.get(f"/portal/partner/live/{part}?days=90").text
+    assert "in 365 days" in signed_in.get("/portal/partner/live/course?days=all").text
+    assert 'hx-get="/portal/partner/live/course?days=all" hx-trigger="load"' in signed_in.get("/portal/partner/?days=all").text
     assert "in 30 days" in signed_in.get("/portal/partner/?days=x").text
 
 
