@@ -23,7 +23,7 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.uow import UnitOfWork, unit_of_work
-from app.ledger import four_eyes, holds
+from app.ledger import chart, four_eyes, holds
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout, PayoutRun
 
@@ -101,7 +101,7 @@ def propose_run(session: Session, *, until: datetime, reason: str, actor: Actor,
         run = PayoutRun(until=until, reason=said, proposed_by=str(actor))
         session.add(run)
         session.flush()
-        for line in preview.lines:
+        for line in sorted(preview.lines, key=_account):
             if line.request_id is None:
                 open_payout(unit, line.planned, line.figures, run_id=run.id, warnings=line.warnings)
                 continue
@@ -201,9 +201,15 @@ def _lock_all(session: Session) -> None:
     session.execute(select(IntroducingBroker.id).order_by(IntroducingBroker.id).with_for_update(key_share=True)).all()
 
 
+def _account(line: RunLine) -> str:
+    """The account that is locked for a line: all lock accounts in the order of their codes."""
+    return chart.ib_commission(line.planned.ib_id, line.planned.amount.currency).code
+
+
 def _payouts(session: Session, run_id: int) -> list[Payout]:
+    """The lines of a run, locked, in the order of the accounts that their holds are on."""
     query = select(Payout).where(Payout.run_id == run_id).order_by(Payout.id).with_for_update(of=Payout)
-    return list(session.scalars(query))
+    return sorted(session.scalars(query), key=lambda one: chart.ib_commission(one.ib_id, one.currency).code)
 
 
 def _check(payouts: Sequence[Payout], chosen: Mapping[int, Decision | None]) -> None:

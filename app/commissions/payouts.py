@@ -26,7 +26,7 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, AppError, InvalidInput, NotFound
 from app.core.money import Money, parent
-from app.core.uow import UnitOfWork, unit_of_work
+from app.core.uow import UnitOfWork, retried, unit_of_work
 from app.ledger import chart, holds, posting
 from app.models.clients import Client
 from app.models.metatrader import TradingAccount
@@ -88,6 +88,9 @@ def request_payout(
 def cancel_payout(session: Session, *, ib_id: int, payout_id: int, actor: Actor) -> Payout:
     """The IB takes its request back while no run has taken it up. Raises NotFound, PayoutDecided."""
     with unit_of_work(session, actor) as unit:
+        session.get(
+            IntroducingBroker, ib_id, with_for_update={"key_share": True}
+        )  # a run that takes it up goes first, or after
         payout = session.get(Payout, payout_id, with_for_update=True)
         if payout is None or payout.ib_id != ib_id:
             raise NotFound
@@ -112,10 +115,11 @@ def pay(session: Session, payout_id: int, send_on: SendOn) -> str:
     Where the way on is refused (the account is closed, no payment can be refunded …), the money stays in the wallet.
     """
     try:
-        return _pay(session, payout_id, send_on)
+        return retried(lambda: _pay(session, payout_id, send_on))
     except AppError as error:
         refusal = error
-    return _pay(session, payout_id, None, failure=str(refusal))
+    failure = str(refusal)
+    return retried(lambda: _pay(session, payout_id, None, failure))
 
 
 def follow(unit: UnitOfWork, *, transfer_id: int | None = None, withdrawal_id: int | None = None) -> None:

@@ -30,6 +30,12 @@ QUEUES: dict[str, tuple[str, str]] = {
     "Partner moves": ("Partner moves", "SELECT count(*) FROM partner_move WHERE status = 'proposed'"),
     "IB terms": ("IB terms", "SELECT count(*) FROM ib_terms_proposal WHERE status = 'proposed'"),
     "Commission flags": ("Commission flags", "SELECT count(*) FROM commission_flag WHERE status = 'open'"),
+    "Payout runs": (
+        "Payout runs",
+        """SELECT (SELECT count(*) FROM payout_run WHERE status = 'proposed')
+                + (SELECT count(*) FROM payout WHERE state IN ('requested', 'held'))
+                + (SELECT count(*) FROM payout_reversal WHERE status = 'proposed')""",
+    ),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL AND dismissed_at IS NULL"),
     "Failed jobs": ("Failed jobs", "SELECT count(*) FROM job_failure WHERE retried_at IS NULL"),

@@ -21,7 +21,7 @@ from app.commissions.payout_runs import VERDICTS, Decision
 from app.core.clock import now
 from app.core.errors import N_, AppError, InvalidInput
 from app.extensions import db
-from app.models.payouts import Payout, PayoutRun
+from app.models.payouts import Payout, PayoutReversal, PayoutRun
 from app.surfaces.errors import sentence
 from app.surfaces.filters import Filters
 from app.surfaces.xlsx_files import table_file
@@ -94,13 +94,19 @@ class PayoutRunPage(DeskPage):
             .group_by(Payout.run_id, Payout.currency)
             .order_by(Payout.currency)
         ).all()
-        asked = session.scalar(select(func.count()).select_from(Payout).where(Payout.state == "requested"))
+        waiting = select(Payout.state, func.count()).where(Payout.state.in_(("requested", "held"))).group_by(Payout.state)
+        counts = {row[0]: row[1] for row in session.execute(waiting)}
+        reversals = session.scalars(
+            select(PayoutReversal.payout_id).where(PayoutReversal.status == "proposed").order_by(PayoutReversal.id)
+        ).all()
         return self.render_template(
             "office/payout_runs.html",
             figures=payout_figures.figures(session),
             runs=runs,
             sums={run.id: [row for row in sums if row[0] == run.id] for run in runs},
-            asked=asked,
+            asked=counts.get("requested", 0),
+            held=counts.get("held", 0),
+            reversals=reversals,
             me=str(staff_actor()),
         )
 

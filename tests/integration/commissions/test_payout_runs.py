@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +20,7 @@ from app.core.errors import InvalidInput
 from app.core.money import Money
 from app.core.tables import AuditEntry
 from app.core.uow import unit_of_work
-from app.ledger import holds
+from app.ledger import holds, proofs
 from app.ledger.errors import InsufficientFunds, NotYourRequest, OwnRequest, RequestDecided
 from app.models.clients import Client
 from app.models.commission_flags import CommissionFlag
@@ -25,7 +28,8 @@ from app.models.commissions import Settlement
 from app.models.ledger import Hold, Transaction
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout, PayoutRun
-from tests.integration.commissions.brokerage import Brokerage
+from tests.conftest import Database
+from tests.integration.commissions.brokerage import Brokerage, build
 from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere
 
 
@@ -313,3 +317,37 @@ def test_terms_are_changed_with_a_reason_and_kept_in_the_audit_trail(earnings: E
         "minutes",
         {"settle_every": "day", "hold_days": 7, "minimum_minor": 5000},
     )
+
+
+def test_a_run_and_a_cancellation_at_the_same_moment_do_not_both_win(database: Database) -> None:
+    """Whichever is first: a cancelled payout is in no run, and one in a run is not cancelled; its hold says the same."""
+    with database.session() as session:
+        earnings = Earnings(build(session))
+        ib_ids = [earnings.ib("1") for _ in range(6)]
+        asked = [
+            payouts.request_payout(session, ib_id=ib_id, amount=usd("7"), destination="wallet", key="k", actor=OTHER).id
+            for ib_id in ib_ids
+        ]
+    start = threading.Barrier(2)
+
+    def cancel() -> None:
+        with database.session() as session:
+            start.wait()
+            for ib_id, payout_id in zip(ib_ids, asked, strict=True):
+                with suppress(PayoutDecided):
+                    payouts.cancel_payout(session, ib_id=ib_id, payout_id=payout_id, actor=OTHER)
+
+    def run() -> None:
+        with database.session() as session:
+            start.wait()
+            with suppress(NothingToPay):
+                payout_runs.propose_run(session, until=now(), reason="r", actor=FINANCE)
+
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(cancel), pool.submit(run)]:
+            done.result()
+    with database.session() as session:
+        found = {one.id: one for one in session.scalars(select(Payout))}
+        for payout_id in asked:
+            assert (found[payout_id].state == "cancelled") == (found[payout_id].run_id is None)
+        assert [line for proof in proofs.prove(session) for line in proof.breaks] == []
