@@ -61,8 +61,11 @@ class Fields:
 
     def number(self, name: str, value: object, harmless: str = "1") -> Decimal:
         """A decimal from its text. JSON's own numbers are refused: on their way they may have been rounded as floats."""
-        if not isinstance(value, str) or not _NUMBER.fullmatch(value):
+        if not isinstance(value, str):
             self.problem(name, N_('Write this number as text with up to 10 decimals, such as "7.50".'))
+            return Decimal(harmless)
+        if not _NUMBER.fullmatch(value):
+            self.problem(name, N_("This must be a number with up to 10 decimals, such as 7.50."))
             return Decimal(harmless)
         return Decimal(value)
 

@@ -133,3 +133,10 @@ LABELS = {
     "decided_by": _l("Decided by"),
     "dismissed_at": _l("Dismissed"),
 }
+
+#: Of clients: CLIENT_CATEGORIES.
+CATEGORIES = {
+    "retail": _l("Retail"),
+    "professional": _l("Professional"),
+    "eligible_counterparty": _l("Eligible counterparty"),
+}

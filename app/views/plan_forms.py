@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,7 +18,9 @@ from app.commissions.drafts import LONGEST_REASON
 from app.core.clock import now
 from app.core.errors import AppError
 from app.surfaces.errors import sentence
+from app.views.labels import CATEGORIES
 from app.views.ledger_request_forms import Needed, UTCField
+from app.views.rule_editor import RuleEditor
 
 MAX_DEPTH = 20
 _BOUNDS = NumberRange(min=-1_000_000_000, max=1_000_000_000)
@@ -28,20 +29,6 @@ _BOUNDS = NumberRange(min=-1_000_000_000, max=1_000_000_000)
 def amount(label: str, default: str, **options: Any) -> DecimalField:
     """A number that an example begins with."""
     return DecimalField(label, default=Decimal(default), places=None, validators=[InputRequired(), _BOUNDS], **options)
-
-
-def written(document: list[dict[str, Any]]) -> str:
-    """A rules document as people edit it: a line a field, in the order of the documentation."""
-    return "[\n" + ",\n".join(f"  {_object(rule, '  ')}" for rule in document) + "\n]"
-
-
-def _object(fields: dict[str, Any], indent: str) -> str:
-    lines = (
-        f"{indent}  {json.dumps(name)}: "
-        + (_object(value, indent + "  ") if name == "filter" else json.dumps(value, ensure_ascii=False))
-        for name, value in fields.items()
-    )
-    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
 
 
 class PlanForm(FlaskForm):
@@ -72,9 +59,8 @@ class CascadeForm(FlaskForm):
 
 
 class ExampleForm(FlaskForm):
-    """Rules as text, when they begin and why; and one deal to try them on."""
+    """When rules begin and why, what guards them; and one deal to try them on."""
 
-    rules = TextAreaField(_l("Rules"), validators=[Needed()], render_kw={"rows": 22, "spellcheck": "false", "dir": "ltr"})
     margin_guard = SelectField(
         _l("When a deal pays more than it earned"),
         description=_l("It earned the spread and the commission that the client paid."),
@@ -103,6 +89,12 @@ class ExampleForm(FlaskForm):
     currency = StringField(_l("Account's currency"), default="USD", validators=[Length(max=8)])
     product = StringField(_l("Account product"), default="standard-usd", validators=[Length(max=40)])
     country = StringField(_l("Client's country"), default="CY", validators=[Length(max=2)])
+    category = SelectField(
+        _l("Client's category"), choices=[SelectChoice(value, label) for value, label in CATEGORIES.items()], default="retail"
+    )
+    opened = amount(_l("Opened at"), "1.07950")
+    price = amount(_l("Closed at"), "1.08000")
+    digits = IntegerField(_l("Digits of its prices"), default=5, validators=[InputRequired(), NumberRange(min=0, max=8)])
     bid = amount(_l("Bid"), "1.08000")
     ask = amount(_l("Ask"), "1.08012")
     contract = amount(_l("Contract size"), "100000")
@@ -116,30 +108,14 @@ class ExampleForm(FlaskForm):
         super().__init__()
         self.elsewhere: list[str] = []
 
-    def document(self) -> Any:
-        """The rules as typed; None, with the place of the mistake beside the field, for what is no JSON."""
-        try:
-            return json.loads(self.rules.data or "")
-        except json.JSONDecodeError as error:
-            self.rules.errors = [
-                gettext("Line %(line)s, column %(column)s cannot be read as JSON.", line=error.lineno, column=error.colno)
-            ]
-        except RecursionError:
-            self.rules.errors = [gettext("These rules are nested too deeply.")]
-        return None
-
-    def show(self, error: AppError) -> None:
-        """Write a refusal beside its field; problems of the rules go with their path."""
-        problems: dict[str, str] = getattr(error, "problems", {})
-        told = [
-            problem if path == "rules" else f"{path}: {problem}"
-            for path, problem in ((path, gettext(problem)) for path, problem in problems.items() if path != "reason")
-        ]
-        if told:
-            self.rules.errors = told
-        if "reason" in problems:
-            self.reason.errors = [gettext(problems["reason"])]
-        if not problems:
+    def show(self, error: AppError, editor: RuleEditor) -> None:
+        """Write a refusal beside its field, of the rules by the editor."""
+        problems = {path: gettext(problem) for path, problem in getattr(error, "problems", {}).items()}
+        for name in ("reason", "margin_guard"):
+            if name in problems:
+                self[name].errors = [problems.pop(name)]
+        editor.show(problems)
+        if not getattr(error, "problems", {}):
             self.elsewhere.append(sentence(error))
 
     def deal(self) -> DealFacts:
@@ -157,6 +133,10 @@ class ExampleForm(FlaskForm):
             opened_at=at - timedelta(seconds=self.held_s.data or 0),
             product=(self.product.data or "").strip(),
             country=(self.country.data or "").strip().upper(),
+            category=self.category.data,
+            price=self.price.data or Decimal(0),
+            price_position=self.opened.data or Decimal(0),
+            digits=self.digits.data,
             currency=(self.currency.data or "").strip().upper(),
             profit=self.profit.data or Decimal(0),
             swap=self.swap.data or Decimal(0),

@@ -22,12 +22,15 @@ from app.commissions.plans import Rule, parse_rules, rules_document
 from app.core.errors import N_, AppError, InvalidInput
 from app.extensions import db
 from app.models.commissions import IBPlan, Plan, PlanDraft, PlanVersion
+from app.models.metatrader import Product
 from app.models.partners import IntroducingBroker
+from app.models.symbol_groups import SymbolGroup
 from app.surfaces.errors import sentence
 from app.views.columns import person
 from app.views.decisions import decided
 from app.views.guarded import DeskPage, staff_actor
-from app.views.plan_forms import AssignmentForm, CascadeForm, ExampleForm, PlanForm, written
+from app.views.plan_forms import AssignmentForm, CascadeForm, ExampleForm, PlanForm
+from app.views.rule_editor import RuleEditor, written
 
 RIGHTS = "Commission plans"
 
@@ -108,22 +111,27 @@ class PlanPage(DeskPage):
     @permission_name("propose")
     def propose(self, pk: int) -> ResponseReturnValue:
         """The editor: rules and an example deal; every payout with its steps before anything is proposed."""
-        plan, form = _plan(pk), ExampleForm()
-        last = _newest(pk)
+        plan, form, last, action = _plan(pk), ExampleForm(), _newest(pk), request.form.get("action", "")
         if request.method == "GET":
-            form.rules.data = _text(last.rules, plan) if last else written(FIRST_RULES)
-            form.margin_guard.data = last.margin_guard if last else "off"
-        priced, rules = None, self._tried(form, plan)
-        if rules and request.form.get("action") == "propose":
+            editor = RuleEditor.of(_normal(last.rules if last else FIRST_RULES, plan))
+            form.margin_guard.data = last.margin_guard if last else form.margin_guard.data
+        else:
+            editor = RuleEditor.typed(request.form)
+        if editor.act(action):
+            return self._editor(plan, last, form, editor)
+        if action == "document" and not editor.is_text:
+            return self._editor(plan, last, form, RuleEditor(text=_told(editor.document(), plan)))
+        rules = self._tried(form, editor, plan)
+        if rules and action == "form":
+            return self._editor(plan, last, form, RuleEditor.of(rules_document(rules)))
+        if rules and action == "propose":
             if form.valid_from.moment is None:
                 form.valid_from.errors = [gettext("Please give a day and a time, such as 2026-11-30 14:05.")]
-            elif draft := _proposed(form, plan):
+            elif draft := _proposed(form, editor, plan):
                 flash(gettext("Proposed. It counts as soon as somebody else has approved it."), "success")
                 return redirect(url_for("PlanPage.draft", pk=draft.id))
-        if rules:
-            priced = example.price(db.session(), rules, form.deal(), form.depth.data or 1, form.margin_guard.data)
-        page = self.render_template("office/plan_propose.html", plan=plan, last=last, form=form, priced=priced, rules=rules)
-        return page, 422 if form.errors or form.elsewhere else 200
+        page = self._editor(plan, last, form, editor, rules)
+        return page, 422 if form.errors or form.elsewhere or editor.problems else 200
 
     @expose("/drafts/<int:pk>")
     @has_access
@@ -166,6 +174,30 @@ class PlanPage(DeskPage):
     @permission_name("propose")
     def withdraw(self, pk: int) -> ResponseReturnValue:
         return _decide(pk, lambda: drafts.withdraw_draft(db.session(), pk, actor=staff_actor()))
+
+    def _editor(
+        self,
+        plan: Plan,
+        last: PlanVersion | None,
+        form: ExampleForm,
+        editor: RuleEditor,
+        rules: tuple[Rule, ...] | None = None,
+    ) -> str:
+        """The page of the editor; with `rules` that could be read it prices the example."""
+        priced = None
+        if rules:
+            try:
+                priced = example.price(db.session(), rules, form.deal(), form.depth.data or 1, form.margin_guard.data)
+            except InvalidInput as error:
+                form.show(error, editor)
+        groups = db.session.execute(select(SymbolGroup.code, SymbolGroup.name).order_by(SymbolGroup.code)).all()
+        products = db.session.execute(select(Product.code, Product.name).order_by(Product.code)).all()
+        for card in editor.cards:
+            card.offer([(code, name) for code, name in groups], [(code, f"{name} ({code})") for code, name in products])
+        page: str = self.render_template(
+            "office/plan_propose.html", plan=plan, last=last, form=form, editor=editor, priced=priced, rules=rules
+        )
+        return page
 
     def _index(self, form: PlanForm) -> str:
         session = db.session()
@@ -217,18 +249,19 @@ class PlanPage(DeskPage):
         return form
 
     @staticmethod
-    def _tried(form: ExampleForm, plan: Plan) -> tuple[Rule, ...] | None:
+    def _tried(form: ExampleForm, editor: RuleEditor, plan: Plan) -> tuple[Rule, ...] | None:
         """The rules, when they and the example can be read; otherwise the form says what cannot."""
         if form.is_submitted():
             form.validate()
-        document = form.document()
-        if form.errors or document is None:
+        document = editor.document()
+        if document is None:
             return None
         try:
-            return parse_rules(document, plan.currency)
+            rules = parse_rules(document, plan.currency)
         except InvalidInput as error:
-            form.show(error)
+            form.show(error, editor)
             return None
+        return None if form.errors else rules
 
 
 #: What was done, by the new state.
@@ -243,21 +276,21 @@ def _decide(pk: int, decide: Callable[[], PlanDraft]) -> ResponseReturnValue:
     return decided("PlanPage.draft", pk, decide, _DONE)
 
 
-def _proposed(form: ExampleForm, plan: Plan) -> PlanDraft | None:
+def _proposed(form: ExampleForm, editor: RuleEditor, plan: Plan) -> PlanDraft | None:
     """The new proposal; None when it is refused, and the form then says why."""
     assert form.valid_from.moment is not None  # asked before
     try:
         return drafts.propose_version(
             db.session(),
             plan.id,
-            form.document(),
+            editor.document(),
             form.valid_from.moment,
             form.reason.data or "",
             staff_actor(),
             form.margin_guard.data,
         )
     except AppError as error:
-        form.show(error)
+        form.show(error, editor)
         return None
 
 
@@ -278,7 +311,20 @@ def _newest(plan_id: int, published: int | None = None) -> PlanVersion | None:
 
 def _text(stored: list[dict[str, Any]], plan: Plan) -> str:
     """Stored rules as people edit them; the database keeps no order of fields."""
-    return written(rules_document(parse_rules(stored, plan.currency)))
+    return written(_normal(stored, plan))
+
+
+def _told(document: list[dict[str, Any]], plan: Plan) -> str:
+    """Rules from the form as text: with all defaults where they can be read, otherwise as they were typed."""
+    try:
+        return _text(document, plan)
+    except InvalidInput:
+        return written(document)
+
+
+def _normal(stored: list[dict[str, Any]], plan: Plan) -> list[dict[str, Any]]:
+    """Stored rules with all defaults written out."""
+    return rules_document(parse_rules(stored, plan.currency))
 
 
 def _changes(before: str, after: str) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from html import unescape
 import pytest
 from sqlalchemy import select
 
+from app.commissions.plans import parse_rules, rules_document
 from app.models.commissions import Plan, PlanDraft, PlanVersion
 from tests.integration.views.conftest import LIBRARY_WARNINGS, Browser, Office
 
@@ -27,6 +28,11 @@ EXAMPLE = {
     "currency": "USD",
     "product": "standard-usd",
     "country": "CY",
+    "category": "retail",
+    "opened": "1.0795",
+    "price": "1.08",
+    "digits": "5",
+    "margin_guard": "off",
     "bid": "1.08",
     "ask": "1.0801",
     "contract": "100000",
@@ -35,7 +41,6 @@ EXAMPLE = {
     "profit": "-25",
     "swap": "0",
     "depth": "2",
-    "margin_guard": "off",
 }
 
 
@@ -170,7 +175,8 @@ def test_a_proposal_shows_what_changes(office: Office, manager: Browser, finance
 
     changed = re.findall(r"<(ins|del)>(.*?)</", unescape(page))
     assert changed == [("del", '-     "rate": "8",'), ("ins", '+     "rate": "9",')]
-    editor = unescape(manager.get(f"/commission-plans/{plan_id}/propose").text)
+    form = on_page(manager.get(f"/commission-plans/{plan_id}/propose").text)
+    editor = unescape(manager.post(f"/commission-plans/{plan_id}/propose", {**EXAMPLE, **form, "action": "document"}).text)
     assert '      "symbols": ["*"],\n      "direction": "any",' in editor
 
 
@@ -212,3 +218,131 @@ def test_who_may_only_decide_cannot_propose(office: Office, manager: Browser, fi
     assert seen.status_code == 200
     assert "New plan" not in seen.text
     assert office.browser("KYC reviewer").get("/commission-plans/").status_code == 403
+
+
+#: A rule that says something in every part that the form has.
+FULL = [
+    {
+        "key": "full",
+        "component": "markup_points",
+        "currency": "EUR",
+        "when": "close",
+        "levels": {"mode": "shares", "values": ["0.6", "0.3", "0.1"]},
+        "cap": "50",
+        "caps": {"day": "500", "month": "5000"},
+        "beneficiary": "ibs",
+        "tiers": {
+            "measure": "active_clients",
+            "period": "quarter",
+            "mode": "whole",
+            "basis": "previous",
+            "bands": [{"from": "0", "rate": "5.5"}, {"from": "10", "rate": "6"}],
+        },
+        "filter": {
+            "symbols": ["XAU*", "EURUSD"],
+            "direction": "sell",
+            "excluded_reasons": [6, 21],
+            "min_holding_s": 60,
+            "products": ["gone-usd"],
+            "countries": ["AE", "CY"],
+            "categories": ["professional"],
+            "min_points": 20,
+        },
+    },
+    {
+        "key": "won",
+        "component": "cpa",
+        "rate": "400",
+        "levels": ["1"],
+        "filter": {"countries": ["CY"]},
+        "conditions": {"first_deposit": "200", "lots": "3", "within_days": 30, "approved": False},
+    },
+    {"key": "month", "component": "retainer", "rate": "1500", "conditions": {"active_clients": 5}},
+    {"key": "rates", "component": "per_lot", "levels": {"mode": "override", "values": ["6", "8"]}},
+    {"key": "back", "component": "per_lot", "rate": "1", "beneficiary": "trader"},
+]
+
+
+def on_page(page: str) -> dict[str, list[str]]:
+    """What the browser would send for the rules of a page as they stand there."""
+    form: dict[str, list[str]] = {}
+    for tag in re.findall(r"<input[^>]*>", page):
+        name, value = re.search(r'name="(rules?[^"]*)"', tag), re.search(r'value="([^"]*)"', tag)
+        if name and ('type="checkbox"' not in tag or "checked" in tag):
+            form.setdefault(name[1], []).append(unescape(value[1]) if value else "")
+    for name, options in re.findall(r'<select[^>]*name="(rules-[^"]*)"[^>]*>(.*?)</select>', page, re.DOTALL):
+        chosen = re.findall(r'<option (?:selected )?value="([^"]*)"(?: selected)?>', options)
+        marked = re.search(r'<option(?: selected value="([^"]*)"| value="([^"]*)" selected)', options)
+        form[name] = [(marked[1] or marked[2] or "") if marked else chosen[0]]
+    return form
+
+
+def edited(manager: Browser, plan_id: int, form: dict[str, list[str]], action: str) -> str:
+    return manager.post(f"/commission-plans/{plan_id}/propose", {**EXAMPLE, **form, "action": action}).text
+
+
+def shown_rules(page: str) -> object:
+    found = re.search(r'<textarea[^>]*name="rules"[^>]*>(.*?)</textarea>', page, re.DOTALL)
+    assert found, words(page)
+    return json.loads(unescape(found[1]))
+
+
+def test_every_part_of_a_rule_is_in_the_form_and_comes_back(office: Office, manager: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    wanted = rules_document(parse_rules(FULL, "USD"))
+
+    page = manager.post(f"/commission-plans/{plan_id}/propose", typed(FULL, action="form")).text
+    text = shown_rules(edited(manager, plan_id, on_page(page), "document"))
+
+    assert rules_document(parse_rules(text, "USD")) == wanted
+
+
+def test_rules_are_added_copied_moved_and_removed_without_losing_what_was_typed(office: Office, manager: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    form = on_page(manager.get(f"/commission-plans/{plan_id}/propose").text)
+    form["rules-0-rate"] = ["no number"]
+
+    page = edited(manager, plan_id, form, "add")
+    form = on_page(page)
+    assert form["rules-0-rate"] == ["no number"]
+    form["rules-1-key"] = ["second"]
+    form["rules-1-component"] = ["cpa"]
+    form = on_page(edited(manager, plan_id, form, "refresh"))
+    assert (form["rules-1-within_days"], form["rules-1-approved"]) == (["90"], ["y"])
+    page = edited(manager, plan_id, form, "up-1")
+    assert [form["rules-1-key"], on_page(page)["rule"]] == [["second"], ["1", "0"]]
+    page = edited(manager, plan_id, on_page(page), "duplicate-0")
+    assert on_page(page)["rules-2-key"] == ["all-copy"]
+    assert on_page(page)["rules-2-rate"] == ["no number"]
+    page = edited(manager, plan_id, on_page(page), "remove-0")
+    assert on_page(page)["rule"] == ["1", "2"]
+
+
+def test_a_problem_of_a_rule_stands_beside_its_field(office: Office, manager: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    form = on_page(manager.get(f"/commission-plans/{plan_id}/propose").text)
+    form |= {"rules-0-rate": ["1000000000"], "rules-0-values": ["0.5", "0"], "rules-0-min_points": ["some"]}
+
+    answer = manager.post(f"/commission-plans/{plan_id}/propose", {**EXAMPLE, **form, "action": "try"})
+
+    assert answer.status_code == 422
+    beside = {name: words(text) for name, text in re.findall(r'id="rules-0-(\w+)-error">(.*?)</div>', answer.text, re.DOTALL)}
+    assert beside == {
+        "rate": "The rate must be above 0 and at most 100,000.",
+        "values": "No. 2: A share must be above 0 and at most 1.",
+        "min_points": "Points are a whole number up to 1,000,000.",
+    }
+    assert on_page(answer.text)["rules-0-rate"] == ["1000000000"]
+
+
+def test_rules_from_the_form_are_proposed_and_published(office: Office, manager: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    form = on_page(manager.get(f"/commission-plans/{plan_id}/propose").text)
+    form |= {"rules-0-rate": ["6"], "valid_from": ["2026-12-01T00:00"], "reason": ["New year"], "margin_guard": ["cap"]}
+
+    page = edited(manager, plan_id, form, "propose")
+
+    assert "Proposed. It counts as soon as" in words(page)
+    with office.session() as session:
+        draft = session.scalars(select(PlanDraft).where(PlanDraft.plan_id == plan_id)).one()
+        assert (draft.rules[0]["rate"], draft.margin_guard) == ("6", "cap")
