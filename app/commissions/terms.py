@@ -35,9 +35,12 @@ class WithTerms(Protocol):
 
 def terms_for(rule: Rule, plan_id: int, upline: Sequence[WithTerms]) -> Sequence[Term]:
     """What each IB of an upline, nearest first, gets of what a rule measured; longer or shorter than the upline."""
-    agreed = [above.terms for above in upline]
-    if not any(agreed):
+    for above in upline:  # of nearly every deal nothing was agreed with anybody, and every deal comes this way
+        if above.terms is not None:
+            break
+    else:
         return rule.terms
+    agreed = [above.terms for above in upline]
     own = [terms.rates.get((plan_id, rule.key)) if terms else None for terms in agreed]
     given = list(terms_of(rule, own)) if any(rate is not None for rate in own) else list(rule.terms)
     for index, (terms, term) in enumerate(zip(agreed, given, strict=False)):
