@@ -14,7 +14,7 @@ from flask import Blueprint, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
-from app.commissions import figures, lines
+from app.commissions import figures, lines, progress
 from app.core.clock import now
 from app.core.errors import N_, NotFound
 from app.extensions import db
@@ -134,9 +134,11 @@ def _course() -> dict[str, Any]:
 
 
 def _stand() -> dict[str, Any]:
-    ib, session = own_ib(), db.session()
+    ib, session, at = own_ib(), db.session(), now()
     return {
-        "waiting": figures.waiting(session, ib.id, now()),
+        "ib": ib,
+        "standings": progress.standing(session, ib.id, at),
+        "waiting": figures.waiting(session, ib.id, at),
         "settlements": figures.settlements(session, ib.id),
         "lines": lines.accrual_lines(session, ib.id, limit=LINES),
     }

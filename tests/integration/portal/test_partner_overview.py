@@ -8,15 +8,18 @@ from decimal import Decimal
 
 import pytest
 
-from app.commissions import accrual, figures
+from app.commissions import accrual, figures, publishing
 from app.commissions.lines import accrual_lines, first_id_since
+from app.commissions.progress import Standing
+from app.commissions.tiers import Band
 from app.core.clock import now
 from app.core.money import Money
 from app.models.clients import Client
 from app.models.partners import IBLink
 from app.models.payments import Deposit
 from app.partners import funnel
-from app.portal import live
+from app.portal import live, partner
+from tests.integration.commissions.brokerage import STAFF, START
 from tests.integration.portal.partner_house import partner_house
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -147,3 +150,35 @@ def test_first_id_since_bounds_what_is_read(house):
     assert first_id_since(house.session, house.ib_id, LONG_AGO) <= min(ids)
     assert first_id_since(house.session, house.ib_id, now() + timedelta(days=1)) == max(ids)
     assert first_id_since(house.session, house.other_id, now()) == 0
+
+
+def test_tiers_and_caps_say_what_is_missing(signed_in, house):
+    tiered = {
+        "key": "gold",
+        "component": "per_lot",
+        "tiers": {
+            "measure": "lots",
+            "period": "month",
+            "mode": "marginal",
+            "bands": [{"from": "0", "rate": "5"}, {"from": "10", "rate": "6.5"}],
+        },
+        "caps": {"day": "500"},
+    }
+    plan_id = publishing.create_plan(house.session, "Tiers", "USD", STAFF)
+    publishing.publish_version(house.session, plan_id, [tiered], START, STAFF)
+    publishing.assign_plan(house.session, house.ib_id, plan_id, now() - timedelta(minutes=1), STAFF)
+    house.trade(house.own_account, "4", done_at=now())
+    page = signed_in.get("/portal/partner/live/stand").text
+    assert "pays now at the rate 5 USD" in page
+    assert "more until the rate is 6.5" in page
+    assert re.search(r"\b6\b[^<]*more until", page)
+    assert "20 / 500 USD" in page
+
+
+def test_the_position_of_an_ib_above_is_not_shown(signed_in, house, monkeypatch):
+    band = Band(Decimal(0), Decimal(5))
+    above = Standing("Above", house.other_id, "gold", "USD", "USD", (), "Lots", "lots", None, None, Decimal(777), band)
+    monkeypatch.setattr(partner.progress, "standing", lambda *_: [above])
+    page = signed_in.get("/portal/partner/live/stand").text
+    assert "pays now at the rate 5 USD" in page
+    assert "777" not in page
