@@ -19,12 +19,24 @@ from app.compliance import categories
 from app.core import tables
 from app.ledger import definitions
 from app.metatrader import months
-from app.partners import privacy, tree
+from app.partners import policy, privacy, tree
 
 if TYPE_CHECKING:
     from config import Settings
 
 LOCK_KEY = 7_201_05
+
+#: Triggers and rights beside the tables; repeatable, in this order.
+BESIDE = (
+    months.SQL,
+    tree.SQL,
+    privacy.SQL,
+    policy.SQL,
+    units.SQL,
+    agreed.SQL,
+    symbol_groups.SQL,
+    categories.SQL,
+)
 
 
 def configuration(owner_url: str) -> Config:
@@ -48,7 +60,16 @@ def upgrade(settings: Settings) -> None:
             tables.install_guards(connection)
             definitions.uninstall(connection)
             definitions.install(connection)
-            for path in (months.SQL, tree.SQL, privacy.SQL, units.SQL, agreed.SQL, symbol_groups.SQL, categories.SQL):
+            for path in (
+                months.SQL,
+                tree.SQL,
+                privacy.SQL,
+                policy.SQL,
+                units.SQL,
+                agreed.SQL,
+                symbol_groups.SQL,
+                categories.SQL,
+            ):
                 connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text(encoding="utf-8"))
             # COMMENT takes no parameters; the fingerprint is hexadecimal.
             connection.execute(text(f"COMMENT ON SCHEMA ledger IS '{wanted}'"))
@@ -80,18 +101,7 @@ def _owner(settings: Settings) -> Iterator[Connection]:
 def _fingerprint(settings: Settings) -> str:
     """A hash over the newest revision and the SQL beside it, by which a database tells what it has."""
     head = ScriptDirectory.from_config(configuration(settings.database_owner_url)).get_current_head() or ""
-    files = [
-        tables.GUARDS,
-        *definitions.sql_files(),
-        definitions.drop_file(),
-        months.SQL,
-        tree.SQL,
-        privacy.SQL,
-        units.SQL,
-        agreed.SQL,
-        symbol_groups.SQL,
-        categories.SQL,
-    ]
+    files = [tables.GUARDS, *definitions.sql_files(), definitions.drop_file(), *BESIDE]
     return hashlib.sha256(b"".join([head.encode(), *(path.read_bytes() for path in files)])).hexdigest()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -62,9 +63,11 @@ def register_client(
     terms_version: str,
     actor_address: str,
     birth_date: date | None = None,
-    link_code: str | None = None,
+    touches: Sequence[list[str | int]] = (),
+    promo_code: str = "",
 ) -> RegisteredClient:
-    """Register a visitor. Emits client.registered with the IB link's code, or client.register_repeated for a known address.
+    """Register a visitor. Emits client.registered with what may tell whose client it is (`touches`: visits through IBs' links,
+    as app/partners/touches.py packs them), or client.register_repeated for a known address.
 
     Raises InvalidRegistration with every problem at once. `terms_version` is the version agreed to, empty for none.
     """
@@ -103,7 +106,7 @@ def register_client(
             known_id = session.scalars(select(Client.id).where(func.lower(Client.email) == address.lower())).one()
             unit.emit("client.register_repeated", subject_id=known_id, client_id=known_id)
             return RegisteredClient(known_id, is_new=False)
-        unit.emit("client.registered", subject_id=client_id, client_id=client_id, link_code=clean_link_code(link_code))
+        unit.emit("client.registered", subject_id=client_id, client_id=client_id, touches=list(touches), promo_code=promo_code)
         return RegisteredClient(client_id, is_new=True)
 
 

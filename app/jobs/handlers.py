@@ -29,6 +29,7 @@ from app.models.payments import Callback, Deposit, Withdrawal
 from app.models.payouts import Payout
 from app.models.trading_desk import LoginImport
 from app.partners import attribution
+from app.partners.touches import Touch, unpacked
 from app.payments import callbacks, deposits, transfers, withdrawals
 from app.reporting import rendering
 from config import Settings
@@ -74,9 +75,14 @@ def left_to_the_clock(function: Function) -> Function:
 
 
 def attribute_client(session: Session, event: Event, settings: Settings) -> None:
-    code = event.payload.get("link_code")
-    if code and event.client_id:
-        attribution.attribute_client(session, client_id=event.client_id, link_code=code, at=event.occurred_at, source="link")
+    touches = unpacked(event.payload.get("touches"))
+    if not touches and (code := event.payload.get("link_code")):  # told before visits were remembered
+        touches = (Touch(code, event.occurred_at),)
+    promo_code = event.payload.get("promo_code") or ""
+    if event.client_id and (touches or promo_code):
+        attribution.attribute_visitor(
+            session, client_id=event.client_id, promo_code=promo_code, touches=touches, at=event.occurred_at
+        )
 
 
 def send_mail(session: Session, event: Event, settings: Settings) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core.orm import BigKey, CreatedAt, Model, Moment
@@ -58,7 +61,10 @@ class Attribution(Model):
     client_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("client.id"))
     ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"), index=True)
     link_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("ib_link.id"))
-    source: Mapped[str] = mapped_column(Text, comment="why this client is this IB's: link, manual …")
+    source: Mapped[str] = mapped_column(Text, comment="why this client is this IB's: link, promo_code, manual …")
+    explained: Mapped[dict[str, Any] | None] = mapped_column(
+        JSONB, comment="what decided: policy, code, the visits that counted and those that did not"
+    )
     move_id: Mapped[int | None] = mapped_column(
         BigInteger, ForeignKey("partner_move.id"), index=True, comment="the move by which it began"
     )

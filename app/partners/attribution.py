@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
@@ -14,6 +16,8 @@ from app.core.uow import unit_of_work
 from app.models.clients import Client
 from app.models.partners import Attribution, IntroducingBroker
 from app.partners.links import Link, find_link
+from app.partners.policy import policy_at
+from app.partners.touches import Touch, candidates, packed
 
 log = logging.getLogger("lotwise.partners")
 
@@ -60,7 +64,33 @@ class IBClient:
     until: datetime | None
 
 
-def attribute_client(session: Session, *, client_id: int, link_code: str, at: datetime, source: str) -> Attributed | None:
+def attribute_visitor(
+    session: Session, *, client_id: int, promo_code: str, touches: Sequence[Touch], at: datetime
+) -> Attributed | None:
+    """Find whose client somebody is who registered at `at`: a typed promotion code counts before any link, and of the visits
+    through links the one that the policy of that moment names. One that cannot count gives way to the next.
+
+    What decided stands with the attribution. None when nothing counts.
+    """
+    held = policy_at(session, at)
+    counting = candidates(touches, held.touch, held.window_days, at)
+    said = {"policy": asdict(held), "promo_code": promo_code, "touches": packed(touches)}
+    for code, source in [*([(promo_code, "promo_code")] if promo_code else []), *((touch.code, "link") for touch in counting)]:
+        made = attribute_client(session, client_id=client_id, link_code=code, at=at, source=source, explained=said)
+        if made is not None:
+            return made
+    return None
+
+
+def attribute_client(
+    session: Session,
+    *,
+    client_id: int,
+    link_code: str,
+    at: datetime,
+    source: str,
+    explained: dict[str, Any] | None = None,
+) -> Attributed | None:
     """Make a client the client of the IB whose link it came through, from `at` on.
 
     Emits client.attributed, and ib.client_joined for the IB's own pages. Happens once: a client who was ever attributed
@@ -75,6 +105,7 @@ def attribute_client(session: Session, *, client_id: int, link_code: str, at: da
             log.info("attribution ignored reason=%s client=%s", reason, client_id)
             return None
         row = Attribution(client_id=client_id, ib_id=link.ib_id, link_id=link.id, source=source, valid_from=at)
+        row.explained = explained
         session.add(row)
         session.flush()
         made = _attributed(row)

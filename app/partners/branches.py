@@ -45,7 +45,8 @@ class BranchIB:
 class ClientSpan:
     """That a client was an IB's for a span of time, or nobody's; by which link, or who moved it there and why.
 
-    With four eyes `proposed_by` asked for the move `move_id` and `moved_by` approved it.
+    With four eyes `proposed_by` asked for the move `move_id` and `moved_by` approved it. `explained` is what decided at the
+    registration, as app/partners/attribution.py keeps it.
     """
 
     ib_id: int | None
@@ -58,6 +59,7 @@ class ClientSpan:
     reason: str = ""
     proposed_by: str = ""
     move_id: int | None = None
+    explained: dict[str, Any] | None = None
 
     def holds(self, at: datetime) -> bool:
         return self.valid_from <= at and (self.valid_to is None or at < self.valid_to)
@@ -124,7 +126,8 @@ def history_of_client(session: Session, client_id: int) -> list[ClientSpan]:
     for span, code, broker in rows:
         if found and found[-1].valid_to is not None and found[-1].valid_to < span.valid_from:
             found.append(ClientSpan(None, "", "manual", "", found[-1].valid_to, span.valid_from))
-        found.append(ClientSpan(span.ib_id, broker.full_name, span.source, code or "", span.valid_from, span.valid_to))
+        made = ClientSpan(span.ib_id, broker.full_name, span.source, code or "", span.valid_from, span.valid_to)
+        found.append(replace(made, explained=span.explained))
     if found and found[-1].valid_to is not None:
         found.append(ClientSpan(None, "", "manual", "", found[-1].valid_to, None))
     told = _moves_of_client(session, client_id)

@@ -59,6 +59,9 @@ class RegisterForm(FlaskForm):
         _l("I have read the terms and the notice of risks, and agree to them."),
         validators=[InputRequired(_l("Please read the terms and agree to them."))],
     )
+    promo_code = StringField(
+        _l("Promotion code (optional)"), description=_l("If somebody gave you one. Capital or small letters are the same.")
+    )
     ib = HiddenField()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:

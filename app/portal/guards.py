@@ -11,17 +11,21 @@ from typing import Any, ParamSpec
 from flask import Blueprint, Response, current_app, g, redirect, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
+from itsdangerous import BadData, URLSafeSerializer
 
 from app.clients.onboarding import clean_link_code
 from app.core.actor import Actor
+from app.core.clock import now
 from app.core.errors import N_
 from app.extensions import db
+from app.partners.touches import Touch, packed, remember, unpacked
 from app.security import portal as portal_security
 
 portal = Blueprint("portal", __name__, url_prefix="/portal")
 
+#: The visits through IBs' links, signed. How long one counts is the policy's.
 LINK_COOKIE = "lotwise_ib"
-LINK_COOKIE_DAYS = 30
+LINK_COOKIE_DAYS = 365
 
 #: The bar and the rail: key, label, endpoint, icon. The first four stand in the phone's bar, the others behind More.
 PLACES = (
@@ -86,12 +90,25 @@ def navigation() -> dict[str, Any]:
 
 
 @portal.after_request
-def keep_link_code(response: Response) -> Response:
+def keep_visit(response: Response) -> Response:
     """Remember the IB's link that a visitor came through, so that looking around first does not lose it."""
     code = clean_link_code(request.args.get("ib"))
     if code and g.get("client") is None:
-        set_cookie(response, LINK_COOKIE, code, max_age=LINK_COOKIE_DAYS * 24 * 3600)
+        kept = _signer().dumps(packed(remember(visits(), Touch(code.upper(), now()))))
+        set_cookie(response, LINK_COOKIE, str(kept), max_age=LINK_COOKIE_DAYS * 24 * 3600)
     return response
+
+
+def visits() -> tuple[Touch, ...]:
+    """The visits through IBs' links that this browser remembers; none when somebody else than we wrote them."""
+    try:
+        return unpacked(_signer().loads(request.cookies.get(LINK_COOKIE, "")))
+    except BadData:
+        return ()
+
+
+def _signer() -> URLSafeSerializer:
+    return URLSafeSerializer(str(current_app.secret_key), salt="visits through links of IBs")
 
 
 def in_portal() -> bool:

@@ -7,9 +7,12 @@ from flask.typing import ResponseReturnValue
 from flask_babel import get_locale, gettext
 
 from app.clients import onboarding
-from app.core.errors import AppError, InvalidInput
+from app.clients.onboarding import clean_link_code
+from app.core.clock import now
+from app.core.errors import N_, AppError, InvalidInput
 from app.extensions import db, limiter
 from app.partners import links
+from app.partners.touches import Touch, packed
 from app.portal import guards
 from app.portal.forms import ConfirmForm, MailForm, NewPasswordForm, RegisterForm, SignInForm, show_problems
 from app.portal.guards import portal
@@ -29,7 +32,7 @@ def register() -> ResponseReturnValue:
     """The registration form. What follows is the same page whether the address was new or not."""
     if g.client is not None:
         return redirect(url_for("portal.home"))
-    code = request.args.get("ib") or request.cookies.get(guards.LINK_COOKIE, "")
+    code = clean_link_code(request.args.get("ib")) or ""
     form = RegisterForm(data={"ib": code})
     problems: list[str] = []
     if form.is_submitted():
@@ -40,7 +43,7 @@ def register() -> ResponseReturnValue:
             return redirect(url_for("portal.check_mail"))
         except AppError as error:
             problems = show_problems(form, error)
-    elif request.args.get("ib") and code != request.cookies.get(guards.LINK_COOKIE):
+    elif code and code.upper() not in {touch.code for touch in guards.visits()}:
         links.count_visit(db.session(), code)
     return render_template("portal/register.html", form=form, problems=problems), 422 if form.is_submitted() else 200
 
@@ -57,9 +60,29 @@ def _register(form: RegisterForm) -> None:
         "language": str(get_locale()),
         "terms_version": TERMS_VERSION if form.terms.data else "",
     }
-    if form.errors:
-        raise InvalidInput(onboarding.registration_problems(**values))
-    onboarding.register_client(db.session(), **values, link_code=form.ib.data, actor_address=request.remote_addr or "")
+    promo_code = (form.promo_code.data or "").strip()
+    promo_problem = _promo_problem(promo_code)
+    if form.errors or promo_problem:
+        raise InvalidInput({**onboarding.registration_problems(**values), **promo_problem})
+    onboarding.register_client(
+        db.session(),
+        **values,
+        touches=packed(_touches(form)),
+        promo_code=promo_code.upper(),
+        actor_address=request.remote_addr or "",
+    )
+
+
+def _promo_problem(code: str) -> dict[str, str]:
+    if not code or links.resolve_link(db.session(), code) is not None:
+        return {}
+    return {"promo_code": N_("Nobody here has this code. Please check it, or leave the field empty.")}
+
+
+def _touches(form: RegisterForm) -> tuple[Touch, ...]:
+    """The visits that the browser remembers; where it keeps no cookies, the one that led to the form."""
+    known, code = guards.visits(), clean_link_code(form.ib.data)
+    return known if known or not code else (Touch(code.upper(), now()),)
 
 
 @portal.get("/terms")

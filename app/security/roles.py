@@ -114,6 +114,8 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Payouts"),
         ("can_list", "Payment terms"),
         ("can_list", "Partner privacy"),
+        ("can_list", "Partner policy"),
+        ("can_edit", "Partner policy"),
         ("can_list", "Commission desk"),
         ("can_retry", "Commission desk"),
         *[

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 
 from flask import Response, abort, request
 from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, expose, has_access
+from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import select
 
@@ -19,6 +21,7 @@ from app.models.compliance import Document
 from app.models.metatrader import TradingAccount
 from app.models.partner_moves import PartnerMove
 from app.partners import branches
+from app.partners.touches import unpacked
 from app.reporting import rendering, statement
 from app.views import timeline
 from app.views.columns import formatters, person
@@ -67,6 +70,7 @@ class ClientView(ReadOnlyView):
                 select(TradingAccount).where(TradingAccount.client_id == client.id).order_by(TradingAccount.id)
             ).all(),
             belonged=belonged,
+            visits_said=_visits_said,
             present=next((span for span in belonged if span.holds(at)), None),
             move_waiting=session.scalar(waiting),
             timeline=timeline.recent(session, client.id, TIMELINE),
@@ -117,3 +121,16 @@ def register(appbuilder: AppBuilder) -> None:
         ClientView, "Clients", label=_l("Clients"), icon="users", category="Clients desk", category_label=_l("Clients")
     )
     appbuilder.add_view_no_menu(StatementView)
+
+
+def _visits_said(explained: dict[str, Any]) -> str:
+    """What decided at a registration, in a sentence: the policy of then, and the visits through links that it found."""
+    policy = explained["policy"]
+    visits = ", ".join(f"{touch.code} {touch.at:%Y-%m-%d %H:%M}" for touch in unpacked(explained["touches"]))
+    if explained["promo_code"]:
+        said = gettext("A typed code counts before visits.")
+    elif policy["touch"] == "first":
+        said = gettext("The first visit within %(days)s days counted.", days=policy["window_days"])
+    else:
+        said = gettext("The last visit within %(days)s days counted.", days=policy["window_days"])
+    return f"{said} {gettext('Visits (UTC): %(visits)s.', visits=visits)}" if visits else said

@@ -43,7 +43,7 @@ def link(session, client_id, purpose, ttl=timedelta(hours=1)):
 
 
 def test_a_visitor_becomes_a_client(session):
-    made = register(session, link_code=" ALPHA8 ")
+    made = register(session, touches=[["ALPHA8", 1_790_000_000]], promo_code="BETA7")
     client = session.get_one(Client, made.client_id)
     assert made.is_new
     assert (client.email, client.full_name, client.country, client.language) == (
@@ -57,12 +57,12 @@ def test_a_visitor_becomes_a_client(session):
     assert client.password_hash.startswith("$argon2id$")
     assert verify_password(client.password_hash, PERSON["password"])
     (fact,) = facts(session, "client.registered")
-    assert (fact.client_id, fact.payload) == (client.id, {"link_code": "ALPHA8"})
+    assert (fact.client_id, fact.payload) == (client.id, {"touches": [["ALPHA8", 1_790_000_000]], "promo_code": "BETA7"})
 
 
 def test_without_a_link_the_fact_says_so(session):
-    register(session, link_code="no such; code")
-    assert facts(session, "client.registered")[0].payload == {"link_code": None}
+    register(session)
+    assert facts(session, "client.registered")[0].payload == {"touches": [], "promo_code": ""}
 
 
 def test_a_refused_registration_changes_nothing(session):
@@ -76,7 +76,7 @@ def test_a_refused_registration_changes_nothing(session):
 @pytest.mark.parametrize("email", ["amira@example.com", "AMIRA@example.com", " Amira@EXAMPLE.com "])
 def test_a_known_address_is_told_to_its_owner_only(session, email):
     first = register(session)
-    again = register(session, email=email, password="another four words", first_name="Mallory", link_code="MALLORY1")
+    again = register(session, email=email, password="another four words", first_name="Mallory", promo_code="MALLORY1")
     assert (again.client_id, again.is_new) == (first.client_id, False)
     client = session.get_one(Client, first.client_id)
     assert client.first_name == "Amira"

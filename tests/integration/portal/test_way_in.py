@@ -46,7 +46,7 @@ def test_a_visitor_registers(visitor, database, facts):
     assert (client.email, client.language, client.status) == ("amira@example.com", "en", "registered")
     page = visitor.get("/portal/check-mail").text
     assert "amira@example.com" in page
-    assert facts("client.registered")[0].payload == {"link_code": None}
+    assert facts("client.registered")[0].payload == {"touches": [], "promo_code": ""}
     assert visitor.secret is None  # registering is not signing in
 
 
@@ -146,18 +146,35 @@ def test_the_ib_s_link_is_kept_while_the_visitor_looks_around(visitor, database,
         links.create_link(session, ib.id, "Website", Actor.staff(1), code="ALPHA8")
     visitor.get("/portal/register?ib=ALPHA8")
     cookie = visitor.http.get_cookie("lotwise_ib", path="/portal")
-    assert (cookie.value, cookie.path, cookie.http_only, cookie.same_site) == ("ALPHA8", "/portal", True, "Lax")
+    assert (cookie.path, cookie.http_only, cookie.same_site) == ("/portal", True, "Lax")
     visitor.get("/portal/sign-in")
     visitor.get("/portal/register?ib=ALPHA8")
     visitor.post("/portal/register", {**FORM, "ib": "ALPHA8"}, page="/portal/register")
-    assert facts("client.registered")[-1].payload == {"link_code": "ALPHA8"}
+    assert {code for code, _ in facts("client.registered")[-1].payload["touches"]} == {"ALPHA8"}
     with database.session() as session:
         assert links.links_of(session, ib.id)[0].visits == 1
 
 
-def test_the_form_carries_the_code_of_the_cookie(visitor):
-    visitor.get("/portal/sign-in?ib=ALPHA8")
-    assert 'value="ALPHA8"' in visitor.get("/portal/register").text
+def test_without_cookies_the_form_carries_the_code(visitor, facts):
+    page = visitor.get("/portal/register?ib=ALPHA8")
+    assert 'value="ALPHA8"' in page.text
+    visitor.http.delete_cookie("lotwise_ib", path="/portal")
+    visitor.post("/portal/register", {**FORM, "ib": "ALPHA8"}, page="/portal/register")
+    assert [code for code, _ in facts("client.registered")[-1].payload["touches"]] == ["ALPHA8"]
+
+
+def test_visits_that_somebody_else_wrote_count_for_nothing(visitor, facts):
+    visitor.http.set_cookie("lotwise_ib", '[["FORGED1",1790000000]].x', path="/portal")
+    visitor.post("/portal/register", FORM, page="/portal/register")
+    assert facts("client.registered")[-1].payload == {"touches": [], "promo_code": ""}
+
+
+def test_an_unknown_promotion_code_is_said_and_loses_nothing(visitor, database):
+    answer = visitor.post("/portal/register", {**FORM, "promo_code": "NOBODY1"}, page="/portal/register")
+    assert answer.status_code == 422
+    assert "Nobody here has this code" in answer.text
+    assert FORM["email"] in answer.text
+    assert clients(database) == []
 
 
 def test_a_code_that_is_none_makes_no_cookie(visitor):
