@@ -72,7 +72,7 @@ def index() -> ResponseReturnValue:
         return render_template("portal/partner_none.html")
     # A year of a large IB takes seconds: then the page comes first, and asks for that part.
     course = _course() if _period() in AT_ONCE else {"period": _period()}
-    return render_template("portal/partner.html", **_figures(), **_stand(), **course)
+    return render_template("portal/partner.html", **{**_figures(), **_stand(), **course})
 
 
 @blueprint.get("/live/figures")
