@@ -117,17 +117,20 @@ def true_up(session: Session, period_id: int, at: datetime) -> int:
 
 
 def differences(kind: str, cases: Sequence[Case], outcomes: Mapping[int, Outcome], stored: _Stored) -> list[Line]:
-    """The lines that make what is stored what it should be, of rules that count. Pure.
+    """The lines that make what is stored what it should be, of rules that count, and of all that a margin guard cuts with them.
 
-    A line that is missing is added; one that is there and no longer due is left: nothing that counts takes a rule away.
+    Only what was paid is corrected: who gets another level or rule since, by a move into the past or changed facts, is found
+    by a replay. Pure.
     """
     lines = []
     for case in sorted(cases, key=lambda case: case.place):
-        counted = {rule.key for rule in case.plan.rules if rule.is_counted} if case.plan else set()
+        plan = case.plan
+        moving = {rule.key for rule in plan.rules if rule.is_counted or plan.margin_guard == "cap"} if plan else set()
         for made in outcomes[case.deal.deal_id].accruals:
-            if made.rule not in counted:
+            key = _key(case.deal.deal_id, made)
+            if made.rule not in moving or key not in stored:
                 continue
-            amount, lots = stored.get(_key(case.deal.deal_id, made), (Decimal(0), Decimal(0)))
+            amount, lots = stored[key]
             if made.amount != amount or made.lots != lots:
                 lines.append(Line(case.deal.deal_id, kind, replace(made, amount=made.amount - amount, lots=made.lots - lots)))
     return lines

@@ -110,6 +110,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
     "Partner manager": [
         *OWN,
         *read("Clients", "Introducing brokers", "IB links", "Attributions", "Accruals", "Settlements"),
+        *read("Plan periods"),
         ("can_list", "IB network"),
         ("can_list", "Payouts"),
         ("can_list", "Payment terms"),

@@ -7,6 +7,7 @@ from flask_babel import lazy_gettext as _l
 
 from app.models.commissions import Accrual, Settlement
 from app.models.partners import Attribution, IBLink, IntroducingBroker
+from app.models.plan_tiers import PlanPeriod
 from app.views.columns import ago, client_link, exact, formatters, identifier, transaction_link
 from app.views.guarded import AuditedInterface, ReadOnlyView
 
@@ -60,11 +61,29 @@ class AccrualView(ReadOnlyView):
     show_columns = [
         *(name for name in list_columns if name != "id"),
         *("unit_id", "client_id", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
+        *("tier_position", "cap_paid"),
     ]
     search_columns = ["ib", "deal_id", "rule", "kind", "accrued_at"]
     formatters_columns = formatters(
-        amount=exact, lots=exact, rate=exact, accrued_at=ago, base=exact, fx_rate=exact, uncapped=exact
+        amount=exact,
+        lots=exact,
+        rate=exact,
+        accrued_at=ago,
+        base=exact,
+        fx_rate=exact,
+        uncapped=exact,
+        tier_position=exact,
+        cap_paid=exact,
     )
+
+
+class PlanPeriodView(ReadOnlyView):
+    class_permission_name = "Plan periods"
+    datamodel = AuditedInterface(PlanPeriod)
+    list_title, show_title = _l("Periods of tiers and caps"), _l("Period of tiers and caps")
+    list_columns = ["plan", "owner", "span", "starts_on", "ends_on", "dirty_why", "dirty_at", "true_ups", "closed_at"]
+    search_columns = ["plan", "owner", "starts_on", "dirty_why"]
+    formatters_columns = formatters(dirty_at=ago, closed_at=ago)
 
 
 class SettlementView(ReadOnlyView):
@@ -88,4 +107,5 @@ def register(appbuilder: AppBuilder) -> None:
     appbuilder.add_view(IBLinkView, "IB links", label=_l("Links"), icon="link", **desk)
     appbuilder.add_view(AttributionView, "Attributions", label=_l("Attributions"), icon="arrows-exchange", **desk)
     appbuilder.add_view(AccrualView, "Accruals", label=_l("Accruals"), icon="coins", **desk)
+    appbuilder.add_view(PlanPeriodView, "Plan periods", label=_l("Periods of tiers and caps"), icon="calendar", **desk)
     appbuilder.add_view(SettlementView, "Settlements", label=_l("Settlements"), icon="receipt", **desk)

@@ -18,6 +18,7 @@ from app.commissions.accrual import accrue_deals, accrue_shard
 from app.commissions.explain import explain_accrual
 from app.commissions.progress import standing
 from app.commissions.true_up import true_up_all
+from app.commissions.units import SHARDS
 from app.models.commissions import Accrual
 from app.models.metatrader import Deal
 from app.models.partners import Attribution, IBParent
@@ -199,28 +200,33 @@ def test_a_deal_after_the_end_still_moves_the_period_and_the_next_one_that_looks
     assert true_up_all(house.session, LATER) == 0
 
 
-def test_two_shards_at_once_count_one_after_the_other(house: Brokerage, database: Any) -> None:
-    branch = Branch(house, MARGINAL)
-    for number in range(1, 9):
-        branch.deal(number, "3", below=number % 2, hours=number)
-    house.save()
-    workers = [
-        threading.Thread(target=lambda shard=shard: accrue_shard(Session(house.session.get_bind()), house.server_id, shard))
-        for shard in range(4)
-    ]
+def test_shards_at_once_count_one_after_the_other(database: Any) -> None:
+    with database.session() as session:
+        house = build(session)
+        branch = Branch(house, MARGINAL)
+        for number in range(1, 9):
+            branch.deal(number, "3", below=number % 2, hours=number)
+        house.save()
+    start = threading.Barrier(SHARDS)
+
+    def work(shard: int) -> None:
+        with database.session() as own:
+            start.wait(20)
+            accrue_shard(own, house.server_id, shard)
+
+    workers = [threading.Thread(target=work, args=(shard,)) for shard in range(SHARDS)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join()
-    house.session.rollback()
-    assert branch.volume() == 24
-    true_up_all(house.session, NOON)
+        worker.join(60)
 
-    straight = Branch(house, MARGINAL)
-    for number in range(1, 9):
-        straight.deal(100 + number, "3", below=number % 2, hours=number)
-    straight.arrive(*range(101, 109))
-    assert branch.sums() == straight.sums()
+    with database.session() as session:
+        house.session = session
+        # All of 24 lots were taken from the bands once, whoever came first: 10 at 5, 10 at 6 and 4 at 8.
+        assert branch.sums()[0] == 71
+        assert branch.volume() == 24
+        true_up_all(session, NOON)
+        assert branch.sums() == [71, 37, 34]
 
 
 def test_net_deposits_and_active_clients_are_those_of_the_morning(house: Brokerage) -> None:
