@@ -14,6 +14,7 @@ def init_app(app: Flask) -> None:
     from app.views import (
         breaks,
         chart_of_accounts,
+        client_categories,
         client_money,
         clients,
         commission_desk,
@@ -43,6 +44,7 @@ def init_app(app: Flask) -> None:
         proofs,
         simulator,
         staff,
+        symbol_groups,
         system,
         trading_accounts,
         trading_rules,
@@ -54,6 +56,7 @@ def init_app(app: Flask) -> None:
     app.extensions["babel"].locale_selector = formats.select_locale
     for desk in (
         clients,
+        client_categories,
         commission_desk,
         documents,
         payments,
@@ -81,6 +84,7 @@ def init_app(app: Flask) -> None:
         partner_moves,
         payment_terms,
         plans,
+        symbol_groups,
         ib_terms,
         commission_flags,
         system,

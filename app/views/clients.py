@@ -12,6 +12,7 @@ from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from sqlalchemy import select
 
+from app.compliance import categories
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput
 from app.core.uow import unit_of_work
@@ -26,6 +27,7 @@ from app.reporting import rendering, statement
 from app.views import timeline
 from app.views.columns import formatters, person
 from app.views.guarded import AuditedInterface, DeskPage, ReadOnlyView, staff_actor
+from app.views.labels import CATEGORIES
 
 TIMELINE = 50
 
@@ -75,6 +77,7 @@ class ClientView(ReadOnlyView):
             move_waiting=session.scalar(waiting),
             timeline=timeline.recent(session, client.id, TIMELINE),
             month=at.strftime("%Y-%m"),
+            category=CATEGORIES[categories.category_of(session, client.id)],
         )
 
 
