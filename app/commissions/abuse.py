@@ -85,7 +85,7 @@ _HEDGED = text(
         JOIN attribution a ON a.client_id = t.client_id AND tstzrange(a.valid_from, a.valid_to) @> d.done_at
         WHERE d.entry = 0 AND d.action IN (0, 1) AND d.is_current AND NOT d.is_void
     )
-    SELECT DISTINCT n.ib_id, n.symbol,
+    SELECT DISTINCT n.ib_id,
         least(n.account_id, o.account_id) AS one, greatest(n.account_id, o.account_id) AS other,
         least(n.client_id, o.client_id) AS client, greatest(n.client_id, o.client_id) AS other_client,
         least(n.id, o.id) AS deal, greatest(n.id, o.id) AS other_deal
@@ -183,7 +183,6 @@ def _hedge(session: Session, key: str, row: Any) -> Suspicion:
     details = {
         "accounts": [row.one, row.other],
         "clients": sorted({row.client, row.other_client}),
-        "symbol": row.symbol,
         "pairs": list(before["pairs"]) if before else [],
     }
     return Suspicion(HEDGED, key, row.ib_id, details)

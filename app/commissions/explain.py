@@ -152,9 +152,13 @@ def arithmetic(paid: Accrual, rule: Rule, before: tuple[Decimal, Decimal] | None
     steps = [Step("", label, measured, paid.base_currency or "")]
     exact = EXACT.multiply(measured, paid.rate)
     if kind.is_percentage:
-        steps += [Step("×", N_("Percentage"), paid.rate, "%")]
+        is_difference = rule.mode == "override" and paid.level > 1
+        label = N_("Difference to the percentage of the level below") if is_difference else N_("Percentage")
+        steps += [Step("×", label, paid.rate, "%")]
     else:
         label = N_("Rate per lot") if paid.base is None else N_("Rate")
+        if rule.mode == "override" and paid.level > 1:
+            label = N_("Difference to the rate of the level below")
         steps += [Step("×", kind.rate_label or label, paid.rate, "" if kind.rate_label else paid.currency)]
     if rule.tiers is not None and paid.tier_position is not None:
         stood, weighted = tier_steps(paid, rule, rule.tiers, paid.tier_position)

@@ -90,6 +90,15 @@ def steps_of(line: Any, rule: dict[str, Any] | None = None) -> list[str]:
     ]
 
 
+def test_a_difference_is_called_one() -> None:
+    rule = {"key": "a", "component": "per_lot", "levels": {"mode": "override", "values": ["6", "8"]}}
+
+    low, above = paid(rule, own("7"), own("9.5")).accruals
+
+    assert steps_of(low, rule)[1] == "× Rate per lot 7"
+    assert steps_of(above, rule)[1:] == ["× Difference to the rate of the level below 2.5", "= Commission 2.5"]
+
+
 def test_what_an_ib_hands_on_goes_to_the_trader_and_nothing_is_lost() -> None:
     terms = PersonalTerms(hand_on_percent=Decimal("33.3"))
     deal = replace(DEAL, volume=1)
