@@ -32,7 +32,6 @@ PAGE = 2000
 #: Deals lie in months by when their first revision was done; a correction may say another time, by this much at most.
 _MOVED = timedelta(days=40)
 
-#: Everybody who ever was a client of an IB or of one that ever stood below it; the deals say when.
 _EVER_BROUGHT = text(
     """
     WITH RECURSIVE branch (ib_id) AS (
@@ -118,6 +117,11 @@ class Difference:
 def everybody(session: Session) -> list[int]:
     """The clients whom somebody ever brought: those that a book of plans for all deals needs."""
     return list(session.scalars(select(Attribution.client_id).group_by(Attribution.client_id)))
+
+
+def ever_brought(session: Session, ib_id: int) -> list[int]:
+    """The clients whom an IB, or one that ever stood below it, ever had; the deals say when."""
+    return list(session.scalars(_EVER_BROUGHT, {"owner": ib_id}))
 
 
 def book_for(session: Session, overrides: Overrides | None) -> PlanBook:
@@ -232,7 +236,7 @@ def _narrowed(session: Session, scope: Scope, book: PlanBook) -> list[ColumnElem
     if scope.server_id is not None:
         narrowed.append(Deal.server_id == scope.server_id)
     if scope.branch_id is not None:
-        clients = {*session.scalars(_EVER_BROUGHT, {"owner": scope.branch_id}), *book.moved}
+        clients = {*ever_brought(session, scope.branch_id), *book.moved}
         accounts = select(TradingAccount.id).where(TradingAccount.client_id == _any(clients))
         narrowed.append(Deal.trading_account_id.in_(accounts))
     return narrowed

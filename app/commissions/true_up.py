@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, delete, insert, literal, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from app.commissions.accrual import tell
 from app.commissions.engine import Accrued, Outcome
 from app.commissions.measures import Measures
+from app.commissions.recompute import Key, ever_brought
 from app.commissions.snapshots import PlanBook, StoredDeal, load_deals
 from app.commissions.standings import PREVIOUS, cases_of, counters
 from app.commissions.tally import Case, Counter, Home, looked_at, recount
@@ -38,33 +39,9 @@ log = logging.getLogger("lotwise.commissions")
 
 _ACTOR = Actor.system("commission_true_up")
 
-#: Everybody who ever was a client of an IB or of one that ever stood below it: more than enough, the deals say when.
-_EVER_BROUGHT = text(
-    """
-    WITH RECURSIVE branch (ib_id) AS (
-        SELECT CAST(:owner AS bigint)
-        UNION
-        SELECT p.ib_id FROM branch JOIN ib_parent p ON p.parent_id = branch.ib_id
-    )
-    SELECT DISTINCT client_id FROM attribution WHERE ib_id IN (SELECT ib_id FROM branch)
-    """
-)
-
-
-class _Key(NamedTuple):
-    """What a line is for; all lines with the same key together are what stands."""
-
-    deal_id: int
-    plan_version_id: int
-    rule: str
-    level: int
-    ib_id: int | None
-    client_id: int | None
-    currency: str
-
 
 #: Amount and lots of all lines of a key.
-_Stored = dict[_Key, tuple[Decimal, Decimal]]
+_Stored = dict[Key, tuple[Decimal, Decimal]]
 
 
 def true_up_all(session: Session, at: datetime) -> int:
@@ -91,7 +68,7 @@ def true_up(session: Session, period_id: int, at: datetime) -> int:
     """
     with unit_of_work(session, _ACTOR) as unit:
         period = session.get_one(PlanPeriod, period_id)
-        clients = list(session.scalars(_EVER_BROUGHT, {"owner": period.owner_id}))
+        clients = ever_brought(session, period.owner_id)
         of_branch = TradingAccount.client_id == _any(clients)
         for server_id in sorted(
             session.scalars(select(TradingAccount.server_id).where(of_branch).group_by(TradingAccount.server_id))
@@ -166,20 +143,20 @@ def _same_calendar(one: str, other: str) -> bool:
 def _stored(session: Session, plan_id: int, deal_ids: Sequence[int]) -> _Stored:
     versions = select(PlanVersion.id).where(PlanVersion.plan_id == plan_id)
     rows = session.execute(
-        select(*(getattr(Accrual, name) for name in _Key._fields), Accrual.amount, Accrual.lots).where(
+        select(*(getattr(Accrual, name) for name in Key._fields), Accrual.amount, Accrual.lots).where(
             Accrual.deal_id == _any(deal_ids), Accrual.plan_version_id.in_(versions)
         )
     )
     found: _Stored = defaultdict(lambda: (Decimal(0), Decimal(0)))
     for row in rows:
-        key = _Key(*row[:-2])
+        key = Key(*row[:-2])
         amount, lots = found[key]
         found[key] = (amount + row.amount, lots + row.lots)
     return dict(found)
 
 
-def _key(deal_id: int, made: Accrued) -> _Key:
-    return _Key(deal_id, made.plan_version_id, made.rule, made.level, made.ib_id, made.client_id, made.currency)
+def _key(deal_id: int, made: Accrued) -> Key:
+    return Key(deal_id, made.plan_version_id, made.rule, made.level, made.ib_id, made.client_id, made.currency)
 
 
 def _write(session: Session, lines: Iterable[Line], deals: Mapping[int, StoredDeal]) -> list[Sum]:

@@ -102,6 +102,7 @@ class ExampleForm(FlaskForm):
     commission = amount(_l("Commission charged"), "-3.50")
     profit = amount(_l("Profit"), "-25.00")
     swap = amount(_l("Swap"), "0")
+    stands = DecimalField(_l("Where tiers stand before it"), default=Decimal(0), places=None, validators=[Optional(), _BOUNDS])
     depth = IntegerField(_l("IBs above the client"), default=2, validators=[InputRequired(), NumberRange(min=1, max=MAX_DEPTH)])
 
     def __init__(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 from flask import abort, flash, redirect, request, url_for
@@ -187,7 +188,9 @@ class PlanPage(DeskPage):
         priced = None
         if rules:
             try:
-                priced = example.price(db.session(), rules, form.deal(), form.depth.data or 1, form.margin_guard.data)
+                stands = form.stands.data or Decimal(0)
+                depth = form.depth.data or 1
+                priced = example.price(db.session(), rules, form.deal(), depth, form.margin_guard.data, stands)
             except InvalidInput as error:
                 form.show(error, editor)
         groups = db.session.execute(select(SymbolGroup.code, SymbolGroup.name).order_by(SymbolGroup.code)).all()

@@ -89,6 +89,17 @@ def test_rules_are_tried_on_a_deal_with_every_step(office: Office, manager: Brow
         assert session.scalars(select(PlanDraft).where(PlanDraft.plan_id == plan_id)).all() == []
 
 
+def test_tiers_are_tried_from_where_they_stand(office: Office, manager: Browser) -> None:
+    bands = [{"from": "0", "rate": "5"}, {"from": "100", "rate": "6"}]
+    rules = [{"key": "lots", "component": "per_lot", "tiers": {"mode": "marginal", "bands": bands}}]
+    form = typed(rules, action="try", stands="99.75")
+
+    page = words(manager.post(f"/commission-plans/{make_plan(office, manager)}/propose", form).text)
+
+    assert "Volume of the month before this deal 99.75 + Lots of this deal in the tier 0.25" in page
+    assert "= Commission 2.75 USD" in page
+
+
 def test_the_editor_opens_with_an_example_that_pays(office: Office, manager: Browser) -> None:
     page = words(manager.get(f"/commission-plans/{make_plan(office, manager)}/propose").text)
 

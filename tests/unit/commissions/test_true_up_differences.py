@@ -10,8 +10,9 @@ from app.commissions.accrual import stored
 from app.commissions.deals import DealFacts
 from app.commissions.engine import Accrued, Outcome, Upline
 from app.commissions.plans import PlanSnapshot, parse_rules
+from app.commissions.recompute import Key
 from app.commissions.tally import Case, Tally
-from app.commissions.true_up import _Key, differences
+from app.commissions.true_up import differences
 
 AT = datetime(2026, 7, 1, tzinfo=UTC)
 RULES = parse_rules(
@@ -33,9 +34,9 @@ def judged(guard: str = "off") -> tuple[Case, Outcome]:
     return case, Tally(lambda *_: Decimal(0), {}).judge(replace(case, plan=replace(plan, margin_guard="off")))
 
 
-def of(made: Accrued, amount: str) -> dict[_Key, tuple[Decimal, Decimal]]:
+def of(made: Accrued, amount: str) -> dict[Key, tuple[Decimal, Decimal]]:
     columns = stored(1, made)
-    return {_Key(**{name: columns[name] for name in _Key._fields}): (Decimal(amount), made.lots)}
+    return {Key(**{name: columns[name] for name in Key._fields}): (Decimal(amount), made.lots)}
 
 
 def written(guard: str, *amounts: str) -> list[tuple[str, Decimal, Decimal]]:
