@@ -23,14 +23,15 @@ DEALS_AT_ONCE, MOST_PAIRS = 5000, 50
 _SELF_REFERRAL = text(
     """
     SELECT ib.id AS ib_id, c.id AS client_id, own.id AS own_id,
-        own.phone <> '' AND regexp_replace(own.phone, '[^0-9]', '', 'g') = regexp_replace(c.phone, '[^0-9]', '', 'g') AS phone,
+        length(own.phone) > 6
+            AND regexp_replace(own.phone, '[^0-9]', '', 'g') = regexp_replace(c.phone, '[^0-9]', '', 'g') AS phone,
         own.birth_date = c.birth_date AND lower(own.last_name) = lower(c.last_name)
             AND lower(own.first_name) = lower(c.first_name) AS person
     FROM introducing_broker ib
     JOIN client own ON own.id = ib.client_id
     JOIN attribution a ON a.ib_id = ib.id AND a.valid_to IS NULL
     JOIN client c ON c.id = a.client_id
-    WHERE (own.phone <> '' AND regexp_replace(own.phone, '[^0-9]', '', 'g') = regexp_replace(c.phone, '[^0-9]', '', 'g'))
+    WHERE (length(own.phone) > 6 AND regexp_replace(own.phone, '[^0-9]', '', 'g') = regexp_replace(c.phone, '[^0-9]', '', 'g'))
        OR (own.birth_date = c.birth_date AND lower(own.last_name) = lower(c.last_name)
             AND lower(own.first_name) = lower(c.first_name))
     """
