@@ -26,7 +26,7 @@ pytestmark = [
 ]
 
 WIDE = 1_000
-#: Generous on purpose: a machine that runs other tests at once is slow. Alone it takes a third of a second.
+#: Generous on purpose: 0.65 s were measured on two cores that ran other tests at once.
 MOST_MS = 3_000
 WITHIN_MS = 20_000
 
