@@ -32,10 +32,11 @@ NAMES = {
     "latency": "metatrader.latency",
     "commissions": "commissions.job",
     "commissions.growth": "commissions.growth",
+    "commissions.replay": "commissions.replay",
 }
 
 #: Those that take a size, which is a number of deals.
-SIZED = frozenset({"commissions", "commissions.growth"})
+SIZED = frozenset({"commissions", "commissions.growth", "commissions.replay"})
 
 
 @dataclass(frozen=True)

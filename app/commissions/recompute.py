@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from app.commissions.engine import WAITING, Accrued, Outcome
 from app.commissions.measures import Measures
 from app.commissions.overrides import Overrides
+from app.commissions.plans import PlanSnapshot
 from app.commissions.snapshots import DayRates, PlanBook, StoredDeal, stream_deals
 from app.commissions.standings import cases_of, counters
 from app.commissions.tally import Case, Counter, Tally, looked_at, waits_for_end
@@ -124,12 +125,12 @@ def ever_brought(session: Session, ib_id: int) -> list[int]:
     return list(session.scalars(_EVER_BROUGHT, {"owner": ib_id}))
 
 
-def book_for(session: Session, overrides: Overrides | None) -> PlanBook:
-    """A book for all deals there are, with what should have stood."""
+def book_for(session: Session, overrides: Overrides | None = None, proposed: PlanSnapshot | None = None) -> PlanBook:
+    """A book for all deals there are, with what should have stood, or with rules that are only proposed for a plan."""
     clients = set(everybody(session))
     if overrides:
         clients |= {one.subject for one in overrides.clients}
-    return PlanBook(session, clients, overrides=overrides)
+    return PlanBook(session, clients, overrides=overrides, proposed=proposed)
 
 
 def count_deals(session: Session, scope: Scope) -> int:

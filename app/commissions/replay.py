@@ -43,13 +43,13 @@ _ACTOR = Actor.system("replay")
 #: Lines of one unit of a posting.
 _UNIT = 10_000
 
-_EXPLAINING = (
+EXPLAINING = (
     *("rate", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
     *("multiplier", "part", "earned", "tier_position", "cap_paid"),
 )
 _COLUMNS = (
     *("run_id", "deal_id", "server_id", "shard", "accruals", "is_alive", "plan_version_id", "rule", "level", "ib_id"),
-    *("client_id", "currency", "stored", "recomputed", "stored_lots", "recomputed_lots", *_EXPLAINING),
+    *("client_id", "currency", "stored", "recomputed", "stored_lots", "recomputed_lots", *EXPLAINING),
 )
 
 #: Accruals are only ever added: as many as then are the same as then. What had none may have been replaced meanwhile.
@@ -309,7 +309,7 @@ def _set(session: Session, run_id: int, **values: Any) -> bool:
 def _row(run_id: int, line: Difference) -> str:
     key, made, deal = line.key, line.made, line.deal
     fx = made.fx if made else None
-    explaining: tuple[object, ...] = (line.stored.rate, *[None] * (len(_EXPLAINING) - 1))
+    explaining: tuple[object, ...] = (line.stored.rate, *[None] * (len(EXPLAINING) - 1))
     if made:
         explaining = (
             *(made.rate, made.base, made.base_currency, fx and fx.rate, fx and escaped(fx.source)),

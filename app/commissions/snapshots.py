@@ -174,12 +174,20 @@ class PlanBook:
     """Whose client each deal's owner was, and by which rules that IB was paid, at the moment of the deal."""
 
     def __init__(
-        self, session: Session, client_ids: Iterable[int], *, ibs: Iterable[int] = (), overrides: Overrides | None = None
+        self,
+        session: Session,
+        client_ids: Iterable[int],
+        *,
+        ibs: Iterable[int] = (),
+        overrides: Overrides | None = None,
+        proposed: PlanSnapshot | None = None,
     ) -> None:
         """Read all spans of these clients, the plans of their IBs, and the versions of those plans; also of further `ibs`.
 
-        `overrides` and those in force stand before what was written; the newest counts.
+        `overrides` and those in force stand before what was written; the newest counts. `proposed` stands in place of all
+        versions of its plan.
         """
+        self._proposed = proposed
         client_ids = set(client_ids)
         instead = [*([overrides] if overrides else []), *in_force(session)]
         #: Clients who belonged to another IB than was written.
@@ -209,6 +217,7 @@ class PlanBook:
         parsed = [(version, _parsed(version, currency)) for version, currency in versions]
         self._versions = _in_time(parsed, load_groups(session) if any(_groups_of(rules) for _, rules in parsed) else NO_GROUPS)
         asks_category = any(rule.filter.categories for _, rules in parsed for rule in rules or ())
+        asks_category |= proposed is not None and proposed.needs_category
         self._categories = _categories(session, client_ids) if asks_category else {}
         self._instead: dict[int, list[_Span]] = {}
         for one in reversed(instead):
@@ -225,7 +234,8 @@ class PlanBook:
     @property
     def snapshots(self) -> Collection[PlanSnapshot]:
         """Every version of every plan that pays somebody here."""
-        return [plan for held in self._by_id.values() for _, plan in held]
+        known = [plan for held in self._by_id.values() for _, plan in held]
+        return [*known, self._proposed] if self._proposed else known
 
     def upline(self, client_id: int | None, at: datetime) -> tuple[Upline, ...]:
         """The IBs above a client, nearest first; empty when nobody brought the client."""
@@ -252,6 +262,8 @@ class PlanBook:
         upline's. None when nobody had one, or it had no version yet.
         """
         plan_id = self._nearest(upline, at)[1]
+        if self._proposed is not None and plan_id == self._proposed.plan_id:
+            return self._proposed
         instead = _value_at(self._instead.get(plan_id, ()), at)
         if instead is not None and instead in self._by_id:
             held = self._by_id[instead]

@@ -12,12 +12,13 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.clients.countries import country_names
-from app.commissions import accrual, payout_statements, payouts
+from app.commissions import accrual, payout_statements, payouts, replay, simulation
 from app.commissions.units import SHARDS
 from app.core.actor import Actor
 from app.core.errors import AppError
 from app.core.tables import Event
 from app.core.uow import unit_of_work
+from app.extensions import db
 from app.jobs import gateways, servers
 from app.ledger import external, proofs
 from app.ledger.errors import ProofsRunning
@@ -179,6 +180,31 @@ def accrue_commissions(session: Session, event: Event, settings: Settings) -> No
     accrual.accrue_server(session, event.subject_id, first_shard=event.id % SHARDS)
 
 
+def compute_replay(session: Session, event: Event, settings: Settings) -> None:
+    assert event.subject_id is not None
+    session.rollback()
+    with _snapshot() as snapshot:
+        replay.compute_replay(session, snapshot, event.subject_id)
+
+
+def post_replay(session: Session, event: Event, settings: Settings) -> None:
+    assert event.subject_id is not None
+    session.rollback()
+    replay.post_replay(session, event.subject_id)
+
+
+def compute_simulation(session: Session, event: Event, settings: Settings) -> None:
+    assert event.subject_id is not None
+    session.rollback()
+    with _snapshot() as snapshot:
+        simulation.compute_simulation(session, snapshot, event.subject_id)
+
+
+def _snapshot() -> Session:
+    """A session that sees one moment for as long as it lasts."""
+    return Session(db.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True))
+
+
 def pay_payout(session: Session, event: Event, settings: Settings) -> None:
     assert event.subject_id is not None
     session.rollback()
@@ -278,6 +304,11 @@ HANDLERS: dict[str, Handler] = {
     "prove_ledger": Handler(("ledger.proof_requested",), prove_ledger, queue="bulk", timeout_s=4 * 3600, is_command=True),
     "match_statement": Handler(("statement.imported",), match_statement, queue="bulk"),
     "accrue_commissions": Handler(("deal.booked",), accrue_commissions, is_command=True),
+    "compute_replay": Handler(("replay.requested",), compute_replay, queue="bulk", timeout_s=4 * 3600, is_command=True),
+    "post_replay": Handler(("replay.approved",), post_replay, queue="bulk", timeout_s=4 * 3600, is_command=True),
+    "compute_simulation": Handler(
+        ("plan_simulation.requested",), compute_simulation, queue="bulk", timeout_s=4 * 3600, is_command=True
+    ),
     "pay_payout": Handler(("payout.approved",), pay_payout, queue="money", is_command=True),
     "follow_payout": Handler(
         (

@@ -106,6 +106,10 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "IB terms"),
         ("can_decide", "IB terms"),
         ("can_list", "Commission flags"),
+        ("can_list", "Replays"),
+        ("can_decide", "Replays"),
+        ("can_list", "Plan simulations"),
+        ("can_propose", "Plan simulations"),
         *[(f"can_{right}", view) for view in ("Payout runs", "Payouts") for right in ("list", "propose", "decide")],
         ("can_list", "Payment terms"),
         ("can_edit", "Payment terms"),
@@ -118,6 +122,8 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Client categories"),
         ("can_list", "Symbol groups"),
         ("can_edit", "Symbol groups"),
+        ("can_list", "Plan simulations"),
+        ("can_propose", "Plan simulations"),
         ("can_list", "Payouts"),
         ("can_list", "Payment terms"),
         ("can_list", "Partner privacy"),
@@ -127,7 +133,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_retry", "Commission desk"),
         *[
             (f"can_{right}", view)
-            for view in ("Commission plans", "Partner moves", "IB terms")
+            for view in ("Commission plans", "Partner moves", "IB terms", "Replays")
             for right in ("list", "propose", "decide")
         ],
         ("can_list", "Commission flags"),

@@ -42,6 +42,8 @@ def init_app(app: Flask) -> None:
         plans,
         products,
         proofs,
+        replays,
+        simulations,
         simulator,
         staff,
         symbol_groups,
@@ -87,6 +89,8 @@ def init_app(app: Flask) -> None:
         symbol_groups,
         ib_terms,
         commission_flags,
+        replays,
+        simulations,
         system,
     ):
         desk.register(appbuilder)

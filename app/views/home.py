@@ -29,6 +29,7 @@ QUEUES: dict[str, tuple[str, str]] = {
     "Foreign operations": ("Foreign operations", "SELECT count(*) FROM foreign_operation WHERE reviewed_at IS NULL"),
     "Partner moves": ("Partner moves", "SELECT count(*) FROM partner_move WHERE status = 'proposed'"),
     "IB terms": ("IB terms", "SELECT count(*) FROM ib_terms_proposal WHERE status = 'proposed'"),
+    "Replays": ("Replays", "SELECT count(*) FROM replay_run WHERE status = 'proposed'"),
     "Commission flags": ("Commission flags", "SELECT count(*) FROM commission_flag WHERE status = 'open'"),
     "Payout runs": (
         "Payout runs",
