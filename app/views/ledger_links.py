@@ -39,6 +39,7 @@ PAGES: dict[str, tuple[str, str, str]] = {
     "external_line": ("StatementLines", "Statement lines", N_("Statement line %(number)s")),
     "fx_quote": ("FXQuoteView", "FX quotes", N_("Quote %(number)s")),
     "ledger_request": ("LedgerRequestPage", "Ledger requests", N_("Request %(number)s")),
+    "payout": ("PayoutPage", "Payouts", N_("Commission payout %(number)s")),
 }
 
 #: What the parts of a transaction's details are called.

@@ -69,7 +69,7 @@ class PayoutPage(DeskPage):
 
     @expose("/<int:pk>")
     @has_access
-    @permission_name("list")
+    @permission_name("show")
     def show(self, pk: int) -> ResponseReturnValue:
         """One payout: how its amount came about, where it is, and what may be done."""
         session, me, may = db.session(), str(staff_actor()), self.appbuilder.sm.has_access
@@ -99,7 +99,7 @@ class PayoutPage(DeskPage):
 
     @expose("/<int:pk>/statement.pdf")
     @has_access
-    @permission_name("list")
+    @permission_name("show")
     def statement(self, pk: int) -> ResponseReturnValue:
         """The frozen statement, as the IB has it."""
         kept = payout_statements.document(db.session(), pk)

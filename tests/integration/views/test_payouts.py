@@ -145,8 +145,14 @@ def test_a_run_from_the_form_to_the_wallet(office, house, finance, other):
         for one in after.values():
             assert payouts.pay(session, one.id, nowhere) == "paid"
         plain = after[house.plain]
+        txn_id = session.get_one(Payout, plain.id).ledger_txn_id
         wallet = queries.balance(session, chart.client_wallet(plain.client_id, "USD"))
         assert wallet.posted == Money(700, "USD")
+    caused = finance.get(f"/payouts/{plain.id}").text
+    assert str(txn_id) in caused
+    address = re.search(rf'href="([^"]*{txn_id}[^"]*)"', caused)
+    assert address
+    assert f'href="/payouts/{plain.id}"' in finance.get(address.group(1)).text
 
 
 def test_hold_then_decide_then_take_back(office, house, finance, other):
