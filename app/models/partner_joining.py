@@ -1,11 +1,13 @@
-"""How clients and introducing brokers come to the house: the policy."""
+"""How clients and introducing brokers come to the house: policy, agreements, invitations, applications."""
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Integer, String, Text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from app.core.orm import BigKey, CreatedAt, Model
+from app.core.orm import BigKey, CreatedAt, Model, Moment
+from app.models.clients import Client
 
 
 class PartnerPolicy(Model):
@@ -15,11 +17,69 @@ class PartnerPolicy(Model):
     __table_args__ = (
         CheckConstraint("touch IN ('first', 'last')", name="touch"),
         CheckConstraint("window_days BETWEEN 1 AND 365", name="window_days"),
+        CheckConstraint("join_mode IN ('open', 'invited', 'application')", name="join_mode"),
     )
 
     id: Mapped[BigKey]
     touch: Mapped[str] = mapped_column(String(8), comment="which visit through a link counts: first, last")
     window_days: Mapped[int] = mapped_column(Integer, comment="how long before the registration a visit counts")
+    join_mode: Mapped[str] = mapped_column(
+        String(12), server_default="application", comment="who becomes an IB: open, invited, application"
+    )
     set_by: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
+
+
+class PartnerAgreement(Model):
+    """The text that whoever becomes an introducing broker agrees to; the newest one holds. Never changed once published."""
+
+    __tablename__ = "partner_agreement"
+
+    id: Mapped[BigKey]
+    version: Mapped[str] = mapped_column(String(20), unique=True)
+    texts: Mapped[dict[str, str]] = mapped_column(JSONB, comment="by language; en is there")
+    published_by: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]
+
+
+class IBInvitation(Model):
+    """That an introducing broker invited somebody to stand under it. Only the hash of the link's secret is kept."""
+
+    __tablename__ = "ib_invitation"
+
+    id: Mapped[BigKey]
+    ib_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("introducing_broker.id"), index=True)
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    note: Mapped[str] = mapped_column(String(100), server_default="", comment="the IB's own, such as whom it was sent to")
+    expires_at: Mapped[Moment]
+    revoked_at: Mapped[Moment | None]
+    used_by: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("client.id"))
+    created_at: Mapped[CreatedAt]
+
+
+class IBApplication(Model):
+    """That a client wants to be an introducing broker: what it said, what it agreed to, and what was decided."""
+
+    __tablename__ = "ib_application"
+    __table_args__ = (
+        CheckConstraint("status IN ('pending', 'approved', 'rejected', 'withdrawn')", name="status"),
+        CheckConstraint("(status = 'pending') = (decided_at IS NULL)", name="decided"),
+        Index("uq_ib_application_pending", "client_id", unique=True, postgresql_where=text("status = 'pending'")),
+    )
+
+    id: Mapped[BigKey]
+    client_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("client.id"), index=True)
+    currency: Mapped[str] = mapped_column(String(8), comment="what the IB wants to be paid in")
+    words: Mapped[str] = mapped_column(Text, comment="how it brings clients")
+    agreement_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("partner_agreement.id"), comment="agreed to")
+    invitation_id: Mapped[int | None] = mapped_column(BigInteger, ForeignKey("ib_invitation.id"))
+    status: Mapped[str] = mapped_column(String(12), server_default="pending", index=True)
+    decided_by: Mapped[str | None] = mapped_column(Text)
+    decided_at: Mapped[Moment | None]
+    decision_reason: Mapped[str] = mapped_column(Text, server_default="")
+    created_at: Mapped[CreatedAt]
+
+    client: Mapped[Client] = relationship()
+    agreement: Mapped[PartnerAgreement | None] = relationship()
+    invitation: Mapped[IBInvitation | None] = relationship()

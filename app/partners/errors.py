@@ -24,6 +24,46 @@ class InvalidLink(InvalidInput):
     code = "partners.invalid_link"
 
 
+class NotApprovedYet(Conflict):
+    code = "partners.not_approved_yet"
+    message = N_("Please have your documents approved first; then you can become a partner.")
+
+
+class InvitationNeeded(Conflict):
+    code = "partners.invitation_needed"
+    message = N_("At present partners come by invitation of a partner only.")
+
+
+class InvitationOver(Conflict):
+    code = "partners.invitation_over"
+    message = N_("This invitation was used, taken back or has expired. Please ask for another one.")
+
+
+class AgreementChanged(Conflict):
+    code = "partners.agreement_changed"
+    message = N_("The agreement has changed meanwhile. Please read it again.")
+
+
+class ApplicationWaiting(Conflict):
+    code = "partners.application_waiting"
+    message = N_("You have applied already. We look at it and tell you.")
+
+
+class ApplicationDecided(Conflict):
+    code = "partners.application_decided"
+    message = N_("This application has been decided meanwhile.")
+
+
+class AgreementKnown(Conflict):
+    code = "partners.agreement_known"
+    message = N_("An agreement with this version was published before.")
+
+
+class TooManyInvitations(Conflict):
+    code = "partners.too_many_invitations"
+    message = N_("You have 50 open invitations. Take some back first.")
+
+
 class CircleOfIBs(Conflict):
     code = "partners.circle"
     message = N_("An introducing broker cannot stand below itself or below its own branch.")
@@ -74,3 +114,5 @@ map_constraint("uq_ib_parent_current", MoveTooEarly)
 map_constraint("attribution_own_downline", OwnDownline)
 for _subject in ("client", "ib", "clients"):
     map_constraint(f"uq_partner_move_open_{_subject}", MoveWaiting)
+map_constraint("uq_ib_application_pending", ApplicationWaiting)
+map_constraint("uq_partner_agreement_version", AgreementKnown)

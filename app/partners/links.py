@@ -18,7 +18,7 @@ from app.core.uow import unit_of_work
 from app.models.clients import Client
 from app.models.partners import IBLink, IntroducingBroker
 from app.partners.errors import AlreadyIB, InvalidLink, TooManyLinks
-from app.partners.tree import place_under_bringer
+from app.partners.tree import place_ib, place_under_bringer
 
 MAX_LINKS = 100
 MAX_NAME = 60
@@ -48,8 +48,8 @@ class Link:
     is_active: bool
 
 
-def make_ib(session: Session, client_id: int, currency: str, actor: Actor) -> IB:
-    """Make a client an introducing broker who is paid in `currency`, under the IB who brought it, if any.
+def make_ib(session: Session, client_id: int, currency: str, actor: Actor, *, parent_id: int | None = None) -> IB:
+    """Make a client an introducing broker who is paid in `currency`, under `parent_id`, or the IB who brought it, if any.
 
     Raises NotFound, AlreadyIB, or InvalidInput for a currency nobody knows. Emits ib.created.
     """
@@ -72,7 +72,10 @@ def make_ib(session: Session, client_id: int, currency: str, actor: Actor) -> IB
             after={"client_id": client_id, "currency": currency, "is_active": True},
         )
         unit.emit("ib.created", subject_id=made.id, client_id=client_id, currency=currency)
-        place_under_bringer(session, made.id, client_id, now(), actor)
+        if parent_id is None:
+            place_under_bringer(session, made.id, client_id, now(), actor)
+        else:
+            place_ib(session, made.id, parent_id, now(), "invited by this IB", actor)
     return made
 
 

@@ -1,4 +1,4 @@
-"""How clients come to IBs: which visit through a link counts, and for how long. A policy of the house, with its history."""
+"""How clients and IBs come to the house: which visit through a link counts, and who may become an IB. With its history."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ SQL = Path(__file__).parent / "sql" / "policy.sql"
 
 MAX_DAYS = 365
 
+#: Who becomes an IB: every approved client; whoever an IB invited; whoever staff approve.
+OPEN, INVITED, APPLICATION = "open", "invited", "application"
+JOIN_MODES = (OPEN, INVITED, APPLICATION)
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -28,6 +32,7 @@ class Policy:
 
     touch: str = LAST
     window_days: int = 30
+    join_mode: str = APPLICATION
 
 
 def policy_at(session: Session, at: datetime | None = None) -> Policy:
@@ -53,6 +58,8 @@ def set_policy(session: Session, wanted: Policy, reason: str, actor: Actor) -> N
         problems["reason"] = N_("Please give a reason.")
     if wanted.touch not in TOUCHES:
         problems["touch"] = N_("Please choose one of the list.")
+    if wanted.join_mode not in JOIN_MODES:
+        problems["join_mode"] = N_("Please choose one of the list.")
     if not 1 <= wanted.window_days <= MAX_DAYS:
         problems["window_days"] = N_("Please give a number of days from 1 to 365.")
     if problems:

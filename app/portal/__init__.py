@@ -16,6 +16,7 @@ from app.portal import (
     onboarding,
     partner,
     partner_clients,
+    partner_joining,
     partner_lines,
     partner_links,
     partner_network,
@@ -31,7 +32,7 @@ SUBJECTS = (accounts, account_settings, money, convert, partner)
 PAGES = (home, onboarding, documents, profile, live, gallery)
 
 #: Pages of the IB's area, on the `partner` blueprint in the same way; see app/portal/partner.py.
-PARTNER_PAGES = (partner_clients, partner_lines, partner_links, partner_network, partner_payouts)
+PARTNER_PAGES = (partner_clients, partner_joining, partner_lines, partner_links, partner_network, partner_payouts)
 
 
 def init_app(app: Flask) -> None:

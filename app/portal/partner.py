@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from flask import Blueprint, g, render_template, request, url_for
+from flask import Blueprint, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
@@ -32,6 +32,7 @@ PAGES = (
     ("lines", N_("Commission"), "portal_partner.lines"),
     ("payouts", N_("Payouts"), "portal_partner.payouts"),
     ("links", N_("Links"), "portal_partner.links"),
+    ("invitations", N_("Invite"), "portal_partner.invitations"),
 )
 
 #: Lines of the start page; all stand on their own one.
@@ -67,9 +68,9 @@ def navigation() -> dict[str, Any]:
 @blueprint.get("/")
 @client_required
 def index() -> ResponseReturnValue:
-    """The IB's start page; a client who is no IB reads what it would be."""
+    """The IB's start page; a client who is no IB reads what it would be, and how to become one."""
     if links.ib_by_client(db.session(), g.client.id) is None:
-        return render_template("portal/partner_none.html")
+        return redirect(url_for("portal_partner.join"))
     # A year of a large IB takes seconds: then the page comes first, and asks for that part.
     course = _course() if _period() in AT_ONCE else {"period": _period()}
     return render_template("portal/partner.html", **{**_figures(), **_stand(), **course})

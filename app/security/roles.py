@@ -130,6 +130,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Partner privacy"),
         ("can_list", "Partner policy"),
         ("can_edit", "Partner policy"),
+        *[(f"can_{right}", "IB applications") for right in ("list", "decide", "publish")],
         ("can_list", "Commission desk"),
         ("can_retry", "Commission desk"),
         *[

@@ -27,6 +27,7 @@ QUEUES: dict[str, tuple[str, str]] = {
     ),
     "Breaks": ("Breaks", "SELECT count(*) FROM mt_break WHERE closed_at IS NULL"),
     "Foreign operations": ("Foreign operations", "SELECT count(*) FROM foreign_operation WHERE reviewed_at IS NULL"),
+    "IB applications": ("IB applications", "SELECT count(*) FROM ib_application WHERE status = 'pending'"),
     "Partner moves": ("Partner moves", "SELECT count(*) FROM partner_move WHERE status = 'proposed'"),
     "IB terms": ("IB terms", "SELECT count(*) FROM ib_terms_proposal WHERE status = 'proposed'"),
     "Replays": ("Replays", "SELECT count(*) FROM replay_run WHERE status = 'proposed'"),

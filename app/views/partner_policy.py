@@ -1,4 +1,4 @@
-"""Partners desk: how clients come to IBs, who decided it, and the form that changes it."""
+"""Partners desk: how clients and IBs come to the house, who decided it, and the form that changes it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ TOUCHES = {
     "last": _l("The last visit through a link"),
 }
 
+JOIN_MODES = {
+    "open": _l("Every approved client, at once"),
+    "invited": _l("Whoever an introducing broker invited, at once"),
+    "application": _l("Whoever staff approve"),
+}
+
 
 class PolicyForm(FlaskForm):
     touch = RadioField(_l("What counts"), choices=[SelectChoice(value, label) for value, label in TOUCHES.items()])
@@ -36,6 +42,9 @@ class PolicyForm(FlaskForm):
         _l("Days before the registration"),
         description=_l("A visit that lies longer back does not count. A promotion code that is typed counts before any visit."),
         validators=[Needed()],
+    )
+    join_mode = RadioField(
+        _l("Who becomes an introducing broker"), choices=[SelectChoice(value, label) for value, label in JOIN_MODES.items()]
     )
     reason = TextAreaField(_l("Reason"), description=_l("Stands in the audit trail."), validators=[Needed()])
 
@@ -59,7 +68,7 @@ class PartnerPolicyPage(DeskPage):
         form = PolicyForm(obj=policy.policy_at(db.session()))
         if not form.validate_on_submit():
             return self._page(form), 422 if form.errors else 200
-        wanted = Policy(form.touch.data, form.window_days.data or 0)
+        wanted = Policy(form.touch.data, form.window_days.data or 0, form.join_mode.data)
         try:
             policy.set_policy(db.session(), wanted, form.reason.data or "", staff_actor())
         except InvalidInput as error:
@@ -80,9 +89,10 @@ class PartnerPolicyPage(DeskPage):
             policy=policy.policy_at(session),
             history=policy.policy_history(session),
             touches=TOUCHES,
+            join_modes=JOIN_MODES,
         )
 
 
 def register(appbuilder: AppBuilder) -> None:
     desk = {"category": "Partners desk", "category_label": _l("Partners")}
-    appbuilder.add_view(PartnerPolicyPage, RIGHTS, label=_l("Whose client counts"), icon="link", **desk)
+    appbuilder.add_view(PartnerPolicyPage, RIGHTS, label=_l("Policy"), icon="link", **desk)

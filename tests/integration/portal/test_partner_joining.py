@@ -1,0 +1,80 @@
+"""The pages on which a client becomes a partner, and a partner invites others."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from sqlalchemy import update
+
+from app.core.actor import Actor
+from app.models.clients import Client
+from app.partners import joining
+from app.partners.links import ib_by_client, make_ib
+from app.partners.policy import Policy, set_policy
+
+STAFF = Actor.staff(1)
+
+
+@pytest.fixture
+def approved(database, client_id):
+    with database.session() as session:
+        session.execute(update(Client).where(Client.id == client_id).values(status="approved"))
+        session.commit()
+        yield session
+
+
+def test_without_documents_there_is_no_form(signed_in):
+    page = signed_in.get("/portal/partner/join").text
+    assert "documents approved first" in page
+    assert "<textarea" not in page
+    assert signed_in.get("/portal/partner/").headers["Location"] == "/portal/partner/join"
+
+
+def test_a_client_applies_reads_that_it_waits_and_takes_it_back(signed_in, approved, client_id):
+    joining.publish_agreement(approved, "1", {"en": "Be <b>honest</b>.\n\nAnd kind."}, STAFF)
+    page = signed_in.get("/portal/partner/join").text
+    assert "Be &lt;b&gt;honest&lt;/b&gt;." in page
+    form = {"currency": "USD", "words": "My courses", "agreement": str(joining.current_agreement(approved).id)}
+    refused = signed_in.post("/portal/partner/join", form, page="/portal/partner/join")
+    assert refused.status_code == 422
+    assert "Please read the agreement and agree to it." in refused.text
+    assert "My courses" in refused.text, "nothing typed is lost"
+
+    sent = signed_in.post("/portal/partner/join", {**form, "agreed": "y"}, page="/portal/partner/join")
+    assert sent.status_code == 302
+    page = signed_in.get("/portal/partner/join").text
+    assert "Your application waits for us" in page
+    signed_in.post("/portal/partner/join/withdraw", {}, page="/portal/partner/join")
+    assert joining.waiting_application(approved, client_id) is None
+
+
+def test_by_invitation_the_inviter_is_named_and_the_client_joins_at_once(signed_in, approved, client_id):
+    set_policy(approved, Policy(join_mode="invited"), "test", STAFF)
+    assert "by invitation of a partner only" in signed_in.get("/portal/partner/join").text
+    inviter = Client(
+        email="inviter@example.com", password_hash="x", first_name="Rania", last_name="B", country="AE", terms_version="1",
+        terms_accepted_at=approved.get(Client, client_id).terms_accepted_at,
+    )  # fmt: skip
+    approved.add(inviter)
+    approved.flush()
+    ib = make_ib(approved, inviter.id, "USD", STAFF)
+    secret = joining.invite(approved, ib.id, "", STAFF)
+    address = f"/portal/partner/join?invitation={secret}"
+    assert "Rania invited you" in signed_in.get(address).text
+    signed_in.post("/portal/partner/join", {"currency": "USD", "invitation": secret}, page=address)
+    approved.expire_all()
+    assert ib_by_client(approved, client_id) is not None
+    assert "used, taken back or has expired" not in signed_in.get("/portal/partner/invitations").text
+
+
+def test_an_invitation_s_link_is_shown_once_and_can_be_taken_back(signed_in, approved, client_id):
+    make_ib(approved, client_id, "USD", STAFF)
+    page = signed_in.post("/portal/partner/invitations", {"note": "for Omar <b>"}, page="/portal/partner/invitations").text
+    secret = re.search(r"/portal/partner/join\?invitation=([A-Za-z0-9_-]+)", page).group(1)
+    later = signed_in.get("/portal/partner/invitations").text
+    assert secret not in later
+    assert "for Omar &lt;b&gt;" in later
+    (row,) = joining.invitations_of(approved, ib_by_client(approved, client_id).id)
+    signed_in.post(f"/portal/partner/invitations/{row.id}/revoke", {}, page="/portal/partner/invitations")
+    assert "Taken back" in signed_in.get("/portal/partner/invitations").text
