@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -22,6 +22,7 @@ from wtforms.validators import InputRequired, NumberRange
 from app.commissions import simulation
 from app.commissions.plans import parse_rules, rules_document
 from app.core.errors import AppError
+from app.core.money import exponent
 from app.extensions import db
 from app.models.clients import Client
 from app.models.commissions import Plan, PlanDraft, PlanVersion
@@ -158,7 +159,9 @@ class SimulationPage(DeskPage):
         rows = _rows(one, side)
         if filters.wants_csv:
             return csv_file(f"simulation-{pk}-{side}", _head(side), _cells(rows, side))
-        total = {name: Decimal(value) for name, value in one.result.get("all", {}).items()}
+        digits = exponent(one.plan.currency)
+        rows = [_rounded(row, digits) for row in rows]
+        total = {name: round(Decimal(value), digits) for name, value in one.result.get("all", {}).items()}
         return self.render_template(
             "office/simulation.html",
             one=one,
@@ -186,11 +189,17 @@ class SimulationPage(DeskPage):
     def _form(self, plan: Plan, form: SimulationForm) -> str:
         session = db.session()
         of_plan = select(PlanSimulation).where(PlanSimulation.plan_id == plan.id).order_by(PlanSimulation.id.desc()).limit(PAST)
+        past, digits = session.scalars(of_plan).all(), exponent(plan.currency)
         page: str = self.render_template(
             "office/simulation_new.html",
             plan=plan,
             form=form,
-            past=session.scalars(of_plan).all(),
+            past=past,
+            costs={
+                one.id: {name: round(Decimal(one.result["all"][name]), digits) for name in ("cost", "proposed")}
+                for one in past
+                if one.result
+            },
             versions=session.scalars(
                 select(PlanVersion).where(PlanVersion.plan_id == plan.id).order_by(PlanVersion.version.desc()).limit(PAST)
             ).all(),
@@ -251,6 +260,12 @@ def _rows(one: PlanSimulation, side: str) -> list[Row]:
             )
         )
     return sorted(rows, key=lambda row: (-abs(row.difference), row.name))
+
+
+def _rounded(row: Row, digits: int) -> Row:
+    """Amounts as their currency is written; the file has all digits."""
+    names = ("earned", "cost", "proposed", "now", "then")
+    return replace(row, **{name: round(getattr(row, name), digits) for name in names})
 
 
 def _names(listed: dict[str, Any]) -> dict[str, str]:

@@ -142,6 +142,7 @@ def test_a_simulation(office: Office, manager: Browser, traded: Brokerage) -> No
     assert "Cost now 21.00 USD" in page
     assert "Proposed 27.00 USD" in page
     assert "EURUSD" in words(manager.get(f"/plan-simulations/{found}?by=symbol").text)
+    assert "21.00 27.00" in words(manager.get(address).text)
     file = manager.get(f"/plan-simulations/{found}?export=csv&by=ib").text
     assert len(file.strip().splitlines()) == 2
     assert Decimal(file.strip().splitlines()[1].split(",")[-1])
