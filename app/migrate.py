@@ -17,6 +17,7 @@ from app import ROOT
 from app.commissions import agreed, symbol_groups, units
 from app.compliance import categories
 from app.core import tables
+from app.engagement import tickets
 from app.ledger import definitions
 from app.metatrader import months
 from app.partners import policy, privacy, tree
@@ -36,6 +37,7 @@ BESIDE = (
     agreed.SQL,
     symbol_groups.SQL,
     categories.SQL,
+    tickets.SQL,
 )
 
 
@@ -60,16 +62,7 @@ def upgrade(settings: Settings) -> None:
             tables.install_guards(connection)
             definitions.uninstall(connection)
             definitions.install(connection)
-            for path in (
-                months.SQL,
-                tree.SQL,
-                privacy.SQL,
-                policy.SQL,
-                units.SQL,
-                agreed.SQL,
-                symbol_groups.SQL,
-                categories.SQL,
-            ):
+            for path in BESIDE:
                 connection.execution_options(no_parameters=True).exec_driver_sql(path.read_text(encoding="utf-8"))
             # COMMENT takes no parameters; the fingerprint is hexadecimal.
             connection.execute(text(f"COMMENT ON SCHEMA ledger IS '{wanted}'"))

@@ -27,6 +27,7 @@ from app.core.uow import unit_of_work
 from app.messaging.smtp import MailNotSent, MailRefused, Rendered, compose, domain_of, transmit
 from app.models.clients import Client
 from app.models.compliance import Document
+from app.models.engagement import TicketMessage
 from app.models.messaging import Mail
 from app.models.payments import Withdrawal
 from app.models.payouts import Payout
@@ -244,6 +245,20 @@ def on_payout_rejected(session: Session, event: Event, mailer: Mailer) -> None:
         _tell(session, event, mailer, "payout_rejected", reason=payout.decision_reason, **_amount(event))
 
 
+def on_ticket_answered(session: Session, event: Event, mailer: Mailer) -> None:
+    """The answer itself; the client writes back in the portal."""
+    message = session.get_one(TicketMessage, event.payload["message_id"])
+    _tell(
+        session,
+        event,
+        mailer,
+        "ticket_answered",
+        ticket_id=message.ticket_id,
+        subject=message.ticket.subject,
+        text=message.text,
+    )
+
+
 def _amount(event: Event) -> dict[str, Any]:
     return {"amount_minor": event.payload["amount_minor"], "currency": event.payload["currency"]}
 
@@ -268,4 +283,5 @@ HANDLERS: dict[str, Callable[[Session, Event, Mailer], None]] = {
     "withdrawal.failed": on_withdrawal_failed,
     "payout.moved": on_payout_moved,
     "payout.rejected": on_payout_rejected,
+    "ticket.answered": on_ticket_answered,
 }

@@ -21,6 +21,7 @@ from app.portal import (
     partner_links,
     partner_network,
     partner_payouts,
+    partner_questions,
     profile,
 )
 from app.portal.guards import load_client, navigation, portal
@@ -32,7 +33,10 @@ SUBJECTS = (accounts, account_settings, money, convert, partner)
 PAGES = (home, onboarding, documents, profile, live, gallery)
 
 #: Pages of the IB's area, on the `partner` blueprint in the same way; see app/portal/partner.py.
-PARTNER_PAGES = (partner_clients, partner_joining, partner_lines, partner_links, partner_network, partner_payouts)
+PARTNER_PAGES = (
+    *(partner_clients, partner_joining, partner_lines, partner_links, partner_network, partner_payouts),
+    partner_questions,
+)
 
 
 def init_app(app: Flask) -> None:

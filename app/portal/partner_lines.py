@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from flask import render_template, url_for
+from flask import flash, g, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
-from app.commissions import explain
+from app.commissions import explain, frozen_explanations
 from app.commissions import lines as accrued
 from app.commissions.lines import LineFilter
-from app.extensions import db
-from app.portal.guards import client_required
+from app.core.errors import AppError
+from app.engagement import tickets
+from app.extensions import db, limiter
+from app.portal.forms import show_problems
+from app.portal.guards import by_client, client_actor, client_required
 from app.portal.partner import blueprint, own_ib
+from app.portal.partner_questions import MessageForm
 from app.surfaces.csv_files import Cell
 from app.surfaces.filters import Filters
+from app.surfaces.formats import exact
 from app.surfaces.xlsx_files import table_file
 
 PAGE = 50
@@ -50,13 +55,36 @@ def lines_sums() -> ResponseReturnValue:
     return render_template("portal/partner_lines_sums.html", sums=accrued.line_sums(db.session(), own_ib().id, wanted))
 
 
-@blueprint.get("/lines/<int:accrual_id>")
+@blueprint.route("/lines/<int:accrual_id>", methods=["GET", "POST"])
 @client_required
+@limiter.limit("30 per hour", key_func=by_client, methods=["POST"])
 def line(accrual_id: int) -> ResponseReturnValue:
-    """Why this line has this amount, down to deal, rule and rounding."""
-    return render_template(
-        "portal/partner_line.html", explanation=explain.explain_accrual(db.session(), accrual_id, own_ib().id)
+    """Why this line has this amount, down to deal, rule and rounding; and a question about it."""
+    session, form, problems = db.session(), MessageForm(), []
+    explanation = explain.explain_accrual(session, accrual_id, own_ib().id)
+    if form.validate_on_submit():
+        try:
+            asked = tickets.open_ticket(
+                session,
+                client_id=g.client.id,
+                subject=_subject(explanation),
+                text=form.text.data or "",
+                accrual_id=accrual_id,
+                about=frozen_explanations.freeze(explanation),
+                actor=client_actor(),
+            )
+            flash(gettext("We have your question, and answer it here and by mail."), "success")
+            return redirect(url_for("portal_partner.question", ticket_id=asked.id))
+        except AppError as error:
+            problems = show_problems(form, error)
+    page = render_template(
+        "portal/partner_line.html",
+        explanation=explanation,
+        form=form,
+        problems=problems,
+        asked=tickets.open_about(session, g.client.id, accrual_id),
     )
+    return page, 422 if request.method == "POST" else 200
 
 
 def read_filter(filters: Filters) -> LineFilter:
@@ -72,6 +100,15 @@ def read_filter(filters: Filters) -> LineFilter:
         state=cast("Any", filters.choice("state", STATES)),
         settlement_id=filters.whole("settlement"),
     )
+
+
+def _subject(explanation: explain.Explanation) -> str:
+    """What a question about a line is called, in the language of whoever asks."""
+    line = explanation.line
+    amount = f"{exact(line.amount)} {line.currency}"
+    if line.ticket is None:
+        return gettext("Commission line %(number)s: %(amount)s", number=line.id, amount=amount)
+    return gettext("Deal %(number)s, %(symbol)s: %(amount)s", number=line.ticket, symbol=line.symbol, amount=amount)
 
 
 def _found(filters: Filters, wanted: LineFilter) -> dict[str, Any]:

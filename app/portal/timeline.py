@@ -57,6 +57,9 @@ WORDS: Words = {
     "payout.moved": (N_("Commission of %(amount)s paid into your wallet"), "success"),
     "payout.failed": (N_("Commission of %(amount)s went no further than your wallet"), "warning"),
     "payout.reversed": (N_("Commission of %(amount)s taken back from your wallet"), "warning"),
+    "ticket.opened": (N_("You asked us a question"), "neutral"),
+    "ticket.answered": (N_("We answered your question"), "success"),
+    "ticket.closed": (N_("A question of yours was closed"), "neutral"),
 }
 
 _TYPES = types_of(WORDS)

@@ -114,6 +114,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_show", "Payouts"),
         ("can_list", "Payment terms"),
         ("can_edit", "Payment terms"),
+        ("can_list", "Tickets"),
     ],
     "Partner manager": [
         *OWN,
@@ -131,6 +132,8 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Partner policy"),
         ("can_edit", "Partner policy"),
         *[(f"can_{right}", "IB applications") for right in ("list", "decide", "publish")],
+        ("can_list", "Tickets"),
+        ("can_answer", "Tickets"),
         ("can_list", "Commission desk"),
         ("can_retry", "Commission desk"),
         *[

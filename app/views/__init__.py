@@ -49,6 +49,7 @@ def init_app(app: Flask) -> None:
         staff,
         symbol_groups,
         system,
+        tickets,
         trading_accounts,
         trading_rules,
     )
@@ -93,6 +94,7 @@ def init_app(app: Flask) -> None:
         commission_flags,
         replays,
         simulations,
+        tickets,
         system,
     ):
         desk.register(appbuilder)

@@ -38,6 +38,7 @@ QUEUES: dict[str, tuple[str, str]] = {
                 + (SELECT count(*) FROM payout WHERE state IN ('requested', 'held'))
                 + (SELECT count(*) FROM payout_reversal WHERE status = 'proposed')""",
     ),
+    "Tickets": ("Tickets", "SELECT count(*) FROM ticket WHERE state = 'open'"),
     "Unknown operations": ("Unknown operations", "SELECT count(*) FROM balance_operation WHERE status = 'unknown'"),
     "Dead letters": ("Dead letters", "SELECT count(*) FROM mt_dead_letter WHERE replayed_at IS NULL AND dismissed_at IS NULL"),
     "Failed jobs": ("Failed jobs", "SELECT count(*) FROM job_failure WHERE retried_at IS NULL"),

@@ -85,6 +85,10 @@ WORDS: Words = {
     "payout.paid": (N_("Payout of %(amount)s commission complete"), "success"),
     "payout.failed": (N_("Payout of %(amount)s commission went no further than the wallet"), "warning"),
     "payout.reversed": (N_("Payout of %(amount)s commission taken back from the wallet"), "warning"),
+    "ticket.opened": (N_("Asked a question"), "neutral"),
+    "ticket.written": (N_("Wrote again to a question"), "neutral"),
+    "ticket.answered": (N_("Question answered"), "success"),
+    "ticket.closed": (N_("Question closed"), "neutral"),
 }
 
 

@@ -24,6 +24,7 @@ from app.messaging import mail, smtp
 from app.messaging.mail import HANDLERS, BeingSent, Mailer, MailNotSent, send_mail
 from app.messaging.mailbox import Mailbox
 from app.models.compliance import Document
+from app.models.engagement import Ticket, TicketMessage
 from app.models.messaging import Mail
 from app.models.partners import IntroducingBroker
 from app.models.payments import Deposit, Withdrawal
@@ -232,6 +233,13 @@ def test_every_fact_makes_its_mail(post):
         post.session.add(payout)
         post.session.flush()
         payout_id = payout.id
+        ticket = Ticket(client_id=client_id, subject="Deal 7: 3 < 4", kind="general", state="waiting_for_client")
+        post.session.add(ticket)
+        post.session.flush()
+        message = TicketMessage(ticket_id=ticket.id, author="staff:1", text="By the rule\nof your plan")
+        post.session.add(message)
+        post.session.flush()
+        answered = {"subject_id": ticket.id, "message_id": message.id}
     amount = {"amount_minor": 30_000, "currency": "USD"}
     told = set()
     for type_, fields, subject, words in (
@@ -257,6 +265,7 @@ def test_every_fact_makes_its_mail(post):
             "Your payout of 300.00 USD was not approved",
             "> Send us your new papers",
         ),
+        ("ticket.answered", answered, "Our answer: Deal 7: 3 < 4", "> By the rule\n> of your plan"),
     ):
         post.handle(post.tell(type_, client_id=client_id, **fields))
         newest = post.arrived()[0]

@@ -1,0 +1,1 @@
+"""Engagement: what clients and the house say to each other."""
