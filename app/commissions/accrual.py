@@ -20,8 +20,9 @@ from sqlalchemy.orm import Session
 from app.commissions import flags
 from app.commissions.engine import WAITING, Accrued, Outcome, Rate, Reason, compute
 from app.commissions.measures import Measures
-from app.commissions.snapshots import PlanBook, StoredDeal, load_deals
+from app.commissions.snapshots import PlanBook
 from app.commissions.standings import Standings, cases_of
+from app.commissions.stored_deals import StoredDeal, load_deals
 from app.commissions.tally import recount
 from app.commissions.units import SHARDS, Line, Sum, lock_shard, write_unit
 from app.core.actor import Actor

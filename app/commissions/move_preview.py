@@ -19,7 +19,8 @@ from app.commissions.accrual import judge
 from app.commissions.deals import BUY, SELL
 from app.commissions.engine import WAITING, Outcome, Upline
 from app.commissions.plans import MAX_LEVELS
-from app.commissions.snapshots import PlanBook, load_deals
+from app.commissions.snapshots import PlanBook
+from app.commissions.stored_deals import load_deals
 from app.models.commissions import Accrual
 from app.models.metatrader import Deal, TradingAccount
 from app.models.partner_moves import PartnerMove

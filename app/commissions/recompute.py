@@ -19,8 +19,9 @@ from app.commissions.engine import WAITING, Accrued, Outcome
 from app.commissions.measures import Measures
 from app.commissions.overrides import Overrides
 from app.commissions.plans import PlanSnapshot
-from app.commissions.snapshots import DayRates, PlanBook, StoredDeal, stream_deals
+from app.commissions.snapshots import DayRates, PlanBook
 from app.commissions.standings import cases_of, counters
+from app.commissions.stored_deals import StoredDeal, stream_deals
 from app.commissions.tally import Case, Counter, Tally, looked_at, waits_for_end
 from app.commissions.tiers import end_of, moment, start_of
 from app.models.commissions import Accrual, DealOutcome, PlanVersion

@@ -7,20 +7,17 @@ rewritten: of what should have stood the run itself is the record.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import delete, select, text, update
+from sqlalchemy import delete, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.commissions.accrual import tell
-from app.commissions.engine import Accrued, Rate
 from app.commissions.errors import ReplayMoved
 from app.commissions.overrides import Overrides
 from app.commissions.recompute import PAGE, Compared, Difference, Scope, book_for, count_deals, differences, recompute
-from app.commissions.units import Line, lock_shard, shard_of, write_unit
+from app.commissions.units import shard_of
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.copying import NULL, copy, escaped
@@ -32,16 +29,12 @@ from app.models.clients import Client
 from app.models.commissions import Plan, PlanVersion
 from app.models.metatrader import Server
 from app.models.partners import IntroducingBroker
-from app.models.plan_tiers import PlanPeriod
 from app.models.replays import ReplayLine, ReplayRun
 
 log = logging.getLogger("lotwise.commissions")
 
 LONGEST_REASON = 500
 _ACTOR = Actor.system("replay")
-
-#: Lines of one unit of a posting.
-_UNIT = 10_000
 
 EXPLAINING = (
     *("rate", "base", "base_currency", "fx_rate", "fx_source", "fx_observed_at", "uncapped"),
@@ -50,17 +43,6 @@ EXPLAINING = (
 _COLUMNS = (
     *("run_id", "deal_id", "server_id", "shard", "accruals", "is_alive", "plan_version_id", "rule", "level", "ib_id"),
     *("client_id", "currency", "stored", "recomputed", "stored_lots", "recomputed_lots", *EXPLAINING),
-)
-
-#: Accruals are only ever added: as many as then are the same as then. What had none may have been replaced meanwhile.
-_CHANGED = text(
-    """
-    SELECT EXISTS (
-        SELECT FROM (SELECT DISTINCT deal_id, accruals, is_alive FROM replay_line WHERE run_id = :run) line
-        WHERE line.accruals <> (SELECT count(*) FROM accrual WHERE accrual.deal_id = line.deal_id)
-           OR line.is_alive <> (SELECT deal.is_current AND NOT deal.is_void FROM deal WHERE deal.id = line.deal_id)
-    )
-    """
 )
 
 
@@ -153,40 +135,6 @@ def withdraw_replay(session: Session, run_id: int, *, actor: Actor) -> ReplayRun
         four_eyes.require_proposer(run, actor)
         _decide(unit, run, "withdrawn", "withdraw", "")
         return run
-
-
-def post_replay(session: Session, run_id: int) -> int:
-    """Write the adjusting accruals of an approved run, all or none; returns how many. Harmless to repeat.
-
-    When a deal of the run was touched since, nothing is posted and the run is stale.
-    """
-    with unit_of_work(session, _ACTOR) as unit:
-        run = session.get(ReplayRun, run_id, with_for_update=True, populate_existing=True)
-        if run is None or run.status != "approved":
-            return 0
-        of_run = ReplayLine.run_id == run_id
-        parts = session.execute(
-            select(ReplayLine.server_id, ReplayLine.shard)
-            .where(of_run)
-            .group_by(ReplayLine.server_id, ReplayLine.shard)
-            .order_by(ReplayLine.server_id, ReplayLine.shard)
-        ).all()
-        for server_id, shard in parts:
-            lock_shard(session, server_id, shard)
-        if session.scalar(_CHANGED, {"run": run_id}):
-            run.status, run.error = "stale", "commissions.replay_stale"
-            unit.emit("replay.stale", subject_id=run_id)
-            return 0
-        written = 0
-        for server_id, shard in parts:
-            for lines in _units(session, run_id, server_id, shard):
-                tell(unit, write_unit(session, server_id, shard, lines))
-                written += len(lines)
-        _true_up_later(session, run)
-        run.status, run.posted_at = "posted", now()
-        unit.audit("replay.post", f"replay_run:{run_id}", after={"lines": written, "overrides": run.overrides})
-        unit.emit("replay.posted", subject_id=run_id, lines=written)
-        return written
 
 
 def scope_of(run: ReplayRun) -> Scope:
@@ -322,57 +270,6 @@ def _row(run_id: int, line: Difference) -> str:
         *(line.stored.amount, made.amount if made else 0, line.stored.lots, made.lots if made else 0, *explaining),
     )
     return "\t".join(NULL if value is None else str(value) for value in values) + "\n"
-
-
-def _units(session: Session, run_id: int, server_id: int, shard: int) -> Iterator[list[Line]]:
-    """The adjusting lines of a run for one shard, some at a time."""
-    after = 0
-    of_shard = (ReplayLine.run_id == run_id, ReplayLine.server_id == server_id, ReplayLine.shard == shard)
-    while rows := session.scalars(
-        select(ReplayLine).where(*of_shard, ReplayLine.id > after).order_by(ReplayLine.id).limit(_UNIT)
-    ).all():
-        after = rows[-1].id
-        yield [Line(row.deal_id, f"adjust:{run_id}", adjusting(row)) for row in rows]
-        for row in rows:
-            session.expunge(row)
-
-
-def adjusting(row: ReplayLine) -> Accrued:
-    """What makes a line right: the difference of amount and lots, with what explains the recomputed one."""
-    return Accrued(
-        plan_version_id=row.plan_version_id,
-        rule=row.rule,
-        level=row.level,
-        ib_id=row.ib_id,
-        client_id=row.client_id if row.level == 0 else None,
-        lots=row.recomputed_lots - row.stored_lots,
-        rate=row.rate,
-        share=Decimal(1),
-        amount=row.recomputed - row.stored,
-        currency=row.currency,
-        base=row.base,
-        base_currency=row.base_currency,
-        fx=Rate(row.fx_rate, row.fx_source or "", row.fx_observed_at) if row.fx_rate is not None else None,
-        uncapped=row.uncapped,
-        multiplier=row.multiplier,
-        part=row.part,
-        earned=row.earned,
-        tier_position=row.tier_position,
-        cap_paid=row.cap_paid,
-    )
-
-
-def _true_up_later(session: Session, run: ReplayRun) -> None:
-    """Where plans count volumes or caps, their counters are taken anew from what holds now."""
-    versions = select(ReplayLine.plan_version_id).where(ReplayLine.run_id == run.id)
-    plans = select(PlanVersion.plan_id).where(PlanVersion.id.in_(versions))
-    session.execute(
-        update(PlanPeriod)
-        .where(PlanPeriod.plan_id.in_(plans), PlanPeriod.dirty_at.is_(None))
-        .where(PlanPeriod.starts_on < run.until.date(), PlanPeriod.ends_on > run.since.date())
-        .values(dirty_at=now(), dirty_why="replay")
-        .execution_options(synchronize_session=False)
-    )
 
 
 def _locked(session: Session, run_id: int, *states: str) -> ReplayRun:

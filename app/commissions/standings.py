@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 
 from app.commissions.engine import Accrued, Outcome
 from app.commissions.measures import Measures
-from app.commissions.snapshots import DayRates, PlanBook, StoredDeal, opened_at
+from app.commissions.snapshots import DayRates, PlanBook
+from app.commissions.stored_deals import StoredDeal, opened_at
 from app.commissions.tally import Case, Counter, Home, Place, Tally, looked_at
 from app.commissions.tiers import Tiers, band_at, end_of, start_of
 from app.models.plan_tiers import PlanCounter, PlanPeriod

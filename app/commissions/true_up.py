@@ -23,8 +23,9 @@ from app.commissions.accrual import tell
 from app.commissions.engine import Accrued, Outcome
 from app.commissions.measures import Measures
 from app.commissions.recompute import Key, ever_brought
-from app.commissions.snapshots import PlanBook, StoredDeal, load_deals
+from app.commissions.snapshots import PlanBook
 from app.commissions.standings import PREVIOUS, cases_of, counters
+from app.commissions.stored_deals import StoredDeal, load_deals
 from app.commissions.tally import Case, Counter, Home, looked_at, recount
 from app.commissions.tiers import PERIODS, end_of, moment, start_of
 from app.commissions.units import SHARDS, Line, Sum, lock_shard, shard_of, write_unit

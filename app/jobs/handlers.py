@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from app.clients.countries import country_names
-from app.commissions import accrual, payout_statements, payouts, replay, simulation
+from app.commissions import accrual, payout_statements, payouts, replay, replay_posting, simulation
 from app.commissions.units import SHARDS
 from app.core.actor import Actor
 from app.core.errors import AppError
@@ -190,7 +190,7 @@ def compute_replay(session: Session, event: Event, settings: Settings) -> None:
 def post_replay(session: Session, event: Event, settings: Settings) -> None:
     assert event.subject_id is not None
     session.rollback()
-    replay.post_replay(session, event.subject_id)
+    replay_posting.post_replay(session, event.subject_id)
 
 
 def compute_simulation(session: Session, event: Event, settings: Settings) -> None:

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from app.commissions import replay
+from app.commissions import replay, replay_posting
 from app.commissions.accrual import accrue_deals
 from app.commissions.errors import ReplayMoved
 from app.commissions.overrides import Instead, Overrides
@@ -57,7 +57,7 @@ def lines(house: Brokerage, made: ReplayRun) -> list[tuple[int, int | None, Deci
 def posted(house: Brokerage, made: ReplayRun) -> str:
     replay.propose_replay(house.session, made.id, actor=STAFF)
     replay.approve_replay(house.session, made.id, actor=OTHER)
-    replay.post_replay(house.session, made.id)
+    replay_posting.post_replay(house.session, made.id)
     return house.session.get_one(ReplayRun, made.id, populate_existing=True).status
 
 
@@ -110,7 +110,7 @@ def test_a_version_that_should_have_counted_gives_exactly_the_difference_once(ho
     assert posted(house, made) == "posted"
     assert net(house, ib_id) == 25
     assert {kind for kind, _ in house.amounts(ib_id)} == {"accrue", f"adjust:{made.id}"}
-    assert replay.post_replay(house.session, made.id) == 0
+    assert replay_posting.post_replay(house.session, made.id) == 0
     assert net(house, ib_id) == 25
     sums = house.session.scalars(select(AccrualSum.amount).where(AccrualSum.ib_id == ib_id)).all()
     assert sum(sums) == 25
@@ -190,7 +190,7 @@ def test_what_changed_since_makes_a_run_stale(house: Brokerage, change: str) -> 
 
     assert posted(house, made) == "stale"
     assert net(house, ib_id) == before
-    assert replay.post_replay(house.session, made.id) == 0
+    assert replay_posting.post_replay(house.session, made.id) == 0
 
 
 def test_deals_that_wait_or_were_not_judged_yet_are_left_out(house: Brokerage) -> None:

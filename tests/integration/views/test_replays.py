@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.commissions import replay, simulation
+from app.commissions import replay, replay_posting, simulation
 from app.commissions.accrual import accrue_deals
 from app.core.clock import now
 from app.models.commissions import Accrual, PlanVersion
@@ -100,7 +100,7 @@ def test_from_the_form_to_the_posting(office: Office, manager: Browser, finance:
     assert "Approve …" in words(finance.get(f"/replays/{run_id}").text)
     assert "being posted" in words(finance.post(f"/replays/{run_id}/approve").text)
     with office.session() as session:
-        assert replay.post_replay(session, run_id) == 4
+        assert replay_posting.post_replay(session, run_id) == 4
         kept = select(func.sum(Accrual.amount)).where(Accrual.ib_id == traded.ids["ib"])
         assert session.scalar(kept) == 27
     assert "Posted" in words(finance.get(f"/replays/{run_id}").text)
@@ -122,7 +122,7 @@ def test_a_stale_run_is_computed_again(office: Office, manager: Browser, finance
         line = session.scalars(select(replay.ReplayLine).where(replay.ReplayLine.run_id == run_id)).first()
         session.execute(replay.update(replay.ReplayLine).where(replay.ReplayLine.id == line.id).values(accruals=7))
         session.commit()
-        replay.post_replay(session, run_id)
+        replay_posting.post_replay(session, run_id)
     assert "Nothing was posted. Recompute it" in words(manager.get(f"/replays/{run_id}").text)
     assert "is being recomputed" in words(manager.post(f"/replays/{run_id}/again").text)
 
