@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from app.models.compliance import Document
 from app.models.payments import Withdrawal
+from app.views.home import QUEUES
 from tests.integration.views.conftest import LIBRARY_WARNINGS
 
 pytestmark = LIBRARY_WARNINGS
@@ -167,3 +170,9 @@ def test_people_are_named_in_the_audit_trail(office):
     page = office.browser("Compliance officer").get("/auditview/list/").text
     assert "Compliance officer" in page
     assert "staff:" not in page
+
+
+def test_every_queue_has_a_name_and_a_page_on_the_first_page(office):
+    page = office.browser("Admin").get("/").text
+    cards = re.findall(r'<a class="key-figure card" href="([^"]+)">\s*<span class="key-figure-label">([^<]+)</span>', page)
+    assert len(cards) == len(QUEUES)
