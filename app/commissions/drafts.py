@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.commissions import symbol_groups
+from app.commissions.components import COMPONENTS
 from app.commissions.errors import InvalidPlan
-from app.commissions.plans import MARGIN_GUARDS, parse_rules, rules_document
+from app.commissions.plans import MARGIN_GUARDS, Rule, parse_rules, rules_document
 from app.commissions.publishing import publish_version
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.uow import UnitOfWork, unit_of_work
-from app.ledger import four_eyes
+from app.ledger import four_eyes, rates
 from app.models.commissions import Plan, PlanDraft
+from app.models.metatrader import Product
 
 LONGEST_REASON = 500
 
@@ -39,6 +43,7 @@ def propose_version(
             raise NotFound
         parsed = parse_rules(document, plan.currency)
         symbol_groups.resolved(session, parsed, valid_from)
+        _require_rates(session, parsed)
         rules = rules_document(parsed)
         if margin_guard not in MARGIN_GUARDS:
             raise InvalidPlan({"margin_guard": N_("This is not one of the choices.")})
@@ -82,6 +87,22 @@ def withdraw_draft(session: Session, draft_id: int, *, actor: Actor) -> PlanDraf
         four_eyes.require_proposer(draft, actor)
         _decide(unit, draft, "withdrawn", "withdraw")
         return draft
+
+
+def _require_rates(session: Session, rules: Sequence[Rule]) -> None:
+    """Refuse rules that take a part of money in a currency to which nothing leads from an account's: their deals would wait
+    from the first one on. Old rates will do here: they show that somebody quotes the pair.
+    """
+    known = rates.known(session)
+    currencies = session.scalars(select(Product.currency).where(~Product.is_demo).distinct()).all()
+    problems = {
+        f"rules[{index}].currency": N_("No exchange rate leads to this currency from that of some account product.")
+        for index, rule in enumerate(rules)
+        if COMPONENTS[rule.component].is_money
+        and any(known.find(currency, rule.currency, stale_too=True) is None for currency in currencies)
+    }
+    if problems:
+        raise InvalidPlan(problems)
 
 
 def _reason(text: str) -> str:

@@ -9,9 +9,9 @@ from typing import Any
 from app.commissions.fields import Fields, is_whole
 from app.core.errors import N_
 
-#: Deals that no trader's decision made: rollover, variation margin, transfer, synchronisation, external service,
-#: migration, split, corporate action (MetaTrader's numbers of a deal's reason).
-EXCLUDED_REASONS = frozenset({6, 8, 12, 13, 14, 15, 18, 19})
+#: Deals that no trader's decision made: the dealer's, rollover, variation margin, transfer, synchronisation, external
+#: service, migration, split, corporate action (MetaTrader's numbers of a deal's reason).
+EXCLUDED_REASONS = frozenset({2, 6, 8, 12, 13, 14, 15, 18, 19})
 
 DIRECTIONS = ("any", "buy", "sell")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 
 from flask import abort, flash, redirect, request, send_file, url_for
@@ -56,7 +56,7 @@ class PayoutPage(DeskPage):
         if filters.problems:
             return self.render_template("office/payouts.html", filters=filters, payouts=[], all_states=PAYOUT_STATES), 422
         if filters.wanted_file:
-            return table_file(filters.wanted_file, "payouts", payout_words.head(), payout_words.rows(db.session.scalars(query)))
+            return table_file(filters.wanted_file, "payouts", payout_words.head(), payout_words.rows(_each(query)))
         shown = db.session.scalars((query if before is None else query.where(Payout.id < before)).limit(PAGE + 1)).all()
         return self.render_template(
             "office/payouts.html",
@@ -155,6 +155,11 @@ class PayoutPage(DeskPage):
         """Take back one's own proposal."""
         done = N_("Withdrawn. The payout stays as it is.")
         return _done(pk, lambda: payout_reversals.withdraw_reversal(db.session(), reversal, actor=staff_actor()), done)
+
+
+def _each(query: Select[Payout]) -> Iterator[Payout]:
+    """Read while the file is sent, when the page's own session has ended."""
+    yield from db.session.scalars(query)
 
 
 def _filtered(filters: Filters) -> Select[Payout]:

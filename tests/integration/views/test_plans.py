@@ -9,7 +9,12 @@ from html import unescape
 import pytest
 from sqlalchemy import select
 
+from app.commissions import drafts
+from app.commissions.errors import InvalidPlan
 from app.commissions.plans import parse_rules, rules_document
+from app.commissions.publishing import create_plan
+from app.core.actor import Actor
+from app.core.clock import now
 from app.models.commissions import Plan, PlanDraft, PlanVersion
 from tests.integration.views.conftest import LIBRARY_WARNINGS, Browser, Office
 
@@ -357,3 +362,15 @@ def test_rules_from_the_form_are_proposed_and_published(office: Office, manager:
     with office.session() as session:
         draft = session.scalars(select(PlanDraft).where(PlanDraft.plan_id == plan_id)).one()
         assert (draft.rules[0]["rate"], draft.margin_guard) == ("6", "cap")
+
+
+def test_rules_in_a_currency_without_rates_are_refused_with_their_place(office: Office) -> None:
+    with office.session() as session:
+        staff = Actor.staff(1)
+        plan_id = create_plan(session, f"Norway {office.number()}", "NOK", staff)
+        document = [{"key": "share", "component": "commission_share", "rate": "40"}]
+        with pytest.raises(InvalidPlan) as refused:
+            drafts.propose_version(session, plan_id, document, now(), "krone", staff)
+        assert set(refused.value.problems) == {"rules[0].currency"}
+        per_lot = [{"key": "lots", "component": "per_lot", "rate": "40"}]
+        assert drafts.propose_version(session, plan_id, per_lot, now(), "krone", staff).status == "proposed"

@@ -95,7 +95,7 @@ def test_a_stored_document_names_every_default() -> None:
             "filter": {
                 "symbols": ["*"],
                 "direction": "any",
-                "excluded_reasons": [6, 8, 12, 13, 14, 15, 18, 19],
+                "excluded_reasons": [2, 6, 8, 12, 13, 14, 15, 18, 19],
                 "min_holding_s": 0,
                 "products": [],
                 "countries": [],
