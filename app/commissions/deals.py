@@ -36,7 +36,8 @@ class DealFacts:
     `opened_at` is the moment the closed position began, None when its opening deal is not known. Money is in `currency`, the
     account's, with the server's signs: what the client pays or loses is negative. `bid`, `ask`, `contract_size`,
     `price_position` (at which the closed position began) and `rate_profit` (the profit currency in the account's) are 0 where
-    the server does not report them, and `digits` (of the symbol's prices) None. `category` is the client's at that moment.
+    the server does not report them, and `digits` (of the symbol's prices) None. `category` is the client's at that moment,
+    and `credit_percent` how much of the account's money was credit then, where a rule asks for it.
     """
 
     deal_id: int
@@ -68,6 +69,7 @@ class DealFacts:
     is_demo: bool = False
     is_void: bool = False
     is_superseded: bool = False
+    credit_percent: Decimal = Decimal(0)
 
     @property
     def closed_volume(self) -> int:

@@ -34,6 +34,7 @@ _CLOSENESS = (
     Reason.EXCLUDED_REASON,
     Reason.HELD_TOO_SHORT,
     Reason.MOVED_TOO_LITTLE,
+    Reason.ON_CREDIT,
     Reason.NO_CLOSED_VOLUME,
     Reason.NOTHING_TO_SHARE,
 )
@@ -182,6 +183,8 @@ def refused_by(rule: Rule, deal: DealFacts) -> Reason | None:
             return Reason.NO_SYMBOL_DATA
         if deal.points_moved < criteria.min_points:
             return Reason.MOVED_TOO_LITTLE
+    if deal.credit_percent > criteria.max_credit_percent:
+        return Reason.ON_CREDIT
     return None
 
 

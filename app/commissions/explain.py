@@ -43,6 +43,7 @@ REASONS: dict[Reason, str] = {
         "The trading server did not report the opening price or the digits of this deal; the deal waits."
     ),
     Reason.MOVED_TOO_LITTLE: N_("The price moved by fewer points than the plan asks."),
+    Reason.ON_CREDIT: N_("More of the account's money was credit, such as a bonus, than the plan allows."),
     Reason.NO_RATE: N_("There is no exchange rate for the day of this deal; the deal waits."),
     Reason.OPENING_UNKNOWN: N_("The opening of this position is not known yet; the deal waits."),
     Reason.BEYOND_LIMITS: N_("The amount is larger than any real deal's; the deal waits to be looked at."),

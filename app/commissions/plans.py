@@ -17,7 +17,7 @@ from app.commissions.conditions import Conditions, conditions_document, parse_co
 from app.commissions.deals import EXACT
 from app.commissions.errors import InvalidPlan
 from app.commissions.fields import Fields
-from app.commissions.rule_filter import USUAL, RuleFilter, filter_document, parse_filter
+from app.commissions.rule_filter import ALL_CREDIT, USUAL, RuleFilter, filter_document, parse_filter
 from app.commissions.tiers import PERIODS, Caps, Tiers, caps_document, parse_caps, parse_tiers, tiers_document
 from app.core.errors import N_, InvalidInput
 from app.core.money import exponent
@@ -123,6 +123,11 @@ class PlanSnapshot:
     def needs_rates(self) -> bool:
         """Whether amounts of money may have to be converted: those that a rule takes a part of, or what the deal earned."""
         return self.margin_guard != "off" or any(COMPONENTS[rule.component].is_money for rule in self.rules)
+
+    @property
+    def needs_credit(self) -> bool:
+        """Whether a rule asks how much of the account's money was credit."""
+        return any(rule.filter.max_credit_percent < ALL_CREDIT for rule in self.rules)
 
     @property
     def needs_category(self) -> bool:

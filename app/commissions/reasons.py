@@ -22,6 +22,7 @@ class Reason(StrEnum):
     EXCLUDED_REASON = "excluded_reason"
     HELD_TOO_SHORT = "held_too_short"
     MOVED_TOO_LITTLE = "moved_too_little"
+    ON_CREDIT = "on_credit"
     NOTHING_TO_SHARE = "nothing_to_share"
     OPENING_UNKNOWN = "opening_unknown"
     BEYOND_LIMITS = "beyond_limits"

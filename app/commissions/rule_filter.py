@@ -13,6 +13,9 @@ from app.core.errors import N_
 #: service, migration, split, corporate action (MetaTrader's numbers of a deal's reason).
 EXCLUDED_REASONS = frozenset({2, 6, 8, 12, 13, 14, 15, 18, 19})
 
+#: Deals count however much of the account's money is credit.
+ALL_CREDIT = 100
+
 DIRECTIONS = ("any", "buy", "sell")
 
 #: Of clients, as rules of protection see them: those of app/models/clients.py.
@@ -26,6 +29,7 @@ MAX_NAMES = 250
 
 _FIELDS = (
     *("symbols", "symbol_groups", "direction", "excluded_reasons", "min_holding_s", "min_points"),
+    "max_credit_percent",
     *("products", "countries", "categories"),
 )
 #: Two stars at most keep matching fast.
@@ -42,7 +46,8 @@ class RuleFilter:
     """Which deals a rule pays for. `symbols` are names in which * stands for any characters.
 
     `products` are codes of account products, `countries` of the clients' countries and `categories` those of CATEGORIES;
-    empty means all of them. `symbol_groups` are codes of groups that are still to be put in place of, by plans.with_groups.
+    empty means all of them. Deals are left out while credit, which a bonus is, made up more than `max_credit_percent` of the
+    account's money. `symbol_groups` are codes of groups that are still to be put in place of, by plans.with_groups.
     """
 
     symbols: tuple[str, ...] = ("*",)
@@ -53,6 +58,7 @@ class RuleFilter:
     countries: frozenset[str] = frozenset()
     categories: frozenset[str] = frozenset()
     min_points: int = 0
+    max_credit_percent: int = ALL_CREDIT
     symbol_groups: tuple[str, ...] = ()
 
 
@@ -82,11 +88,26 @@ def parse_filter(fields: Fields) -> RuleFilter:
     if not is_whole(points) or not 0 <= points <= MAX_POINTS:
         fields.problem("min_points", N_("Points are a whole number up to 1,000,000."))
         points = 0
+    credit_percent = fields.get("max_credit_percent", ALL_CREDIT)
+    if not is_whole(credit_percent) or not 0 <= credit_percent <= ALL_CREDIT:
+        fields.problem("max_credit_percent", N_("This is a whole number of percent from 0 to 100."))
+        credit_percent = ALL_CREDIT
     direction = fields.choice("direction", "any", DIRECTIONS)
     products = _names(fields, "products", _PRODUCT, N_("A product is named by its code, such as standard-usd."))
     countries = _names(fields, "countries", _COUNTRY, N_("A country is named by two capital letters, such as CY."))
     categories = _names(fields, "categories", _CATEGORY, N_("A category is retail, professional or eligible_counterparty."))
-    return RuleFilter(symbols, direction, frozenset(reasons), holding_s, products, countries, categories, points, tuple(groups))
+    return RuleFilter(
+        symbols,
+        direction,
+        frozenset(reasons),
+        holding_s,
+        products,
+        countries,
+        categories,
+        points,
+        credit_percent,
+        tuple(groups),
+    )
 
 
 def filter_document(criteria: RuleFilter) -> dict[str, Any]:
@@ -100,6 +121,7 @@ def filter_document(criteria: RuleFilter) -> dict[str, Any]:
         "countries": sorted(criteria.countries),
         "categories": sorted(criteria.categories),
         "min_points": criteria.min_points,
+        "max_credit_percent": criteria.max_credit_percent,
         "symbol_groups": list(criteria.symbol_groups),
     }
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from app.commissions.engine import Accrued, Outcome
 from app.commissions.measures import Measures
 from app.commissions.snapshots import DayRates, PlanBook
-from app.commissions.stored_deals import StoredDeal, opened_at
+from app.commissions.stored_deals import StoredDeal, credit_percent_at, opened_at
 from app.commissions.tally import Case, Counter, Home, Place, Tally, looked_at
 from app.commissions.tiers import Tiers, band_at, end_of, start_of
 from app.models.plan_tiers import PlanCounter, PlanPeriod
@@ -46,8 +46,19 @@ def cases_of(session: Session, deals: Sequence[StoredDeal], book: PlanBook, rate
         found.append(Case(facts, plan, upline, rates.of(facts, plan), owner_id, place))
     asked = [deal for deal, case in zip(deals, found, strict=True) if case.plan is not None and case.plan.needs_opening]
     openings = opened_at(session, asked)
+    on_credit = [deal.id for deal, case in zip(deals, found, strict=True) if case.plan is not None and case.plan.needs_credit]
+    credit = credit_percent_at(session, on_credit)
+    if not openings and not credit:
+        return found
     return [
-        replace(case, deal=replace(case.deal, opened_at=openings[case.deal.deal_id])) if case.deal.deal_id in openings else case
+        replace(
+            case,
+            deal=replace(
+                case.deal,
+                opened_at=openings.get(case.deal.deal_id),
+                credit_percent=credit.get(case.deal.deal_id, Decimal(0)),
+            ),
+        )
         for case in found
     ]
 

@@ -6,14 +6,35 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, func, select, text, tuple_
 from sqlalchemy.orm import Session
 
 from app.commissions.deals import CLOSING_ENTRIES, ENTRY_INOUT, OPENING_ENTRIES, DealFacts
 from app.models.clients import Client
 from app.models.metatrader import Deal, Product, TradingAccount
+
+#: Credit is what deals of these actions moved (credit, and what a stop-out took of it); all others moved the balance.
+_CREDIT = text(
+    """
+    SELECT wanted.id, credit.held, own.held
+    FROM unnest(CAST(:ids AS bigint[])) AS wanted (id)
+    JOIN deal ON deal.id = wanted.id AND deal.trading_account_id IS NOT NULL
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(earlier.profit), 0) AS held FROM deal earlier
+        WHERE earlier.trading_account_id = deal.trading_account_id AND earlier.done_at <= deal.done_at
+          AND earlier.action IN (3, 20) AND earlier.is_current AND NOT earlier.is_void
+    ) credit
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(earlier.profit + earlier.swap + earlier.commission + earlier.fee), 0) AS held FROM deal earlier
+        WHERE earlier.trading_account_id = deal.trading_account_id AND (earlier.done_at, earlier.id) < (deal.done_at, deal.id)
+          AND earlier.action NOT IN (3, 20) AND earlier.is_current AND NOT earlier.is_void
+    ) own
+    WHERE credit.held > 0
+    """
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,4 +184,17 @@ def opened_at(session: Session, deals: Sequence[StoredDeal]) -> dict[int, dateti
                 break
             if row.entry == ENTRY_INOUT or deal.id not in found:
                 found[deal.id] = row.done_at
+    return found
+
+
+def credit_percent_at(session: Session, deal_ids: Sequence[int]) -> dict[int, Decimal]:
+    """How much of the account's money, of balance and credit, was credit before each of these deals, in percent.
+
+    Deals of accounts without credit then are left out. As far as the account's history is booked here.
+    """
+    if not deal_ids:
+        return {}
+    found = {}
+    for deal_id, credit, own in session.execute(_CREDIT, {"ids": list(deal_ids)}):
+        found[deal_id] = 100 * credit / (credit + max(own, Decimal(0)))
     return found

@@ -94,6 +94,9 @@ class ExampleForm(FlaskForm):
     )
     opened = amount(_l("Opened at"), "1.07950")
     price = amount(_l("Closed at"), "1.08000")
+    credit_percent = IntegerField(
+        _l("Credit, percent of the account's money"), default=0, validators=[InputRequired(), NumberRange(min=0, max=100)]
+    )
     digits = IntegerField(_l("Digits of its prices"), default=5, validators=[InputRequired(), NumberRange(min=0, max=8)])
     bid = amount(_l("Bid"), "1.08000")
     ask = amount(_l("Ask"), "1.08012")
@@ -138,6 +141,7 @@ class ExampleForm(FlaskForm):
             price=self.price.data or Decimal(0),
             price_position=self.opened.data or Decimal(0),
             digits=self.digits.data,
+            credit_percent=Decimal(self.credit_percent.data or 0),
             currency=(self.currency.data or "").strip().upper(),
             profit=self.profit.data or Decimal(0),
             swap=self.swap.data or Decimal(0),

@@ -214,6 +214,16 @@ PARTS = (
     ),
     Part("min_holding_s", "filter.min_holding_s", "for", Whole(_l("Held at least, seconds"), default=0)),
     Part("min_points", "filter.min_points", "for", Whole(_l("Price moved at least, points"), default=0)),
+    Part(
+        "max_credit_percent",
+        "filter.max_credit_percent",
+        "for",
+        Whole(
+            _l("Credit at most, percent"),
+            default=100,
+            description=_l("Of the account's money; above it a bonus paid."),
+        ),
+    ),
     Part("products", "filter.products", "for", Checks(_l("Account products"), description=_l("None ticked: all."))),
     Part(
         "countries", "filter.countries", "for", Words(_l("Clients' countries"), description=_l("Such as CY, AE. Empty: all."))

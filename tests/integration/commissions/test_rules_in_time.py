@@ -142,3 +142,25 @@ def test_points_need_what_the_server_reports_with_the_deal(house: Brokerage) -> 
     assert reason(house, unknown) == "no_symbol_data"
     assert reason(house, paid) == "paid"
     assert reason(house, house.deal(account, digits=5, **known | {"price_position": Decimal("1.0996")})) == "moved_too_little"
+
+
+OWN_MONEY: list[dict[str, Any]] = [{"key": "own", "component": "per_lot", "rate": "7.00", "filter": {"max_credit_percent": 50}}]
+BALANCE, CREDIT = 2, 3
+
+
+def test_a_deal_on_credit_counts_by_what_the_account_held_then(house: Brokerage) -> None:
+    account = house.brought(house.ib(OWN_MONEY))
+    house.deal(account, "0", action=BALANCE, entry=0, profit=Decimal(100), done_at=NOON - 9 * SECOND)
+    before = house.deal(account, done_at=NOON - 8 * SECOND)
+    house.deal(account, "0", action=CREDIT, entry=0, profit=Decimal(100), done_at=NOON - 7 * SECOND)
+    half = house.deal(account, done_at=NOON - 6 * SECOND, profit=Decimal(-20))
+    more = house.deal(account, done_at=NOON - 5 * SECOND)
+    house.deal(account, "0", action=CREDIT, entry=0, profit=Decimal(-100), done_at=NOON - 4 * SECOND)
+    gone = house.deal(account, done_at=NOON - 3 * SECOND)
+    void = house.deal(account, "0", action=CREDIT, entry=0, profit=Decimal(500), done_at=NOON - 2 * SECOND, is_void=True)
+    after = house.deal(account, done_at=NOON - SECOND)
+
+    accrue_deals(house.session, [before, half, more, gone, void, after])
+
+    assert [house.outcome(deal) for deal in (before, half, gone, after)] == [(1, "")] * 4
+    assert house.outcome(more) == (0, "on_credit"), "100 of 180 are credit"

@@ -37,6 +37,7 @@ EXAMPLE = {
     "opened": "1.0795",
     "price": "1.08",
     "digits": "5",
+    "credit_percent": "0",
     "margin_guard": "off",
     "bid": "1.08",
     "ask": "1.0801",
@@ -263,6 +264,7 @@ FULL = [
             "countries": ["AE", "CY"],
             "categories": ["professional"],
             "min_points": 20,
+            "max_credit_percent": 40,
         },
     },
     {

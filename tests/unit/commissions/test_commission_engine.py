@@ -101,6 +101,7 @@ def test_a_stored_document_names_every_default() -> None:
                 "countries": [],
                 "categories": [],
                 "min_points": 0,
+                "max_credit_percent": 100,
                 "symbol_groups": [],
             },
         }

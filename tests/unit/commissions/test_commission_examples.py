@@ -75,6 +75,7 @@ def facts(row: dict[str, str]) -> DealFacts:
         fee=Decimal(row.get("fee", "0")),
         price=Decimal(row.get("price", "0")),
         price_position=Decimal(row.get("opened at", "0")),
+        credit_percent=Decimal(row.get("credit %", "0")),
         digits=int(row["digits"]) if row.get("digits") else None,
         bid=Decimal(row.get("bid", "0")),
         ask=Decimal(row.get("ask", "0")),
