@@ -43,9 +43,9 @@ def test_what_is_at_hand_and_what_is_owed(house):
     assert [line.currency for line in found.lines] == ["EUR", "USD"]
     # Bank: own 1,000,000 + 5,000 brought + 777 nobody's. Clearing: deposit 100,000, fee 1,450, payout 2,000.
     assert (dollars.bank.amount_minor, dollars.clearing.amount_minor) == (1_005_777, 96_550)
-    assert dollars.wallets.amount_minor == 5_000 + 100_000 - 2_000 - 7_000 + 500 + 321 - 1_110
+    assert dollars.wallets.amount_minor == 5_000 + 100_000 - 2_000 - 7_000 + 500 + 321 + 4_000 - 1_110
     assert dollars.trading.amount_minor == 7_000 - 500 - 300 + 40 + 10
-    assert (dollars.commission.amount_minor, dollars.payouts.amount_minor) == (4_137, 0)
+    assert (dollars.commission.amount_minor, dollars.payouts.amount_minor) == (4_137 - 4_000, 0)
     assert dollars.suspense.amount_minor == 777  # the one of the trading server is below zero and covers nothing
     assert dollars.position.amount_minor == 1_100
     assert (euros.resources.amount_minor, euros.requirement.amount_minor) == (0, 1_000)

@@ -63,7 +63,7 @@ def test_a_typed_code_counts_before_all_visits(session, ibs):
     row = session.scalars(select(Attribution).where(Attribution.id == made.id)).one()
     assert row.explained["promo_code"] == "GAMMA9"
     assert [code for code, _ in row.explained["touches"]] == ["ALPHA8", "BETA77"]
-    assert row.explained["policy"] == {"touch": "last", "window_days": 30}
+    assert row.explained["policy"] == {"touch": "last", "window_days": 30, "join_mode": "application"}
 
 
 def test_a_link_that_cannot_count_gives_way_to_the_next(session, ibs):
