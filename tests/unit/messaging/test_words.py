@@ -90,7 +90,9 @@ def test_text_and_html_say_the_same(renderer, template, language):
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_nothing_stays_english_in_arabic(renderer, template):
-    subject, text, _ = renderer.render(template, "ar", VALUES | {"name": "ليلى", "reason": "سبب", "subject": "لماذا؟", "text": "لأن"})
+    subject, text, _ = renderer.render(
+        template, "ar", VALUES | {"name": "ليلى", "reason": "سبب", "subject": "لماذا؟", "text": "لأن"}
+    )
     left = re.sub(r"http\S+|Lotwise|USD|^--$", "", f"{subject}\n{text}", flags=re.MULTILINE)
     assert not re.search("[A-Za-z]", left)
 
