@@ -22,6 +22,7 @@ from app.portal import (
     partner_network,
     partner_payouts,
     partner_questions,
+    partner_rates,
     profile,
 )
 from app.portal.guards import load_client, navigation, portal
@@ -35,7 +36,7 @@ PAGES = (home, onboarding, documents, profile, live, gallery)
 #: Pages of the IB's area, on the `partner` blueprint in the same way; see app/portal/partner.py.
 PARTNER_PAGES = (
     *(partner_clients, partner_joining, partner_lines, partner_links, partner_network, partner_payouts),
-    partner_questions,
+    *(partner_questions, partner_rates),
 )
 
 

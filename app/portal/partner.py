@@ -33,6 +33,7 @@ PAGES = (
     ("payouts", N_("Payouts"), "portal_partner.payouts"),
     ("links", N_("Links"), "portal_partner.links"),
     ("invitations", N_("Invite"), "portal_partner.invitations"),
+    ("rates", N_("Rates"), "portal_partner.rates"),
     ("questions", N_("Questions"), "portal_partner.questions"),
 )
 
