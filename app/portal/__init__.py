@@ -19,6 +19,7 @@ from app.portal import (
     partner_joining,
     partner_lines,
     partner_links,
+    partner_material,
     partner_network,
     partner_payouts,
     partner_questions,
@@ -36,7 +37,7 @@ PAGES = (home, onboarding, documents, profile, live, gallery)
 #: Pages of the IB's area, on the `partner` blueprint in the same way; see app/portal/partner.py.
 PARTNER_PAGES = (
     *(partner_clients, partner_joining, partner_lines, partner_links, partner_network, partner_payouts),
-    *(partner_questions, partner_rates),
+    *(partner_material, partner_questions, partner_rates),
 )
 
 

@@ -32,6 +32,7 @@ PAGES = (
     ("lines", N_("Commission"), "portal_partner.lines"),
     ("payouts", N_("Payouts"), "portal_partner.payouts"),
     ("links", N_("Links"), "portal_partner.links"),
+    ("material", N_("Material"), "portal_partner.material"),
     ("invitations", N_("Invite"), "portal_partner.invitations"),
     ("rates", N_("Rates"), "portal_partner.rates"),
     ("questions", N_("Questions"), "portal_partner.questions"),

@@ -41,7 +41,8 @@ def give_rate(sub_ib: int, rule_key: str) -> ResponseReturnValue:
     else:
         try:
             given = offers.offer_rate(db.session(), own_ib().id, sub_ib, rule_key, _decimal(typed), now(), client_actor())
-            flash(gettext("Saved. It counts from %(day)s (UTC) on.", day=f"{given.valid_from:%Y-%m-%d}"), "success")
+            day = given.valid_from.date().isoformat()
+            flash(gettext("Saved. It counts from %(day)s (UTC) on.", day=day), "success")
             return redirect(url_for("portal_partner.rates"))
         except InvalidInput as error:
             db.session.rollback()

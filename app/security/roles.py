@@ -131,6 +131,7 @@ ROLES: dict[str, list[tuple[str, str]]] = {
         ("can_list", "Partner privacy"),
         ("can_list", "Partner policy"),
         ("can_edit", "Partner policy"),
+        *[(f"can_{right}", "Marketing material") for right in ("list", "add")],
         *[(f"can_{right}", "IB applications") for right in ("list", "decide", "publish")],
         ("can_list", "Tickets"),
         ("can_answer", "Tickets"),

@@ -175,7 +175,7 @@ def test_another_client_s_things_are_not_there(belongings, another, signed_in, m
 
 def test_every_page_but_the_way_in_needs_a_client(visitor, app: Flask):
     """Also those of other subjects: whatever is below /portal is closed unless it is listed here."""
-    open_to_all = {"gallery", "register", "terms", "check_mail", "verify", "sign_in", "sign_out", "forgot", "reset"}
+    open_to_all = {"banner", "gallery", "register", "terms", "check_mail", "verify", "sign_in", "sign_out", "forgot", "reset"}
     token = visitor.token("/portal/sign-in")
     for rule in app.url_map.iter_rules():
         blueprint, _, name = rule.endpoint.partition(".")

@@ -1,0 +1,76 @@
+"""Marketing material: what is taken, what is refused, and the link that is put into it."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from app.compliance.errors import FileTooLarge, UnknownContent
+from app.core.actor import Actor
+from app.core.errors import InvalidInput, NotFound
+from app.engagement import material
+
+STAFF = Actor.staff(1)
+
+
+def picture(kind: str = "PNG") -> bytes:
+    out = BytesIO()
+    Image.new("RGB", (300, 250), "navy").save(out, kind)
+    return out.getvalue()
+
+
+def add(session, **changes):
+    values = {"kind": "image", "language": "en", "title": "Spring", "words": "", "content": picture()}
+    return material.add_material(session, **(values | changes), actor=STAFF)
+
+
+def test_a_banner_is_known_by_its_content_and_served_until_it_is_off(session):
+    row = add(session, content=picture("JPEG"))
+    assert (row.media_type, row.width, row.height) == ("image/jpeg", 300, 250)
+    assert material.banner(session, row.public_id).content == picture("JPEG")
+    material.switch_material(session, row.id, is_active=False, actor=STAFF)
+    with pytest.raises(NotFound):
+        material.banner(session, row.public_id)
+    assert material.material(session) == []
+    assert [one.id for one in material.material(session, only_active=False)] == [row.id]
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [(b"<html><script>alert(1)</script>", UnknownContent), (b"<svg/>", UnknownContent), (b"x" * 2_000_001, FileTooLarge)],
+)
+def test_what_is_no_picture_is_refused(session, content, error):
+    with pytest.raises(error):
+        add(session, content=content)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"title": " "}, "title"),
+        ({"content": b""}, "file"),
+        ({"language": "fr"}, "language"),
+        ({"kind": "script"}, "kind"),
+        ({"kind": "text", "words": "Join us"}, "words"),
+        ({"kind": "link", "words": "javascript:alert(1)"}, "words"),
+        ({"kind": "link", "words": "http://example.com"}, "words"),
+    ],
+)
+def test_what_cannot_be_used_is_said_with_its_field(session, changes, field):
+    with pytest.raises(InvalidInput) as refused:
+        add(session, **changes)
+    assert set(refused.value.problems) == {field}
+
+
+def test_a_page_s_address_carries_the_code_once():
+    address = material.page_with_code("https://example.com/start?lang=ar&ib=OLD#top", "ALPHA8")
+    assert address == "https://example.com/start?lang=ar&ib=ALPHA8#top"
+
+
+def test_by_language_and_kind(session):
+    add(session)
+    text = add(session, kind="text", language="ar", words="انضم {link}", content=b"")
+    assert [one.id for one in material.material(session, language="ar")] == [text.id]
+    assert material.material(session, language="ar", kind="image") == []

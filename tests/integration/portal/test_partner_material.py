@@ -1,0 +1,51 @@
+"""The IB's material carries the IB's own link, and banners load for anybody."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from io import BytesIO
+
+import pytest
+from PIL import Image
+
+from app.core.actor import Actor
+from app.engagement import material
+from app.partners import links
+
+STAFF = Actor.staff(1)
+
+
+@pytest.fixture
+def banner(database, client_id):
+    out = BytesIO()
+    Image.new("RGB", (300, 250)).save(out, "PNG")
+    with database.session() as session:
+        ib = links.make_ib(session, client_id, "USD", STAFF)
+        links.create_link(session, ib.id, "Site", STAFF, code="ALPHA8")
+        material.add_material(
+            session, kind="text", language="ar", title="Text", words="Join <me> at {link}", content=b"", actor=STAFF
+        )
+        made = material.add_material(
+            session, kind="image", language="en", title='Big "sale"', words="", content=out.getvalue(), actor=STAFF
+        )
+        yield made.public_id
+
+
+def test_the_code_has_the_link_and_is_escaped(signed_in, banner):
+    page = signed_in.get("/portal/partner/material").text
+    code = next(found for one in re.findall('data-copy="([^"]+)"', page) if (found := unescape(one)).startswith("<a"))
+    assert code.startswith('<a href="')
+    assert "register?ib=ALPHA8" in code
+    assert f"/portal/material/{banner}" in code
+    assert 'alt="Big &#34;sale&#34;"' in code
+    assert "Join &lt;me&gt; at" in page
+    assert "Join &lt;me&gt;" not in signed_in.get("/portal/partner/material?language=en").text
+
+
+def test_a_banner_loads_without_signing_in_and_runs_nothing(visitor, banner):
+    answer = visitor.get(f"/portal/material/{banner}")
+    assert (answer.status_code, answer.mimetype) == (200, "image/png")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in answer.headers["Content-Security-Policy"]
+    assert visitor.get("/portal/material/00000000-0000-4000-8000-000000000000").status_code == 404
