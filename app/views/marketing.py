@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import flash, redirect, url_for
+from flask import flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import gettext
@@ -77,12 +77,13 @@ class MaterialPage(DeskPage):
                 problem = sentence(error)
         return self._page(form, problem), 422
 
-    @expose("/<int:pk>/<any(on, off):state>", methods=["POST"])
+    @expose("/<int:pk>/switch", methods=["POST"])
     @has_access
     @permission_name("add")
-    def switch(self, pk: int, state: str) -> ResponseReturnValue:
-        material.switch_material(db.session(), pk, is_active=state == "on", actor=staff_actor())
-        flash(gettext("Shown to introducing brokers.") if state == "on" else gettext("Not shown any more."), "success")
+    def switch(self, pk: int) -> ResponseReturnValue:
+        shows = request.form.get("shows") == "1"
+        material.switch_material(db.session(), pk, is_active=shows, actor=staff_actor())
+        flash(gettext("Shown to introducing brokers.") if shows else gettext("Not shown any more."), "success")
         return redirect(url_for("MaterialPage.index"))
 
     def _page(self, form: MaterialForm, problem: str = "") -> Any:
