@@ -13,7 +13,7 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -26,6 +26,7 @@ from app.commissions.stored_deals import StoredDeal, load_deals
 from app.commissions.tally import recount
 from app.commissions.units import SHARDS, Line, Sum, lock_shard, write_unit
 from app.core.actor import Actor
+from app.core.arrays import any_of
 from app.core.copying import copy
 from app.core.uow import UnitOfWork, unit_of_work
 from app.models.commissions import Accrual, AccrualCursor, DealOutcome
@@ -83,7 +84,7 @@ def accrue_deals(session: Session, deal_ids: Collection[int]) -> int:
     with unit_of_work(session, _ACTOR) as unit:
         ids = sorted(set(deal_ids))
         shard = Deal.ticket % SHARDS
-        rows = session.execute(select(Deal.server_id, shard.label("shard"), Deal.id).where(Deal.id == _any(ids)))
+        rows = session.execute(select(Deal.server_id, shard.label("shard"), Deal.id).where(Deal.id == any_of(ids)))
         parts: dict[tuple[int, int], list[int]] = defaultdict(list)
         for row in rows:
             parts[row.server_id, row.shard].append(row.id)
@@ -93,7 +94,7 @@ def accrue_deals(session: Session, deal_ids: Collection[int]) -> int:
         for (server_id, number), part in sorted(parts.items()):
             for start in range(0, len(part), UNIT):
                 some = part[start : start + UNIT]
-                written += _accrue(unit, server_id, number, load_deals(session, Deal.id == _any(some)))
+                written += _accrue(unit, server_id, number, load_deals(session, Deal.id == any_of(some)))
     return written
 
 
@@ -168,7 +169,7 @@ def _next_unit(session: Session, server_id: int, shard: int) -> int | None:
 def _judged(session: Session, deals: Sequence[StoredDeal]) -> dict[int, str]:
     """Which of these deals were judged before, with the reason of those that have one."""
     judged = dict.fromkeys(session.scalars(_ACCRUED, {"ids": [deal.id for deal in deals]}), "")
-    said = select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id == _any([deal.id for deal in deals]))
+    said = select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id == any_of([deal.id for deal in deals]))
     return judged | {row.deal_id: row.reason for row in session.execute(said)}
 
 
@@ -210,7 +211,7 @@ def _reversals(session: Session, deal_ids: Sequence[int]) -> list[Line]:
     if not deal_ids:
         return []
     accrued: dict[tuple[Any, ...], list[Accrual]] = defaultdict(list)
-    rows = session.scalars(select(Accrual).where(Accrual.deal_id == _any(deal_ids)).order_by(Accrual.id))
+    rows = session.scalars(select(Accrual).where(Accrual.deal_id == any_of(deal_ids)).order_by(Accrual.id))
     for row in rows:
         key = (row.deal_id, row.plan_version_id, row.rule, row.level, row.ib_id, row.client_id, row.currency)
         accrued[key].append(row)
@@ -284,7 +285,7 @@ def tell(unit: UnitOfWork, sums: Iterable[Sum]) -> None:
         if one.ib_id is not None:
             amounts[one.ib_id][one.currency] += one.amount
             counts[one.ib_id] += one.accruals
-    found = select(IntroducingBroker.id, IntroducingBroker.client_id).where(IntroducingBroker.id == _any(list(amounts)))
+    found = select(IntroducingBroker.id, IntroducingBroker.client_id).where(IntroducingBroker.id == any_of(list(amounts)))
     clients = {row.id: row.client_id for row in unit.session.execute(found)} if amounts else {}
     unit.emit_many(
         "commission.accrued",
@@ -293,8 +294,3 @@ def tell(unit: UnitOfWork, sums: Iterable[Sum]) -> None:
             for ib_id, of in amounts.items()
         ),
     )
-
-
-def _any(ids: Collection[int]) -> ColumnElement[int]:
-    """The ids as one parameter; PostgreSQL takes 65,535 at most."""
-    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value

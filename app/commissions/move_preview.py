@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, all_, and_, any_, func, literal, or_, select
+from sqlalchemy import ARRAY, BigInteger, ColumnElement, all_, and_, func, literal, or_, select
 from sqlalchemy.orm import Session
 
 from app.commissions.accrual import judge
@@ -21,6 +21,7 @@ from app.commissions.engine import WAITING, Outcome, Upline
 from app.commissions.plans import MAX_LEVELS
 from app.commissions.snapshots import PlanBook
 from app.commissions.stored_deals import load_deals
+from app.core.arrays import any_of
 from app.models.commissions import Accrual
 from app.models.metatrader import Deal, TradingAccount
 from app.models.partner_moves import PartnerMove
@@ -107,7 +108,7 @@ def preview_move(session: Session, move: PartnerMove, at: datetime) -> MovePrevi
     since = at - DAYS
     ids = _deal_ids(session, clients, since, at)
     is_cut = len(ids) > MOST_DEALS
-    deals = load_deals(session, Deal.id == _any(ids[:MOST_DEALS]))
+    deals = load_deals(session, Deal.id == any_of(ids[:MOST_DEALS]))
     concerned = {deal.client_id for deal in deals if deal.client_id is not None}
     book = PlanBook(session, concerned)
     deals = [
@@ -196,7 +197,7 @@ def _clients(session: Session, move: PartnerMove, at: datetime) -> tuple[list[in
     if move.ib_id is not None:
         ibs = [move.ib_id, *(below.ib_id for below in branches.branch(session, move.ib_id, at, _MOST_IBS))]
         held = and_(Attribution.valid_from <= at, or_(Attribution.valid_to.is_(None), Attribution.valid_to > at))
-        return list(session.scalars(select(Attribution.client_id).where(Attribution.ib_id == _any(ibs), held))), 0
+        return list(session.scalars(select(Attribution.client_id).where(Attribution.ib_id == any_of(ibs), held))), 0
     assert move.from_id is not None  # a check of the table
     going = session.scalars(select(Attribution.client_id).where(tree.moves_with(move.from_id, move.target_id, at))).all()
     staying = session.scalar(
@@ -223,7 +224,7 @@ def _deal_ids(session: Session, clients: list[int], since: datetime, until: date
 
 def _trades(clients: list[int], since: datetime, until: datetime) -> ColumnElement[bool]:
     return and_(
-        TradingAccount.client_id == _any(clients),
+        TradingAccount.client_id == any_of(clients),
         Deal.done_at >= since,
         Deal.done_at < until,
         Deal.action.in_((BUY, SELL)),
@@ -235,7 +236,7 @@ def _trades(clients: list[int], since: datetime, until: datetime) -> ColumnEleme
 def _got(session: Session, deal_ids: list[int]) -> Sums:
     rows = session.execute(
         select(Accrual.ib_id, Accrual.currency, func.sum(Accrual.amount).label("amount"))
-        .where(Accrual.deal_id == _any(deal_ids))
+        .where(Accrual.deal_id == any_of(deal_ids))
         .group_by(Accrual.ib_id, Accrual.currency)
     )
     return {(row.ib_id, row.currency): row.amount for row in rows}
@@ -259,7 +260,3 @@ def _accrued_since(
 
 def _chain(session: Session, ib_id: int | None, at: datetime) -> tuple[int, ...]:
     return () if ib_id is None else tree.upline_at(tree.uplines(session, [ib_id], MAX_LEVELS), ib_id, at, MAX_LEVELS)
-
-
-def _any(ids: Sequence[int]) -> ColumnElement[bool]:
-    return any_(literal(list(ids), ARRAY(BigInteger)))

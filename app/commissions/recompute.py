@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, select, text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from app.commissions.engine import WAITING, Accrued, Outcome
@@ -24,6 +24,7 @@ from app.commissions.standings import cases_of, counters
 from app.commissions.stored_deals import StoredDeal, stream_deals
 from app.commissions.tally import Case, Counter, Tally, looked_at, waits_for_end
 from app.commissions.tiers import end_of, moment, start_of
+from app.core.arrays import any_of
 from app.models.commissions import Accrual, DealOutcome, PlanVersion
 from app.models.metatrader import Deal, TradingAccount
 from app.models.partners import Attribution
@@ -239,7 +240,7 @@ def _narrowed(session: Session, scope: Scope, book: PlanBook) -> list[ColumnElem
         narrowed.append(Deal.server_id == scope.server_id)
     if scope.branch_id is not None:
         clients = {*ever_brought(session, scope.branch_id), *book.moved}
-        accounts = select(TradingAccount.id).where(TradingAccount.client_id == _any(clients))
+        accounts = select(TradingAccount.id).where(TradingAccount.client_id == any_of(clients))
         narrowed.append(Deal.trading_account_id.in_(accounts))
     return narrowed
 
@@ -270,7 +271,7 @@ def _stored(session: Session, deal_ids: Sequence[int]) -> dict[int, Stored]:
     found: dict[int, Stored] = {}
     rows = session.execute(
         select(*(getattr(Accrual, name) for name in Key._fields), Accrual.amount, Accrual.lots, Accrual.rate)
-        .where(Accrual.deal_id == _any(deal_ids))
+        .where(Accrual.deal_id == any_of(deal_ids))
         .order_by(Accrual.id)
     )
     for *named, amount, lots, rate in rows:
@@ -282,7 +283,7 @@ def _stored(session: Session, deal_ids: Sequence[int]) -> dict[int, Stored]:
             of_deal.nets[key] = Net(amount, lots, rate)
         else:
             net.amount, net.lots, net.rate = net.amount + amount, net.lots + lots, rate
-    reasons = select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id == _any(deal_ids))
+    reasons = select(DealOutcome.deal_id, DealOutcome.reason).where(DealOutcome.deal_id == any_of(deal_ids))
     for deal_id, reason in session.execute(reasons):
         found.setdefault(deal_id, Stored()).reason = reason
     return found
@@ -290,7 +291,3 @@ def _stored(session: Session, deal_ids: Sequence[int]) -> dict[int, Stored]:
 
 def _key(deal_id: int, made: Accrued) -> Key:
     return Key(deal_id, made.plan_version_id, made.rule, made.level, made.ib_id, made.client_id, made.currency)
-
-
-def _any(ids: Collection[int]) -> ColumnElement[int]:
-    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value

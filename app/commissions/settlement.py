@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, func, literal, select, text, update
+from sqlalchemy import ColumnElement, func, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
@@ -23,6 +23,7 @@ from app.commissions.deals import EXACT
 from app.commissions.engine import cut
 from app.commissions.errors import SettlementIncomplete
 from app.core.actor import Actor
+from app.core.arrays import any_of
 from app.core.errors import AppError
 from app.core.money import Money
 from app.core.uow import unit_of_work
@@ -183,7 +184,7 @@ def _waiting(session: Session, run: _Run, rates: KnownRates) -> list[_Due]:
     owners: dict[int, tuple[int, str]] = {}
     if run.whose == "ib":
         brokers = select(IntroducingBroker.id, IntroducingBroker.client_id, IntroducingBroker.currency)
-        found = session.execute(brokers.where(IntroducingBroker.id == _any([whose_id for whose_id, _ in sums])))
+        found = session.execute(brokers.where(IntroducingBroker.id == any_of([whose_id for whose_id, _ in sums])))
         owners = {row.id: (row.client_id, row.currency) for row in found}
     due = []
     for (whose_id, currency), amount in sums.items():
@@ -196,7 +197,7 @@ def _sums(session: Session, run: _Run, of: Sequence[_Due] | None = None) -> dict
     """What is not settled yet, by beneficiary and currency, in their order; of these beneficiaries, or of all."""
     query = (
         select(run.column, AccrualSum.currency, func.sum(AccrualSum.amount))
-        .where(run.column.is_not(None) if of is None else run.column == _any([one.whose_id for one in of]), *_unsettled(run))
+        .where(run.column.is_not(None) if of is None else run.column == any_of([one.whose_id for one in of]), *_unsettled(run))
         .group_by(run.column, AccrualSum.currency)
         .order_by(run.column, AccrualSum.currency)
     )
@@ -255,20 +256,20 @@ def _lock(session: Session, run: _Run, waiting: Sequence[_Due]) -> None:
     """Two runs for the same beneficiary follow one another; accruals written meanwhile are not held up by this lock."""
     table = IntroducingBroker if run.whose == "ib" else Client
     ids = [one.whose_id for one in waiting]
-    session.execute(select(table.id).where(table.id == _any(ids)).order_by(table.id).with_for_update(key_share=True)).all()
+    session.execute(select(table.id).where(table.id == any_of(ids)).order_by(table.id).with_for_update(key_share=True)).all()
 
 
 def _settled_before(session: Session, run: _Run, waiting: Sequence[_Due]) -> set[tuple[int, str]]:
     """Beneficiary and currency of what was settled for this period already."""
     ids = [one.whose_id for one in waiting]
-    query = select(run.own, Settlement.currency).where(run.own == _any(ids), Settlement.period == run.period)
+    query = select(run.own, Settlement.currency).where(run.own == any_of(ids), Settlement.period == run.period)
     return {(row[0] or 0, row[1]) for row in session.execute(query)}
 
 
 def _carried(session: Session, run: _Run, waiting: Sequence[_Due]) -> dict[tuple[int, str], Decimal]:
     """What the last settlement of each beneficiary left, by the currency it is paid in."""
     ids = [one.whose_id for one in waiting]
-    newest = select(func.max(Settlement.id)).where(run.own == _any(ids)).group_by(run.own, Settlement.paid_currency)
+    newest = select(func.max(Settlement.id)).where(run.own == any_of(ids)).group_by(run.own, Settlement.paid_currency)
     query = select(run.own, Settlement.paid_currency, Settlement.carried_out).where(Settlement.id.in_(newest))
     return {(row[0] or 0, row[1]): row[2] for row in session.execute(query)}
 
@@ -318,7 +319,7 @@ def _take(session: Session, run: _Run, due: Sequence[_Due]) -> dict[int, Decimal
     taken = (
         update(AccrualSum)
         .where(
-            Settlement.id == _any([one.id for one in due]),
+            Settlement.id == any_of([one.id for one in due]),
             run.column == run.own,
             AccrualSum.currency == Settlement.currency,
             *_unsettled(run),
@@ -386,7 +387,3 @@ def _settled(run: _Run, one: _Due) -> Settled:
         carried_out=one.carried_out,
         ledger_txn_id=one.txn_id,
     )
-
-
-def _any(ids: Sequence[int]) -> ColumnElement[int]:
-    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value

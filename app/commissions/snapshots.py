@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, Select, any_, literal, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.commissions.agreed import AgreedTerms
@@ -22,6 +22,7 @@ from app.commissions.errors import InvalidPlan
 from app.commissions.overrides import Overrides, in_force
 from app.commissions.plans import MAX_LEVELS, PlanSnapshot, Rule, parse_rules, with_groups
 from app.commissions.symbol_groups import NO_GROUPS, Groups, load_groups
+from app.core.arrays import any_of
 from app.ledger import rates as fx
 from app.ledger.known_rates import KnownRates
 from app.models.clients import CLIENT_CATEGORIES, ClientCategory
@@ -74,7 +75,7 @@ class PlanBook:
         self._ibs = _spans(
             session,
             select(Attribution.client_id, Attribution.ib_id, Attribution.valid_from, Attribution.valid_to).where(
-                Attribution.client_id == _any(client_ids)
+                Attribution.client_id == any_of(client_ids)
             ),
         )
         for one in reversed(instead):
@@ -83,7 +84,7 @@ class PlanBook:
         self._above = tree.uplines(session, named, MAX_LEVELS)
         ibs = named | {span.parent_id for spans in self._above.values() for span in spans}
         self._plans = _spans(
-            session, select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(IBPlan.ib_id == _any(ibs))
+            session, select(IBPlan.ib_id, IBPlan.plan_id, IBPlan.valid_from, IBPlan.valid_to).where(IBPlan.ib_id == any_of(ibs))
         )
         for one in reversed(instead):
             _insert(self._plans, ((held.subject, held.value, held.since) for held in one.plans), one.until, ibs)
@@ -231,7 +232,7 @@ def _categories(session: Session, client_ids: Collection[int]) -> dict[int, list
     """From when on clients were of a category, by client, in order of time."""
     found: dict[int, list[tuple[datetime, str]]] = defaultdict(list)
     for row in session.scalars(
-        select(ClientCategory).where(ClientCategory.client_id == _any(client_ids)).order_by(ClientCategory.valid_from)
+        select(ClientCategory).where(ClientCategory.client_id == any_of(client_ids)).order_by(ClientCategory.valid_from)
     ):
         found[row.client_id].append((row.valid_from, row.category))
     return found
@@ -275,8 +276,3 @@ def _snapshot(version: PlanVersion, rules: tuple[Rule, ...] | None, groups: Mapp
     return PlanSnapshot(
         version.id, known or (), is_broken=known is None, plan_id=version.plan_id, margin_guard=version.margin_guard
     )
-
-
-def _any(ids: Collection[int]) -> ColumnElement[int]:
-    """The ids as one parameter; PostgreSQL takes 65,535 at most."""
-    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value

@@ -15,7 +15,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ARRAY, BigInteger, ColumnElement, any_, delete, insert, literal, or_, select, text, update
+from sqlalchemy import delete, insert, or_, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -30,6 +30,7 @@ from app.commissions.tally import Case, Counter, Home, looked_at, recount
 from app.commissions.tiers import PERIODS, end_of, moment, start_of
 from app.commissions.units import SHARDS, Line, Sum, lock_shard, shard_of, write_unit
 from app.core.actor import Actor
+from app.core.arrays import any_of
 from app.core.errors import AppError
 from app.core.uow import unit_of_work
 from app.models.commissions import Accrual, PlanVersion
@@ -70,7 +71,7 @@ def true_up(session: Session, period_id: int, at: datetime) -> int:
     with unit_of_work(session, _ACTOR) as unit:
         period = session.get_one(PlanPeriod, period_id)
         clients = ever_brought(session, period.owner_id)
-        of_branch = TradingAccount.client_id == _any(clients)
+        of_branch = TradingAccount.client_id == any_of(clients)
         for server_id in sorted(
             session.scalars(select(TradingAccount.server_id).where(of_branch).group_by(TradingAccount.server_id))
         ):
@@ -145,7 +146,7 @@ def _stored(session: Session, plan_id: int, deal_ids: Sequence[int]) -> _Stored:
     versions = select(PlanVersion.id).where(PlanVersion.plan_id == plan_id)
     rows = session.execute(
         select(*(getattr(Accrual, name) for name in Key._fields), Accrual.amount, Accrual.lots).where(
-            Accrual.deal_id == _any(deal_ids), Accrual.plan_version_id.in_(versions)
+            Accrual.deal_id == any_of(deal_ids), Accrual.plan_version_id.in_(versions)
         )
     )
     found: _Stored = defaultdict(lambda: (Decimal(0), Decimal(0)))
@@ -225,7 +226,3 @@ def _mark_next(session: Session, home: Home) -> None:
         .where(PlanPeriod.id.in_(following), PlanPeriod.dirty_at.is_(None))
         .values(dirty_at=text("now()"), dirty_why=PREVIOUS)
     )
-
-
-def _any(ids: Collection[int]) -> ColumnElement[int]:
-    return any_(literal(list(ids), ARRAY(BigInteger)))  # type: ignore[return-value]  # an array's elements, not a value
