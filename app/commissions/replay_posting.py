@@ -12,6 +12,7 @@ from app.commissions.accrual import tell
 from app.commissions.engine import Accrued, Rate
 from app.commissions.units import Line, lock_shard, write_unit
 from app.core.actor import Actor
+from app.core.arrays import any_of
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.models.commissions import PlanVersion
@@ -111,10 +112,17 @@ def _true_up_later(session: Session, run: ReplayRun) -> None:
     """Where plans count volumes or caps, their counters are taken anew from what holds now."""
     versions = select(ReplayLine.plan_version_id).where(ReplayLine.run_id == run.id)
     plans = select(PlanVersion.plan_id).where(PlanVersion.id.in_(versions))
-    session.execute(
-        update(PlanPeriod)
+    # Held in the order in which accrual holds them, so that the two do not wait for each other.
+    held = session.scalars(
+        select(PlanPeriod.id)
         .where(PlanPeriod.plan_id.in_(plans), PlanPeriod.dirty_at.is_(None))
         .where(PlanPeriod.starts_on < run.until.date(), PlanPeriod.ends_on > run.since.date())
+        .order_by(PlanPeriod.plan_id, PlanPeriod.owner_id, PlanPeriod.span, PlanPeriod.starts_on)
+        .with_for_update()
+    ).all()
+    session.execute(
+        update(PlanPeriod)
+        .where(PlanPeriod.id == any_of(held))
         .values(dirty_at=now(), dirty_why="replay")
         .execution_options(synchronize_session=False)
     )

@@ -221,6 +221,8 @@ def _settle(session: Session, run: _Run, waiting: Sequence[_Due]) -> list[Settle
         before, carried = _settled_before(session, run, waiting), _carried(session, run, waiting)
         now_due = _sums(session, run, waiting)
         for one in waiting:
+            # After a failed attempt nothing of it is left, here neither.
+            one.id, one.txn_id = 0, None
             one.accrued = now_due.get((one.whose_id, one.currency), Decimal(0))
         due = _rounded((one for one in waiting if (one.whose_id, one.currency) not in before), carried)
         due = [one for one in due if one.amount_minor]
