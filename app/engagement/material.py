@@ -18,6 +18,7 @@ from app.core.uow import unit_of_work
 from app.models.marketing import MATERIAL_KINDS, MarketingMaterial
 
 MAX_BYTES = 2_000_000
+MAX_PIXELS = 4_000
 LONGEST_TITLE = 100
 LONGEST_WORDS = 2_000
 LANGUAGES = ("en", "ar")
@@ -43,7 +44,7 @@ def add_material(
         problems["language"] = N_("Please choose one of the list.")
     if kind == "image" and not content:
         problems["file"] = N_("Please choose a picture.")
-    if kind == "text" and (LINK not in words or len(words) > LONGEST_WORDS):
+    if kind == "text" and (LINK not in words or len(words) > LONGEST_WORDS or "\x00" in words):
         problems["words"] = N_("The text needs {link} where the partner's link goes, and has 2,000 characters at most.")
     if kind == "link" and not _is_page(words):
         problems["words"] = N_("Please give an address that begins with https://.")
@@ -58,11 +59,7 @@ def add_material(
         added_by=str(actor),
     )
     if kind == "image":
-        row.content, row.media_type = content, media_type_of(content, MAX_BYTES)
-        if not row.media_type.startswith("image/"):
-            raise UnknownContent
-        with Image.open(BytesIO(content)) as picture:
-            row.width, row.height = picture.size
+        row.content, row.media_type, (row.width, row.height) = _picture(content)
     with unit_of_work(session, actor) as unit:
         session.add(row)
         session.flush()
@@ -114,9 +111,28 @@ def page_with_code(address: str, code: str) -> str:
     return urlunsplit(parts._replace(query=urlencode([*asked, ("ib", code)])))
 
 
+def _picture(content: bytes) -> tuple[bytes, str, tuple[int, int]]:
+    """A picture written anew, so that it carries nothing but its pixels; its media type and size."""
+    media_type = media_type_of(content, MAX_BYTES)
+    if not media_type.startswith("image/"):
+        raise UnknownContent
+    with Image.open(BytesIO(content)) as picture:
+        if max(picture.size) > MAX_PIXELS:
+            raise InvalidInput({"file": N_("A banner is at most 4,000 pixels wide and high.")})
+        anew = BytesIO()
+        picture.save(anew, picture.format, **({"quality": 92} if picture.format == "JPEG" else {"optimize": True}))
+        return anew.getvalue(), media_type, picture.size
+
+
 def _is_page(address: str) -> bool:
-    parts = urlsplit(address) if address.isprintable() and " " not in address else None
-    return parts is not None and parts.scheme == "https" and bool(parts.hostname) and len(address) <= LONGEST_WORDS
+    """Whether it is an https address without a name and password in it."""
+    if not address.isprintable() or " " in address or len(address) > LONGEST_WORDS:
+        return False
+    try:
+        parts = urlsplit(address)
+        return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc and (parts.port or 443) > 0
+    except ValueError:
+        return False
 
 
 __all__ = [

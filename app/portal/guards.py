@@ -93,7 +93,8 @@ def navigation() -> dict[str, Any]:
 def keep_visit(response: Response) -> Response:
     """Remember the IB's link that a visitor came through, so that looking around first does not lose it."""
     code = clean_link_code(request.args.get("ib"))
-    if code and g.get("client") is None:
+    # A banner is embedded anywhere and kept by caches: seeing one is no visit.
+    if code and g.get("client") is None and request.endpoint != "portal.banner":
         kept = _signer().dumps(packed(remember(visits(), Touch(code.upper(), now()))))
         set_cookie(response, LINK_COOKIE, str(kept), max_age=LINK_COOKIE_DAYS * 24 * 3600)
     return response

@@ -15,9 +15,9 @@ from app.engagement import material
 STAFF = Actor.staff(1)
 
 
-def picture(kind: str = "PNG") -> bytes:
+def picture(kind: str = "PNG", size: tuple[int, int] = (300, 250)) -> bytes:
     out = BytesIO()
-    Image.new("RGB", (300, 250), "navy").save(out, kind)
+    Image.new("RGB", size, "navy").save(out, kind)
     return out.getvalue()
 
 
@@ -29,7 +29,7 @@ def add(session, **changes):
 def test_a_banner_is_known_by_its_content_and_served_until_it_is_off(session):
     row = add(session, content=picture("JPEG"))
     assert (row.media_type, row.width, row.height) == ("image/jpeg", 300, 250)
-    assert material.banner(session, row.public_id).content == picture("JPEG")
+    assert Image.open(BytesIO(material.banner(session, row.public_id).content)).size == (300, 250)
     material.switch_material(session, row.id, is_active=False, actor=STAFF)
     with pytest.raises(NotFound):
         material.banner(session, row.public_id)
@@ -56,6 +56,11 @@ def test_what_is_no_picture_is_refused(session, content, error):
         ({"kind": "text", "words": "Join us"}, "words"),
         ({"kind": "link", "words": "javascript:alert(1)"}, "words"),
         ({"kind": "link", "words": "http://example.com"}, "words"),
+        ({"kind": "link", "words": "https://["}, "words"),
+        ({"kind": "link", "words": "https://user:pw@example.com"}, "words"),
+        ({"kind": "link", "words": "https://example.com:99999"}, "words"),
+        ({"kind": "text", "words": "a\x00 {link}"}, "words"),
+        ({"content": picture(size=(4_001, 10))}, "file"),
     ],
 )
 def test_what_cannot_be_used_is_said_with_its_field(session, changes, field):
@@ -74,3 +79,8 @@ def test_by_language_and_kind(session):
     text = add(session, kind="text", language="ar", words="انضم {link}", content=b"")
     assert [one.id for one in material.material(session, language="ar")] == [text.id]
     assert material.material(session, language="ar", kind="image") == []
+
+
+def test_what_hangs_on_a_picture_is_cut_off(session):
+    row = add(session, content=picture() + b"<script>alert(1)</script>")
+    assert b"script" not in material.banner(session, row.public_id).content

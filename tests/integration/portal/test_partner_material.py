@@ -48,4 +48,6 @@ def test_a_banner_loads_without_signing_in_and_runs_nothing(visitor, banner):
     assert (answer.status_code, answer.mimetype) == (200, "image/png")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert "sandbox" in answer.headers["Content-Security-Policy"]
+    visitor.get(f"/portal/material/{banner}?ib=ALPHA8")
+    assert visitor.http.get_cookie("lotwise_ib", path="/portal") is None
     assert visitor.get("/portal/material/00000000-0000-4000-8000-000000000000").status_code == 404
