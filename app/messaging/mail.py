@@ -29,6 +29,7 @@ from app.models.clients import Client
 from app.models.compliance import Document
 from app.models.engagement import TicketMessage
 from app.models.messaging import Mail
+from app.models.partner_joining import IBApplication
 from app.models.payments import Withdrawal
 from app.models.payouts import Payout
 
@@ -259,6 +260,19 @@ def on_ticket_answered(session: Session, event: Event, mailer: Mailer) -> None:
     )
 
 
+def on_application_approved(session: Session, event: Event, mailer: Mailer) -> None:
+    """That staff made the client an introducing broker; whoever joined at once saw it on the page."""
+    application = session.get_one(IBApplication, event.subject_id)
+    if (application.decided_by or "").startswith("staff:"):
+        _tell(session, event, mailer, "partner_approved")
+
+
+def on_application_rejected(session: Session, event: Event, mailer: Mailer) -> None:
+    """Why, in the words of staff."""
+    application = session.get_one(IBApplication, event.subject_id)
+    _tell(session, event, mailer, "partner_rejected", reason=application.decision_reason)
+
+
 def _amount(event: Event) -> dict[str, Any]:
     return {"amount_minor": event.payload["amount_minor"], "currency": event.payload["currency"]}
 
@@ -284,4 +298,6 @@ HANDLERS: dict[str, Callable[[Session, Event, Mailer], None]] = {
     "payout.moved": on_payout_moved,
     "payout.rejected": on_payout_rejected,
     "ticket.answered": on_ticket_answered,
+    "ib.application_approved": on_application_approved,
+    "ib.application_rejected": on_application_rejected,
 }

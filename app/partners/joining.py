@@ -135,6 +135,12 @@ def waiting_application(session: Session, client_id: int) -> IBApplication | Non
     return session.scalar(query)
 
 
+def last_application(session: Session, client_id: int) -> IBApplication | None:
+    """What a client asked for last, decided or not."""
+    query = select(IBApplication).where(IBApplication.client_id == client_id)
+    return session.scalar(query.order_by(IBApplication.id.desc()).limit(1))
+
+
 def approve_application(session: Session, application_id: int, *, actor: Actor) -> int:
     """Make the applicant an IB; returns its id. Raises NotFound, ApplicationDecided, AlreadyIB, OwnDownline."""
     with unit_of_work(session, actor) as unit:
@@ -152,17 +158,20 @@ def reject_application(session: Session, application_id: int, *, reason: str, ac
     with unit_of_work(session, actor) as unit:
         row = _open(session, application_id)
         row.status, row.decided_by, row.decided_at, row.decision_reason = "rejected", str(actor), now(), said
+        _free_invitation(session, row)
         unit.audit("ib_application.rejected", f"ib_application:{row.id}", reason=said)
-        unit.emit("ib.application_rejected", subject_id=row.id, client_id=row.client_id)
+        unit.emit("ib.application_rejected", subject_id=row.id, client_id=row.client_id, reason=said)
 
 
 def withdraw_application(session: Session, client_id: int, *, actor: Actor) -> None:
     """Take back one's own application. Raises NotFound when none waits."""
     with unit_of_work(session, actor) as unit:
-        row = waiting_application(session, client_id)
+        wanted = IBApplication.client_id == client_id, IBApplication.status == "pending"
+        row = session.scalar(select(IBApplication).where(*wanted).with_for_update())
         if row is None:
             raise NotFound
         row.status, row.decided_by, row.decided_at = "withdrawn", str(actor), now()
+        _free_invitation(session, row)
         unit.emit("ib.application_withdrawn", subject_id=row.id, client_id=client_id)
 
 
@@ -241,7 +250,15 @@ def _usable(session: Session, secret: str) -> IBInvitation:
     row = session.scalar(select(IBInvitation).where(IBInvitation.secret_hash == secret_hash(secret)).with_for_update())
     if row is None or row.used_by is not None or row.revoked_at is not None or row.expires_at <= now():
         raise InvitationOver
+    if not session.get_one(IntroducingBroker, row.ib_id).is_active:
+        raise InvitationOver
     return row
+
+
+def _free_invitation(session: Session, row: IBApplication) -> None:
+    """Let the invitation of an application that came to nothing be used again, while its time lasts."""
+    if row.invitation_id is not None:
+        session.get_one(IBInvitation, row.invitation_id, with_for_update=True).used_by = None
 
 
 def _open(session: Session, application_id: int) -> IBApplication:

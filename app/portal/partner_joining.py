@@ -151,6 +151,7 @@ def _standing(form: JoinForm, agreement: PartnerAgreement | None) -> dict[str, A
     return {
         "is_approved": g.client.status == "approved",
         "waiting": joining.waiting_application(session, g.client.id),
+        "last": joining.last_application(session, g.client.id),
         "inviter": inviter,
         "is_over": is_over,
         "needs_invitation": mode == INVITED and inviter is None,

@@ -12,14 +12,15 @@ from wtforms.validators import Length
 from app.core.errors import AppError, NotFound
 from app.extensions import db, limiter
 from app.partners import links
+from app.portal.forms import show_problems
 from app.portal.guards import client_actor, client_required
 from app.portal.partner import blueprint, own_ib
 from app.portal.partner_qr import MIMETYPES, Kind, qr_picture
-from app.surfaces.errors import sentence
 
 
 class LinkForm(FlaskForm):
     name = StringField(_l("Name for yourself"), validators=[Length(max=60)])
+    code = StringField(_l("Promotion code"), description=_l("4 to 24 letters, digits or dashes; left empty, one is drawn."))
 
 
 @blueprint.get("/links", endpoint="links")
@@ -37,10 +38,11 @@ def add_link() -> ResponseReturnValue:
     problem = ""
     if form.validate_on_submit():
         try:
-            links.create_link(db.session(), ib.id, form.name.data or "", client_actor())
+            code = (form.code.data or "").strip() or None
+            links.create_link(db.session(), ib.id, form.name.data or "", client_actor(), code=code)
             return redirect(url_for("portal_partner.links"))
         except AppError as error:
-            problem = sentence(error)
+            problem = " ".join(show_problems(form, error))
     return _page(form, problem), 422
 
 

@@ -26,6 +26,7 @@ from app.messaging.mailbox import Mailbox
 from app.models.compliance import Document
 from app.models.engagement import Ticket, TicketMessage
 from app.models.messaging import Mail
+from app.models.partner_joining import IBApplication
 from app.models.partners import IntroducingBroker
 from app.models.payments import Deposit, Withdrawal
 from app.models.payouts import Payout
@@ -239,6 +240,13 @@ def test_every_fact_makes_its_mail(post):
         message = TicketMessage(ticket_id=ticket.id, author="staff:1", text="By the rule\nof your plan")
         post.session.add(message)
         post.session.flush()
+        application = IBApplication(
+            client_id=client_id, currency="USD", words="x", status="rejected", decided_by="staff:1",
+            decided_at=datetime.now(UTC), decision_reason="No website yet",
+        )  # fmt: skip
+        post.session.add(application)
+        post.session.flush()
+        applied = {"subject_id": application.id}
         answered = {"subject_id": ticket.id, "message_id": message.id}
     amount = {"amount_minor": 30_000, "currency": "USD"}
     told = set()
@@ -264,6 +272,13 @@ def test_every_fact_makes_its_mail(post):
             {"subject_id": payout_id, **amount},
             "Your payout of 300.00 USD was not approved",
             "> Send us your new papers",
+        ),
+        ("ib.application_approved", applied, "You are a partner now", "/portal/partner/links"),
+        (
+            "ib.application_rejected",
+            applied,
+            "Your application as a partner was not accepted",
+            "> No website yet",
         ),
         ("ticket.answered", answered, "Our answer: Deal 7: 3 < 4", "> By the rule\n> of your plan"),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -12,8 +13,10 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import InvalidInput, NotFound
 from app.core.tables import AuditEntry
+from app.core.uow import unit_of_work
 from app.models.clients import Client
 from app.models.partner_joining import IBApplication, IBInvitation
+from app.models.partners import IntroducingBroker
 from app.partners import joining
 from app.partners.errors import (
     AgreementChanged,
@@ -159,6 +162,79 @@ def test_an_own_client_of_the_upline_cannot_invite_it(session):
     secret = joining.invite(session, low.id, "", STAFF)
     with pytest.raises((AlreadyIB, OwnDownline)):
         ask(session, top.client_id, invitation=secret)
+
+
+def test_an_invitation_is_spent_by_who_joins_not_by_who_asked_in_vain(session):
+    inviter = make_ib(session, person(session), "USD", STAFF)
+    secret = joining.invite(session, inviter.id, "", STAFF)
+    client_id = person(session)
+    ask(session, client_id, invitation=secret)
+    with pytest.raises(InvitationOver):
+        ask(session, person(session), invitation=secret)
+    joining.withdraw_application(session, client_id, actor=Actor.client(client_id))
+    again = ask(session, client_id, invitation=secret)
+    joining.reject_application(session, again.application_id, reason="no website", actor=STAFF)
+    last = ask(session, client_id, invitation=secret)
+    ib_id = joining.approve_application(session, last.application_id, actor=STAFF)
+    assert upline_at(uplines(session, [ib_id]), ib_id, now())[1:] == (inviter.id,)
+    with pytest.raises(InvitationOver):
+        ask(session, person(session), invitation=secret)
+
+
+def test_an_ib_that_was_switched_off_has_no_invitations(session):
+    mode(session, "invited")
+    inviter = make_ib(session, person(session), "USD", STAFF)
+    secret = joining.invite(session, inviter.id, "", STAFF)
+    session.execute(update(IntroducingBroker).where(IntroducingBroker.id == inviter.id).values(is_active=False))
+    session.commit()
+    with pytest.raises(InvitationOver):
+        joining.inviter_of(session, secret)
+    with pytest.raises(InvitationOver):
+        ask(session, person(session), invitation=secret)
+
+
+def test_what_staff_said_of_the_last_application_is_known(session):
+    client_id = person(session)
+    assert joining.last_application(session, client_id) is None
+    joining.reject_application(session, ask(session, client_id).application_id, reason="no website", actor=STAFF)
+    found = joining.last_application(session, client_id)
+    assert (found.status, found.decision_reason) == ("rejected", "no website")
+
+
+def test_an_application_that_is_being_approved_cannot_be_taken_back(database):
+    with database.session() as session:
+        client_id = person(session)
+        application_id = ask(session, client_id).application_id
+    refused: list[bool] = []
+
+    def take_back() -> None:
+        with database.session() as own:
+            try:
+                joining.withdraw_application(own, client_id, actor=Actor.client(client_id))
+            except NotFound:
+                refused.append(True)
+
+    worker = threading.Thread(target=take_back)
+    with database.session() as session, unit_of_work(session, STAFF):
+        joining.approve_application(session, application_id, actor=STAFF)
+        session.flush()
+        worker.start()
+        until_somebody_waits(database)
+    worker.join(30)
+    assert refused == [True]
+    with database.session() as session:
+        assert session.get_one(IBApplication, application_id).status == "approved"
+
+
+def until_somebody_waits(database) -> None:
+    deadline = time.monotonic() + 20
+    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    while time.monotonic() < deadline:
+        with database.session() as session:
+            if session.scalar(waiting):
+                return
+        time.sleep(0.02)
+    raise AssertionError("nobody waits for the lock")
 
 
 def test_two_with_one_invitation_at_once(database):

@@ -10,7 +10,7 @@ from sqlalchemy import update
 from app.core.actor import Actor
 from app.models.clients import Client
 from app.partners import joining
-from app.partners.links import ib_by_client, make_ib
+from app.partners.links import ib_by_client, links_of, make_ib
 from app.partners.policy import Policy, set_policy
 
 STAFF = Actor.staff(1)
@@ -49,6 +49,16 @@ def test_a_client_applies_reads_that_it_waits_and_takes_it_back(signed_in, appro
     assert joining.waiting_application(approved, client_id) is None
 
 
+def test_who_was_turned_down_reads_why_and_may_ask_again(signed_in, approved, client_id):
+    asked = joining.join(approved, client_id, currency="USD", words="x", agreed_id=None, actor=Actor.client(client_id))
+    joining.reject_application(approved, asked.application_id, reason="No <website> yet", actor=STAFF)
+    page = signed_in.get("/portal/partner/join").text
+    assert "No &lt;website&gt; yet" in page
+    assert "<textarea" in page
+    told = signed_in.get("/portal/").text
+    assert "Your application as a partner was not accepted" in told
+
+
 def test_by_invitation_the_inviter_is_named_and_the_client_joins_at_once(signed_in, approved, client_id):
     set_policy(approved, Policy(join_mode="invited"), "test", STAFF)
     assert "by invitation of a partner only" in signed_in.get("/portal/partner/join").text
@@ -78,3 +88,17 @@ def test_an_invitation_s_link_is_shown_once_and_can_be_taken_back(signed_in, app
     (row,) = joining.invitations_of(approved, ib_by_client(approved, client_id).id)
     signed_in.post(f"/portal/partner/invitations/{row.id}/revoke", {}, page="/portal/partner/invitations")
     assert "Taken back" in signed_in.get("/portal/partner/invitations").text
+
+
+def test_a_partner_chooses_the_code_of_a_link(signed_in, approved, client_id):
+    ib = make_ib(approved, client_id, "USD", STAFF)
+    page = "/portal/partner/links"
+    refused = signed_in.post(page, {"name": "Summer <3", "code": "a b"}, page=page)
+    assert refused.status_code == 422
+    assert "A code has 4 to 24 letters, digits or dashes." in refused.text
+    assert "Summer &lt;3" in refused.text, "nothing typed is lost"
+    signed_in.post(page, {"name": "Summer", "code": " summer-26 "}, page=page)
+    assert [link.code for link in links_of(approved, ib.id)] == ["SUMMER-26"]
+    taken = signed_in.post(page, {"name": "", "code": "Summer-26"}, page=page)
+    assert "Another link has this code." in taken.text
+    assert len(links_of(approved, ib.id)) == 1
