@@ -7,6 +7,7 @@ clone of the template with real commits, for races, jobs and pages.
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
+from playwright.sync_api import Browser, sync_playwright
 from psycopg.pq import TransactionStatus
 from redis import Redis
 from sqlalchemy import Engine, create_engine, text
@@ -22,6 +24,8 @@ from sqlalchemy.orm import Session
 
 from app import create_app, embedded, migrate
 from config import Settings, load_settings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 _clone_numbers = itertools.count(1)
 
@@ -168,3 +172,18 @@ def app(database: Database, redis: Redis) -> Iterator[Flask]:
     with made.app_context():
         db.session.remove()
         db.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium per test process: Playwright takes one at a time."""
+    if not CHROMIUM:
+        pytest.fail("CI has no chromium")
+    with sync_playwright() as playwright:
+        made = playwright.chromium.launch(
+            executable_path=CHROMIUM,
+            args=["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+                  "--disable-component-update", "--disable-sync"],
+        )  # fmt: skip
+        yield made
+        made.close()

@@ -5,20 +5,19 @@ walked with the keyboard, mirrored and on a phone.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from sqlalchemy import text
 from werkzeug.serving import make_server
 
+from tests.conftest import CHROMIUM
 from tests.integration.portal.conftest import PASSWORD
 from tests.integration.portal.partner_house import PartnerHouse, partner_house
 from tests.integration.portal.test_live import tell
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
@@ -64,17 +63,15 @@ def address(app) -> Iterator[str]:
 
 
 @pytest.fixture
-def page(address, house) -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page(viewport={"width": 1280, "height": 900})
-        opened.goto(f"{address}/portal/sign-in?lang=en&next=/portal/partner/links")
-        opened.fill("[name=email]", "amira@example.com")
-        opened.fill("[name=password]", PASSWORD)
-        opened.press("[name=password]", "Enter")
-        opened.wait_for_url("**/portal/partner/links")
-        yield opened
-        browser.close()
+def page(browser, address, house) -> Iterator[Page]:
+    opened = browser.new_page(viewport={"width": 1280, "height": 900})
+    opened.goto(f"{address}/portal/sign-in?lang=en&next=/portal/partner/links")
+    opened.fill("[name=email]", "amira@example.com")
+    opened.fill("[name=password]", PASSWORD)
+    opened.press("[name=password]", "Enter")
+    opened.wait_for_url("**/portal/partner/links")
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
