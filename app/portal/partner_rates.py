@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 from typing import Any
 
 from flask import flash, redirect, render_template, request, url_for
@@ -22,6 +23,9 @@ from app.partners.privacy import current_privacy
 from app.portal.guards import client_actor, client_required
 from app.portal.partner import blueprint, own_ib
 from app.surfaces.errors import sentence
+
+#: A comma may part thousands or decimals: it is refused rather than guessed.
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,10})?")
 
 
 @blueprint.get("/rates", endpoint="rates")
@@ -56,12 +60,8 @@ def give_rate(sub_ib: int, rule_key: str) -> ResponseReturnValue:
 
 
 def _decimal(typed: str) -> Decimal:
-    """The rate as it was typed; what is no number is refused as one that is too small."""
-    try:
-        rate = Decimal(typed.replace(",", "."))
-    except InvalidOperation:
-        return Decimal(0)
-    return rate if rate.is_finite() else Decimal(0)
+    """The rate as it was typed, with a point; what is no plain number is refused as one that is too small."""
+    return Decimal(typed) if _NUMBER.fullmatch(typed) else Decimal(0)
 
 
 def _page(refused: tuple[int, str] | None = None, typed: str = "", problem: str = "") -> str:

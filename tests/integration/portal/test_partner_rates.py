@@ -48,7 +48,7 @@ def test_a_rate_is_given_out_of_ones_own_from_the_next_day_on(signed_in, databas
         assert (today.present, later.present) == (Decimal(5), Decimal("6.5"))
 
 
-@pytest.mark.parametrize("rate", ["8.01", "0", "-1", "some", "NaN", ""])
+@pytest.mark.parametrize("rate", ["8.01", "0", "-1", "some", "NaN", "1,234", "1_0", ""])
 def test_more_than_ones_own_and_nonsense_are_refused_and_kept_in_the_field(signed_in, sub_id, rate):
     answer = signed_in.post(f"{PAGE}/{sub_id[0]}/fx", {"rate": rate}, page=PAGE)
     assert answer.status_code == 422
