@@ -192,9 +192,10 @@ def follow(session: Session, witness: Witness, server_id: int, tickets: Iterable
 
 def stored(row: BookedDeal) -> StoredDeal:
     """A booked deal as a report of it, for what is said about it later."""
-    kept = {name: getattr(row, name) for name in Deal.__dataclass_fields__ if name in BookedDeal.__table__.c}
-    missing: dict[str, Any] = dict.fromkeys(("price_position", "rate_margin"), 0)
-    return StoredDeal(**{**missing, "digits": 0, **kept}, stored_fingerprint=row.fingerprint)
+    named = {name: getattr(row, name) for name in Deal.__dataclass_fields__ if name in BookedDeal.__table__.c}
+    kept = {name: value for name, value in named.items() if value is not None}
+    missing: dict[str, Any] = dict.fromkeys(("price_position", "rate_margin", "digits"), 0)
+    return StoredDeal(**{**missing, **kept}, stored_fingerprint=row.fingerprint)
 
 
 def _moments(

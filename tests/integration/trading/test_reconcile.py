@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.core.tables import Event
 from app.core.uow import unit_of_work
@@ -160,6 +160,16 @@ def test_a_deal_that_a_wrong_report_deleted_comes_back(house, login):
     assert current(house, closed.ticket).is_void
     assert check(house).booked == 1
     assert not current(house, closed.ticket).is_void
+
+
+def test_a_deal_from_before_its_digits_were_kept_is_voided_too(house, login, database):
+    _, closed = trade(house, login, move_points=70)
+    house.drain()
+    with database.owner_session() as owner:
+        owner.execute(update(Deal).where(Deal.ticket == closed.ticket).values(digits=None))
+        owner.commit()
+    sync.void(house.session, house.server_id, [closed.ticket], actor=SYSTEM)
+    assert current(house, closed.ticket).is_void
 
 
 def test_a_day_of_which_nothing_came(house, login, monkeypatch):
