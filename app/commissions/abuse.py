@@ -1,7 +1,7 @@
 """Looking for abuse: IBs that are their own clients, clients that are one person, accounts that trade against each other.
 
-What is known of a device is what its browser says and the address it comes from, while its session is kept; cards are not
-known at all: providers keep their numbers.
+What is known of a device is what its browser says and the address it comes from, while its session is kept; of a card, the
+fingerprint that its provider gives it, after its first settled payment.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from app.core.actor import Actor
 from app.core.uow import unit_of_work
 from app.models.commission_flags import CommissionFlag, FlagSetting
 
-#: New deals that are looked at in one transaction, and pairs of deals that one suspicion keeps.
-DEALS_AT_ONCE, MOST_PAIRS = 5000, 50
+#: New deals that are looked at in one transaction; pairs of deals, and deposits, that one suspicion keeps.
+DEALS_AT_ONCE, MOST_PAIRS, MOST_DEPOSITS = 5000, 50, 50
 
 _SELF_REFERRAL = text(
     """
@@ -68,6 +68,20 @@ _SAME_ADDRESS = text(
     """
 )
 
+#: Fingerprints are the provider's: the same card at two providers has two.
+_SAME_CARD = text(
+    """
+    WITH people (ib_id, client_id) AS (
+        SELECT ib_id, client_id FROM attribution WHERE valid_to IS NULL
+        UNION SELECT id, client_id FROM introducing_broker
+    )
+    SELECT p.ib_id, d.connector, d.card_fingerprint, array_agg(DISTINCT d.client_id ORDER BY d.client_id) AS clients,
+        array_agg(d.id ORDER BY d.id) AS deposits
+    FROM people p JOIN deposit d ON d.client_id = p.client_id WHERE d.card_fingerprint IS NOT NULL
+    GROUP BY p.ib_id, d.connector, d.card_fingerprint HAVING count(DISTINCT d.client_id) > 1
+    """
+)
+
 _LAST = text("SELECT max(id) FROM (SELECT id FROM deal WHERE id > :after ORDER BY id LIMIT :most) AS next")
 
 #: Openings of live accounts under one IB: each new one beside all others of the time around. Deals lie by the month in which
@@ -106,7 +120,9 @@ def find_abuse(session: Session) -> int:
     Harmless to repeat. Hedges are looked for among deals booked since the last time, beside all deals of the time around.
     """
     with unit_of_work(session, Actor.system("commission_flags")):
-        new = raise_flags(session, [*_self_referrals(session), *_same_devices(session), *_same_addresses(session)])
+        new = raise_flags(
+            session, [*_self_referrals(session), *_same_devices(session), *_same_addresses(session), *_same_cards(session)]
+        )
     while (found := _next_hedges(session)) is not None:
         new += found
     return new
@@ -148,6 +164,18 @@ def _same_addresses(session: Session) -> list[Suspicion]:
             {"clients": row.clients, "what": row.what, "address": row.address},
         )
         for row in session.execute(_SAME_ADDRESS)
+    ]
+
+
+def _same_cards(session: Session) -> list[Suspicion]:
+    return [
+        Suspicion(
+            "same_card",
+            f"{row.ib_id}:{row.connector}:{row.card_fingerprint}",
+            row.ib_id,
+            {"clients": row.clients, "connector": row.connector, "deposits": row.deposits[:MOST_DEPOSITS]},
+        )
+        for row in session.execute(_SAME_CARD)
     ]
 
 

@@ -13,7 +13,7 @@ from app.core.orm import BigKey, CreatedAt, Model, Moment
 from app.models.partners import IntroducingBroker
 
 #: What is looked for; app/commissions/flags.py says when each is raised.
-KINDS = ("self_referral", "same_device", "same_address", "hedged", "margin", "cascade")
+KINDS = ("self_referral", "same_device", "same_address", "same_card", "hedged", "margin", "cascade")
 _KINDS = ", ".join(f"'{kind}'" for kind in KINDS)
 
 

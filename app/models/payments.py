@@ -35,6 +35,7 @@ class Deposit(Model):
     idempotency_key: Mapped[str] = mapped_column(String(64))
     provider_reference: Mapped[str | None] = mapped_column(Text, comment="checkout session")
     payment_reference: Mapped[str | None] = mapped_column(Text, comment="what a refund names")
+    card_fingerprint: Mapped[str | None] = mapped_column(Text, comment="the provider's, the same for the same card")
     redirect_url: Mapped[str | None] = mapped_column(Text)
     settled_minor: Mapped[int | None] = mapped_column(BigInteger, comment="what the provider says it processed")
     fee_minor: Mapped[int | None] = mapped_column(BigInteger)

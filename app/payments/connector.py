@@ -31,6 +31,7 @@ class Settled:
     amount: Money
     fee: Money | None = None  # in the currency of our account with the provider; None while the provider has not said
     payment_reference: str | None = None  # what a refund of this payment names
+    card_fingerprint: str | None = None  # the provider's own, the same for the same card; never the number
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ def apply_outcome(unit: UnitOfWork, deposit: Deposit, outcome: Outcome) -> None:
     after = advance(DEPOSIT, before, event_of(outcome))
     if isinstance(outcome, Settled):
         deposit.payment_reference = deposit.payment_reference or outcome.payment_reference
+        deposit.card_fingerprint = deposit.card_fingerprint or outcome.card_fingerprint
     if after == before:
         return
     if isinstance(outcome, Settled) and after == "settled":
@@ -142,7 +143,8 @@ def _settle(unit: UnitOfWork, deposit: Deposit, settled: Settled) -> None:
 
 
 def book_fee(session: Session, connector: Connector, deposit_id: int) -> bool:
-    """Ask the provider for the fee of a settled deposit and post it. A callback does not carry it, so it comes a little later.
+    """Ask the provider for the fee of a settled deposit and post it, and which card it was. A callback carries neither, so they
+    come a little later.
 
     Returns whether the fee is known now; safe to repeat.
     """
@@ -155,7 +157,9 @@ def book_fee(session: Session, connector: Connector, deposit_id: int) -> bool:
     if not isinstance(outcome, Settled) or outcome.fee is None:
         return False
     with unit_of_work(session, Actor.system("book_fee")) as unit:
-        posting.post_many(session, _fee(unit, _locked(session, deposit_id), outcome.fee))
+        deposit = _locked(session, deposit_id)
+        deposit.card_fingerprint = deposit.card_fingerprint or outcome.card_fingerprint
+        posting.post_many(session, _fee(unit, deposit, outcome.fee))
     return True
 
 

@@ -173,10 +173,17 @@ def _about(
 
 def _paid(intent: Mapping[str, Any]) -> Settled:
     charge = intent.get("latest_charge")
-    booking = charge.get("balance_transaction") if isinstance(charge, Mapping) else None
+    charged = charge if isinstance(charge, Mapping) else {}
+    booking = charged.get("balance_transaction")
     # Stripe books the fee a moment after the payment, in the currency of our account there.
     fee = _amount(booking, "fee", least=0) if isinstance(booking, Mapping) else None
-    return Settled(_amount(intent, "amount_received"), fee, _reference(intent))
+    return Settled(_amount(intent, "amount_received"), fee, _reference(intent), _card_fingerprint(charged))
+
+
+def _card_fingerprint(charge: Mapping[str, Any]) -> str | None:
+    method = charge.get("payment_method_details")
+    card = method.get("card") if isinstance(method, Mapping) else None
+    return _identifier(card.get("fingerprint")) if isinstance(card, Mapping) else None
 
 
 def _refusal(intent: Mapping[str, Any]) -> Failed:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from datetime import date
@@ -53,6 +55,11 @@ def check(number: str, expiry: str, cvc: str, today: date) -> dict[str, str]:
     if not re.fullmatch(r"[0-9]{3,4}", cvc.strip()):
         problems["cvc"] = "The security code has 3 digits."
     return problems
+
+
+def fingerprint(number: str) -> str:
+    """What tells one card from another without its number: 16 letters and digits, the same for the same card."""
+    return base64.b32encode(hashlib.sha256(f"sandbox card {number}".encode()).digest()[:10]).decode()
 
 
 def grouped(number: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from app.payments.sandbox import objects
+from app.payments.sandbox import cards, objects
 from app.payments.sandbox.cards import TEST_CARDS, Verdict
 from app.payments.sandbox.objects import Thing, words
 from app.payments.sandbox.parameters import Problem, address, required, whole
@@ -81,7 +81,13 @@ def pay(store: Store, session_id: str, number: str, delay_s: float) -> Verdict:
     """A person pays an open session with a test card; a delayed payment arrives after `delay_s`."""
     session, verdict = store.get(session_id), TEST_CARDS[number][0]
     intent = _intent_of(store, session)
-    card = {"brand": "visa", "last4": number[-4:], "country": "US", "funding": "credit"}
+    card = {
+        "brand": "visa",
+        "last4": number[-4:],
+        "country": "US",
+        "funding": "credit",
+        "fingerprint": cards.fingerprint(number),
+    }
     intent["payment_method"] = new_id("pm_")
     if verdict.result == "declined":
         failure = {"code": verdict.code, "message": verdict.message}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,6 +18,7 @@ from app.core.errors import InvalidInput
 from app.models.clients import Client, PortalSession
 from app.models.commission_flags import CommissionFlag, FlagSetting
 from app.models.partners import IntroducingBroker
+from app.models.payments import Deposit
 from tests.integration.commissions.brokerage import LOT, NOON, STAFF, Brokerage
 
 BUY, SELL, OPENS = 0, 1, 0
@@ -40,6 +42,20 @@ def signed_in(house: Brokerage, client_id: int, address: str, browser: str) -> N
             user_agent=browser,
             last_seen_at=NOON,
             expires_at=NOON,
+        )
+    )
+
+
+def paid_in(house: Brokerage, client_id: int, card: str | None) -> int:
+    return house.add(
+        Deposit(
+            public_id=uuid.uuid4(),
+            client_id=client_id,
+            connector="stripe",
+            amount_minor=100,
+            currency="USD",
+            idempotency_key=uuid.uuid4().hex,
+            card_fingerprint=card,
         )
     )
 
@@ -132,6 +148,33 @@ def test_one_device_and_one_address(house: Brokerage) -> None:
     assert device.details["clients"] == sorted([clients[0], own_client(house, ib_id)])
     addresses = {flag.details["what"]: flag.details["clients"] for flag in found(house, "same_address", ib_id)}
     assert addresses == {"network": clients[1:3], "postal": clients[2:]}
+
+
+def test_one_card(house: Brokerage) -> None:
+    ib_id = house.ib()
+    first, second, third = (house.client() for _ in range(3))
+    for client_id in (first, second, third):
+        house.brought(ib_id, client_id=client_id)
+    stranger = house.client()
+    paid = [
+        paid_in(house, client_id, card)
+        for client_id, card in (
+            (first, "A"),
+            (second, "A"),
+            (second, "B"),
+            (third, "C"),
+            (third, "C"),
+            (stranger, "C"),
+            (third, None),
+        )
+    ]
+    house.save()
+
+    find_abuse(house.session)
+    find_abuse(house.session)
+
+    (flag,) = found(house, "same_card", ib_id)
+    assert flag.details == {"clients": [first, second], "connector": "stripe", "deposits": paid[:2]}
 
 
 def test_a_deal_that_pays_more_than_it_earned(house: Brokerage) -> None:

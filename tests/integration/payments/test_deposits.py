@@ -173,6 +173,9 @@ def test_fee_that_the_callback_does_not_carry_is_booked_after(desk):
         assert deposits.book_fee(desk.session, desk.connector, deposit.id)
     desk.session.rollback()
     assert queries.balance(desk.session, chart.psp_fees("stripe", "USD")).posted == Money(2_930, "USD")
+    with_same_card = desk.settled()
+    assert desk.session.get_one(Deposit, deposit.id).card_fingerprint == with_same_card.card_fingerprint
+    assert len(with_same_card.card_fingerprint) == 16
 
 
 def test_contradicting_callback_is_told_to_staff_and_done_with(desk):

@@ -64,6 +64,7 @@ def test_a_suspicion_shows_its_evidence_and_is_dismissed_with_a_reason(office: O
         ("cascade", {"ibs": [1, 2], "plan_id": 1, "rule": "fx", "rate": "9", "rate_above": "8"}, "Its rate 9"),
         ("self_referral", {"clients": [], "same": ["phone", "person"]}, "phone, name and day of birth"),
         ("same_address", {"clients": [], "what": "postal", "address": "1 main st"}, "Postal address 1 main st"),
+        ("same_card", {"clients": [], "connector": "stripe", "deposits": [7, 8]}, "Stripe: #7, #8"),
         ("hedged", {"accounts": [], "clients": [], "pairs": []}, "trade against each other"),
     ],
 )

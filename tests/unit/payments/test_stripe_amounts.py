@@ -69,6 +69,22 @@ def test_the_fee_is_in_the_currency_of_our_account_and_may_come_later():
     assert session_outcome(session(latest_charge="ch_1")) == Settled(Money(100_000, "USD"), None, "pi_1")
 
 
+@pytest.mark.parametrize(
+    ("details", "told"),
+    [
+        ({"type": "card", "card": {"fingerprint": "Xt5EWLLDS7FJjR1c"}}, "Xt5EWLLDS7FJjR1c"),
+        ({"type": "card", "card": {"fingerprint": None}}, None),
+        ({"type": "link"}, None),
+        (None, None),
+        ({"type": "card", "card": {"fingerprint": "\x00"}}, None),
+    ],
+)
+def test_the_card_that_paid_is_told_by_its_fingerprint(details, told):
+    paid = session_outcome(session(latest_charge={"payment_method_details": details}))
+    assert isinstance(paid, Settled)
+    assert paid.card_fingerprint == told
+
+
 def test_a_complete_session_whose_delayed_payment_was_refused():
     refused = session(
         status="requires_payment_method",
