@@ -96,8 +96,9 @@ def render_html(
         lstrip_blocks=True,
         extensions=["jinja2.ext.i18n"],
     )
-    templates.install_gettext_translations(catalogue or load_catalogue(locale), newstyle=True)  # type: ignore[attr-defined]  # added by the extension
-    templates.filters.update(filters(locale))
+    messages = catalogue or load_catalogue(locale)
+    templates.install_gettext_translations(messages, newstyle=True)  # type: ignore[attr-defined]  # added by the extension
+    templates.filters.update(filters(locale), translated=messages.gettext)
     return templates.get_template(f"{report}/report.html").render(
         {
             **values,

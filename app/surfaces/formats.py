@@ -8,7 +8,7 @@ from decimal import Context, Decimal
 from babel.dates import format_timedelta
 from babel.numbers import format_decimal
 from flask import Flask, g, has_request_context, request, session
-from flask_babel import format_date, format_datetime, get_locale
+from flask_babel import format_date, format_datetime, get_locale, gettext
 from markupsafe import Markup
 
 from app.core.clock import now
@@ -26,6 +26,15 @@ def text_direction() -> str:
     """The direction of this page's locale: rtl or ltr."""
     locale = get_locale()
     return locale.text_direction if locale else "ltr"
+
+
+def translated(words: object) -> str:
+    """A message that a value holds, in the reader's language; what is no message of ours, such as words people typed, as it is.
+
+    Templates use `_` for texts of their own only: it takes its text for markup and for a pattern with % in it.
+    """
+    text = str(words)
+    return gettext(text) if text else ""
 
 
 def number(value: Decimal, digits: int) -> str:
@@ -113,7 +122,7 @@ def select_locale() -> str:
 
 
 def init_app(app: Flask) -> None:
-    for function in (money, minor, decimals, exact, rate, lots, when, day, iso, ago, number):
+    for function in (translated, money, minor, decimals, exact, rate, lots, when, day, iso, ago, number):
         app.add_template_filter(function)
     app.add_template_global(text_direction)
     app.add_template_global(current_locale)

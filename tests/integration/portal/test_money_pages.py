@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import uuid
 from decimal import Decimal
 
 import pytest
@@ -197,3 +198,28 @@ def test_a_cent_account_shows_both_amounts_before_anything_moves(app, house, dat
     assert "1,000.00 USC" in page
     assert "worth 12.34 USD" in browser.get(f"/portal/accounts/{account_id}").text
     assert "worth 12.34 USD" in browser.get("/portal/accounts/").text
+
+
+def test_the_reason_that_staff_typed_is_shown_as_they_typed_it(app, house, database):
+    with database.session() as session:
+        deposit = Deposit(
+            public_id=uuid.uuid4(),
+            client_id=house["elena"],
+            connector="stripe",
+            amount_minor=100,
+            currency="USD",
+            idempotency_key="k",
+        )
+        session.add(deposit)
+        session.flush()
+        session.add(
+            Withdrawal(
+                public_id=uuid.uuid4(), client_id=house["elena"], connector="stripe", deposit_id=deposit.id, amount_minor=100,
+                currency="USD", state="rejected", idempotency_key="k", hold_id=uuid.uuid4(), requested_by="client:1",
+                reason="Only 50% of it, <b>please</b>",
+            )
+        )  # fmt: skip
+        session.commit()
+    page = signed_in(app, "elena").get("/portal/money/")
+    assert page.status_code == 200
+    assert "Only 50% of it, &lt;b&gt;please&lt;/b&gt;" in page.text

@@ -96,12 +96,20 @@ def test_icons_exist() -> None:
     assert named - drawn - aliases == set()
 
 
+def test_templates_translate_only_texts_of_their_own() -> None:
+    """`_` takes its text for markup and for a pattern with %; what a value holds goes through `translated`, which does not."""
+    for path in (*templates(), *(APP.parent / "reports").rglob("*.html")):
+        assert re.findall(r"""(?<![\w.])_\((?!\s*["'])[^)]*\)""", path.read_text(encoding="utf-8")) == [], path
+
+
 @pytest.fixture(scope="module")
 def environment() -> jinja2.Environment:
     made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, extensions=["jinja2.ext.i18n"])
     made.install_null_translations(newstyle=True)  # type: ignore[attr-defined]  # the extension adds it
     made.globals.update(url_for=lambda endpoint, filename: f"/static/{filename}", csrf_token=lambda: "token")
-    made.filters.update(dict.fromkeys(("money", "minor", "lots", "when", "ago", "iso"), str))  # the macros name them
+    made.filters.update(
+        dict.fromkeys(("money", "minor", "lots", "exact", "when", "ago", "iso", "translated"), str)
+    )  # the macros name them
     return made
 
 
@@ -115,7 +123,12 @@ def test_every_import_of_a_component_exists() -> None:
 
 CALLS = {
     "components/button.html": ["button(evil, href=evil, data_dialog=evil)", "icon_button(evil, 'x')", "copy(evil)"],
-    "components/figures.html": ["detail_list([(evil, evil)])", "key_figure(evil, evil, note=evil, href=evil)", "number(evil)"],
+    "components/figures.html": [
+        "detail_list([(evil, evil)])",
+        "key_figure(evil, evil, note=evil, href=evil)",
+        "number(evil)",
+        "arithmetic([{'operator': evil, 'label': evil, 'value': evil, 'unit': evil}], evil)",
+    ],
     "components/page.html": ["page_head(evil, evil, back=evil)", "tabs([{'label': evil, 'href': evil}])"],
     "components/progress.html": ["steps([{'label': evil, 'state': 'done', 'text': evil, 'href': evil}])"],
     "components/status.html": [
