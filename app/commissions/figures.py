@@ -78,7 +78,9 @@ def totals(session: Session, ib_id: int) -> list[Total]:
         .where(Settlement.ib_id == ib_id)
         .group_by(Settlement.paid_currency)
     ).all()
-    last = select(Settlement.paid_currency, Settlement.carried_out).where(Settlement.id.in_([row.last for row in posted]))
+    # One remainder: it goes with the IB from one currency of pay into the next.
+    last = select(Settlement.paid_currency, Settlement.carried_out)
+    last = last.where(Settlement.id == max((row.last for row in posted), default=None))
     carried: dict[str, Decimal] = {row.paid_currency: row.carried_out for row in session.execute(last)}
     settled = {row.paid_currency: int(row.minor) for row in posted}
     return [
@@ -89,7 +91,7 @@ def totals(session: Session, ib_id: int) -> list[Total]:
             settled=Money(settled.get(currency, 0), currency),
             ledger_balance=_ledger_balance(session, ib_id, currency),
         )
-        for currency in sorted({*unsettled, *carried})
+        for currency in sorted({*unsettled, *settled})
     ]
 
 

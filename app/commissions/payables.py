@@ -3,7 +3,8 @@
     balance of the commission account − open holds − what is still in its hold days − what it owes = available
 
 An IB owes what was reversed or adjusted and not outweighed yet: its unsettled sum and the remainder, when they are below
-zero together. That sum never stands in the ledger (docs/commissions.md), so it is taken off here.
+zero together. That sum never stands in the ledger (docs/commissions.md), so it is taken off here: first of the currency that
+the IB is paid in now, and what is left of it, converted, of money that still stands in currencies it was paid in before.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.commissions.deals import EXACT
+from app.commissions.engine import cut
 from app.core.errors import N_
 from app.core.money import Money
 from app.ledger import rates as fx
@@ -65,8 +67,17 @@ class Payable:
     @property
     def available(self) -> Money:
         """What can be paid, whatever the minimum; never below zero."""
-        free = self.balance - self.held - self.in_hold - self.owes
-        return free if self.is_priced and free.amount_minor > 0 else Money.zero(self.currency)
+        return _at_least_zero(self.free - self.owes) if self.is_priced else Money.zero(self.currency)
+
+    @property
+    def free(self) -> Money:
+        """What can be paid, or makes up for what the IB owes; never below zero."""
+        return _at_least_zero(self.balance - self.held - self.in_hold)
+
+    @property
+    def uncovered(self) -> Money:
+        """What the IB owes beyond that."""
+        return _at_least_zero(self.owes - self.free)
 
     @property
     def reason(self) -> Reason:
@@ -90,7 +101,8 @@ class Payable:
 def payables(session: Session, until: datetime, ib_ids: Sequence[int] | None = None) -> list[Payable]:
     """Per IB and currency what can be paid of all that was settled before `until`; of these IBs, or of all, by id.
 
-    IBs without settled commission and without debt are left out. The balance is that of now: nobody gets what is gone.
+    Of each IB the currency that it is paid in comes first. IBs without settled commission and without debt are left out.
+    The balance is that of now: nobody gets what is gone.
     """
     accounts = _accounts(session, ib_ids)
     in_hold = _in_hold_days(session, until, ib_ids)
@@ -99,25 +111,28 @@ def payables(session: Session, until: datetime, ib_ids: Sequence[int] | None = N
     minimums = _minimums(session, rates, ib_ids)
     found = []
     for row in accounts:
-        key = (row.ib_id, row.currency)
-        owes, minimum = debts.get(key, Decimal(0)), minimums.get(key, Decimal(0))
-        balance, zero = row.balance or 0, Money.zero(row.currency)
-        if not balance and not owes:
+        debt = debts.get(row.ib_id, Decimal(0))
+        owes = None if debt is None else _converted(rates, debt, row.own, row.currency)
+        # Nothing is added to a currency of before: what is below the minimum would stay there for ever.
+        minimum = minimums.get((row.ib_id, row.currency), Decimal(0)) if row.currency == row.own else Decimal(0)
+        balance, held, zero = row.balance or 0, row.held or 0, Money.zero(row.currency)
+        if not balance and owes == 0:
             continue
-        young = max(0, min(in_hold.get(key, 0), balance - (row.held or 0)))
-        found.append(
-            Payable(
-                ib_id=row.ib_id,
-                client_id=row.client_id,
-                name=f"{row.first_name} {row.last_name}".strip(),
-                balance=Money(balance, row.currency),
-                held=Money(row.held or 0, row.currency),
-                in_hold=Money(young, row.currency),
-                owes=zero if owes is None else _round_up(owes, row.currency),
-                minimum=zero if minimum is None else _round_up(minimum, row.currency),
-                is_priced=owes is not None and minimum is not None,
-            )
+        one = Payable(
+            ib_id=row.ib_id,
+            client_id=row.client_id,
+            name=f"{row.first_name} {row.last_name}".strip(),
+            balance=Money(balance, row.currency),
+            held=Money(held, row.currency),
+            in_hold=Money(max(0, min(in_hold.get((row.ib_id, row.currency), 0), balance - held)), row.currency),
+            owes=zero if owes is None else _round_up(owes, row.currency),
+            minimum=zero if minimum is None else _round_up(minimum, row.currency),
+            is_priced=owes is not None and minimum is not None,
         )
+        found.append(one)
+        if debt and one.is_priced:
+            left = _converted(rates, one.uncovered.decimal, row.currency, row.own)
+            debts[row.ib_id] = None if left is None else min(debt, left)
     return found
 
 
@@ -141,13 +156,14 @@ def _accounts(session: Session, ib_ids: Sequence[int] | None) -> Sequence[Any]:
             ib.client_id,
             Client.first_name,
             Client.last_name,
+            ib.currency.label("own"),
             func.coalesce(Account.currency, ib.currency).label("currency"),
             Account.balance,
             Account.held,
         )
         .join(Client, Client.id == ib.client_id)
         .outerjoin(Account, (Account.client_id == ib.client_id) & mine)
-        .order_by(ib.id, Account.currency)
+        .order_by(ib.id, Account.currency != ib.currency, Account.currency)
     )
     if ib_ids is not None:
         query = query.where(ib.id.in_(ib_ids))
@@ -170,7 +186,8 @@ def _in_hold_days(session: Session, until: datetime, ib_ids: Sequence[int] | Non
         .where(
             Settlement.ib_id.is_not(None),
             Settlement.settled_at >= until - timedelta(days=longest),
-            Settlement.settled_at + func.make_interval(0, 0, 0, hold_days) >= until,
+            # In hours: days of the database's own time zone are not all equally long.
+            Settlement.settled_at + func.make_interval(0, 0, 0, 0, hold_days * 24) >= until,
         )
         .group_by(Settlement.ib_id, Settlement.paid_currency)
     )
@@ -179,16 +196,15 @@ def _in_hold_days(session: Session, until: datetime, ib_ids: Sequence[int] | Non
     return {(row[0] or 0, row[1]): int(row[2]) for row in session.execute(query)}
 
 
-def _debts(session: Session, rates: KnownRates, ib_ids: Sequence[int] | None) -> dict[tuple[int, str], Decimal | None]:
-    """What each IB owes in its own currency; None where it cannot be told for want of a rate. IBs that owe nothing: none."""
+def _debts(session: Session, rates: KnownRates, ib_ids: Sequence[int] | None) -> dict[int, Decimal | None]:
+    """What each IB owes, in its own currency; None where it cannot be told for want of a rate. IBs that owe nothing: none."""
     waiting = (
         select(AccrualSum.ib_id, IntroducingBroker.currency, AccrualSum.currency, func.sum(AccrualSum.amount))
         .join(IntroducingBroker, IntroducingBroker.id == AccrualSum.ib_id)
         .where(AccrualSum.settlement_id.is_(None))
         .group_by(AccrualSum.ib_id, IntroducingBroker.currency, AccrualSum.currency)
     )
-    newest = select(func.max(Settlement.id)).where(Settlement.ib_id.is_not(None))
-    newest = newest.group_by(Settlement.ib_id, Settlement.paid_currency)
+    newest = select(func.max(Settlement.id)).where(Settlement.ib_id.is_not(None)).group_by(Settlement.ib_id)
     carried = (
         select(Settlement.ib_id, IntroducingBroker.currency, Settlement.paid_currency, Settlement.carried_out)
         .join(IntroducingBroker, IntroducingBroker.id == Settlement.ib_id)
@@ -196,19 +212,15 @@ def _debts(session: Session, rates: KnownRates, ib_ids: Sequence[int] | None) ->
     )
     if ib_ids is not None:
         waiting, carried = waiting.where(AccrualSum.ib_id.in_(ib_ids)), carried.where(Settlement.ib_id.in_(ib_ids))
-    sums: dict[tuple[int, str], list[Decimal]] = defaultdict(list)
-    unpriced: set[tuple[int, str]] = set()
+    sums: dict[int, Decimal] = defaultdict(Decimal)
+    unpriced: set[int] = set()
     for ib_id, own, currency, amount in [*session.execute(waiting), *session.execute(carried)]:
-        rate = rates.find(currency, own)
-        if rate is not None:
-            sums[ib_id or 0, own].append(EXACT.multiply(amount, rate.rate))
+        converted = _converted(rates, amount, currency, own)
+        if converted is not None:
+            sums[ib_id or 0] = EXACT.add(sums[ib_id or 0], converted)
         elif amount < 0:
-            unpriced.add((ib_id or 0, own))
-    owed: dict[tuple[int, str], Decimal | None] = {}
-    for key, amounts in sums.items():
-        total = sum(amounts, Decimal(0))
-        if total < 0:
-            owed[key] = -total
+            unpriced.add(ib_id or 0)
+    owed: dict[int, Decimal | None] = {ib_id: -total for ib_id, total in sums.items() if total < 0}
     return {**owed, **dict.fromkeys(unpriced)}
 
 
@@ -235,6 +247,18 @@ def _minimums(session: Session, rates: KnownRates, ib_ids: Sequence[int] | None)
         else:
             highest[key] = max(known, EXACT.multiply(Money(minimum_minor, currency).decimal, rate.rate))
     return highest
+
+
+def _converted(rates: KnownRates, value: Decimal, currency: str, into: str) -> Decimal | None:
+    """To ten places, as settlements convert. None where the rate is missing; of nothing it does not matter."""
+    if not value:
+        return value
+    rate = rates.find(currency, into)
+    return cut(EXACT.multiply(value, rate.rate)) if rate else None
+
+
+def _at_least_zero(money: Money) -> Money:
+    return money if money.amount_minor > 0 else Money.zero(money.currency)
 
 
 def _round_up(value: Decimal, currency: str) -> Money:

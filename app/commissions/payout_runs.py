@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.commissions.errors import NothingToPay, PayoutDecided
 from app.commissions.payables import Payable, payables
-from app.commissions.payout_warnings import Planned, warnings
+from app.commissions.payout_warnings import Planned, Warned, warnings, warnings_now
 from app.commissions.payouts import event_values, open_payout
 from app.core.actor import Actor
 from app.core.clock import now
@@ -64,14 +64,14 @@ class Decision:
 def preview_run(session: Session, until: datetime, *, requests_only: bool = False) -> RunPreview:
     """What a run of all that was settled before `until` would be now; writes nothing. Lines in order of IB.
 
-    Who has asked for a payout gets just that. With `requests_only` nobody else is paid.
+    Who has asked for a payout gets just that, beside money in a currency of before. With `requests_only` nobody else is paid.
     """
     asked = session.scalars(select(Payout).where(Payout.state == "requested").order_by(Payout.ib_id)).all()
-    have_asked = {payout.ib_id for payout in asked}
-    found = [] if requests_only else [one for one in payables(session, until) if one.ib_id not in have_asked]
+    have_asked = {(payout.ib_id, payout.currency) for payout in asked}
+    found = [] if requests_only else [one for one in payables(session, until) if (one.ib_id, one.currency) not in have_asked]
     due = [one for one in found if not one.reason]
     planned = [
-        *(Planned(one.ib_id, one.client_id, one.amount, one.destination, one.trading_account_id) for one in asked),
+        *(Planned.of(one) for one in asked),
         *(Planned(one.ib_id, one.client_id, one.available, "wallet") for one in due),
     ]
     names = [*(one.client.full_name for one in asked), *(one.name for one in due)]
@@ -126,6 +126,7 @@ def propose_run(session: Session, *, until: datetime, reason: str, actor: Actor,
 def approve_run(session: Session, run_id: int, *, decisions: Mapping[int, Decision], actor: Actor) -> PayoutRun:
     """Say what becomes of each line, by its id; lines that are not named are paid. The job pays those approved.
 
+    Warnings are those of this moment: a line may have some that it had not when it was proposed.
     Raises NotFound, OwnRequest for the one who proposed, RequestDecided, and InvalidInput (by id) for a line with warnings
     that is not named, or one whose decision has no reason where it needs one.
     """
@@ -134,8 +135,10 @@ def approve_run(session: Session, run_id: int, *, decisions: Mapping[int, Decisi
         four_eyes.require_other(run, actor)
         payouts = _payouts(session, run_id)
         chosen = {one.id: decisions.get(one.id) for one in payouts}
-        _check(payouts, chosen)
+        told = current_warnings(session, payouts)
+        _check(told, chosen)
         for payout in payouts:
+            payout.warnings = told[payout.id]
             decision = chosen[payout.id] or Decision("pay")
             _settle_line(unit, payout, decision)
         paid = [one for one in payouts if one.state == "approved"]
@@ -183,6 +186,7 @@ def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: 
         four_eyes.require_other(payout.run, actor)
         if payout.state != "held":
             raise PayoutDecided(state=payout.state)
+        payout.warnings = current_warnings(session, [payout])[payout.id]
         _settle_line(unit, payout, Decision(decision.verdict, said))
         unit.audit(
             f"payout.{decision.verdict}",
@@ -194,6 +198,11 @@ def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: 
         if payout.state == "approved":
             unit.emit("payout.approved", subject_id=payout.id, client_id=payout.client_id, **event_values(payout))
         return payout
+
+
+def current_warnings(session: Session, payouts: Sequence[Payout]) -> dict[int, list[Warned]]:
+    """What whoever decides now must see, by payout: what was found at the proposal, and what came since."""
+    return warnings_now(session, payouts, now())
 
 
 def _lock_all(session: Session) -> None:
@@ -212,17 +221,17 @@ def _payouts(session: Session, run_id: int) -> list[Payout]:
     return sorted(session.scalars(query), key=lambda one: chart.ib_commission(one.ib_id, one.currency).code)
 
 
-def _check(payouts: Sequence[Payout], chosen: Mapping[int, Decision | None]) -> None:
+def _check(told: Mapping[int, Sequence[Warned]], chosen: Mapping[int, Decision | None]) -> None:
     problems: dict[str, str] = {}
-    for one in payouts:
-        decision = chosen[one.id]
+    for payout_id, warned in told.items():
+        decision = chosen[payout_id]
         if decision is None:
-            if one.warnings:
-                problems[str(one.id)] = N_("This line has warnings. Please say what becomes of it, and why.")
+            if warned:
+                problems[str(payout_id)] = N_("This line has warnings. Please say what becomes of it, and why.")
         elif decision.verdict not in VERDICTS:
-            problems[str(one.id)] = N_("Please choose to pay, to hold or to reject it.")
-        elif not decision.reason.strip() and (one.warnings or decision.verdict != "pay"):
-            problems[str(one.id)] = N_("Please give a reason.")
+            problems[str(payout_id)] = N_("Please choose to pay, to hold or to reject it.")
+        elif not decision.reason.strip() and (warned or decision.verdict != "pay"):
+            problems[str(payout_id)] = N_("Please give a reason.")
     if problems:
         raise InvalidInput(problems)
 

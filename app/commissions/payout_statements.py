@@ -186,13 +186,18 @@ def _settlements(session: Session, payout: Payout, after_id: int) -> Sequence[Se
 
 
 def _settled(settlements: Sequence[Settlement], currency: str) -> dict[str, Any]:
-    """Carried in + all that was converted = posted + carried out, exactly; per currency of the accruals."""
+    """Carried in + all that was converted = posted + carried out, exactly; per currency of the accruals.
+
+    Carried in is the remainder of the settlement before, and what went into another currency of pay and came back from there.
+    """
+    carried_in = sum((one.carried_in for one in settlements), Decimal(0))
+    carried_on = sum((one.carried_out for one in settlements[:-1]), Decimal(0))
     sums: dict[str, list[Decimal]] = {}
     for one in settlements:
         accrued, converted = sums.get(one.currency, [Decimal(0), Decimal(0)])
         sums[one.currency] = [EXACT.add(accrued, one.accrued), EXACT.add(converted, one.converted)]
     return {
-        "carried_in": _text(settlements[0].carried_in if settlements else Decimal(0)),
+        "carried_in": _text(EXACT.subtract(carried_in, carried_on)),
         "sums": [
             {"currency": code, "accrued": _text(accrued), "converted": _text(converted)}
             for code, (accrued, converted) in sorted(sums.items())

@@ -1,4 +1,7 @@
-"""What a second pair of eyes should look at before an IB is paid. A warning stops nothing; somebody must say pay or hold."""
+"""What a second pair of eyes should look at before an IB is paid. A warning stops nothing; somebody must say pay or hold.
+
+They are looked for when a payout is proposed and again when it is decided; what was found once stays with it.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.commissions.payables import payables
 from app.core.errors import N_
 from app.core.money import Money
 from app.core.tables import Event
@@ -30,6 +34,12 @@ GROWTH, LAST = 3, 3
 _CHANGES = ("client.password_changed", "client.profile_changed", "client.password_reset_requested")
 _PAID = ("paying", "paid", "failed")
 
+#: Who is stopped in this way after the approval is not paid by it.
+_STOPS = ("inactive", "not_approved")
+
+#: One warning as it is stored: `code`, and the values of its sentence as `data`.
+Warned = dict[str, Any]
+
 #: Warnings by code, as message ids; `data` of a warning fills them.
 WARNINGS: dict[str, str] = {
     "inactive": N_("The IB is not active."),
@@ -38,6 +48,8 @@ WARNINGS: dict[str, str] = {
     "details_changed": N_("Sign-in or personal details changed %(days)s days ago or less."),
     "new_means": N_("A means of payment was used for the first time in the last %(days)s days."),
     "flags": N_("Suspicions about this IB that nobody has decided: %(count)s."),
+    "owes": N_("The IB owes %(amount)s beyond what is left on its commission accounts."),
+    "no_rate": N_("An exchange rate is missing: what the IB owes, or the least that is paid, cannot be told."),
     "new_destination": N_("It goes somewhere else than the last payout."),
     "growth": N_("More than %(times)s times the mean of the last payouts, %(mean)s."),
 }
@@ -53,20 +65,25 @@ class Planned:
     destination: str
     trading_account_id: int | None = None
 
+    @classmethod
+    def of(cls, payout: Payout) -> Planned:
+        """What an IB has asked for, or a run has found."""
+        return cls(payout.ib_id, payout.client_id, payout.amount, payout.destination, payout.trading_account_id)
 
-def warnings(session: Session, planned: Sequence[Planned], at: datetime) -> list[list[dict[str, Any]]]:
-    """The warnings of each payout, in the order given: `code` and the values of its sentence as `data`. Stored as they are."""
+
+def warnings(session: Session, planned: Sequence[Planned], at: datetime) -> list[list[Warned]]:
+    """The warnings of each payout, in the order given. Stored as they are."""
     client_ids, ib_ids = [one.client_id for one in planned], [one.ib_id for one in planned]
     people = _people(session, ib_ids)
     approved = _approved_documents(session, client_ids)
     changed = _changed(session, client_ids, at)
     new_means = _new_means(session, client_ids, at)
     flags = _open_flags(session, ib_ids)
-    before = _last_payouts(session, ib_ids)
+    before, owes = _last_payouts(session, ib_ids), _owes(session, ib_ids, at)
     found = []
     for one in planned:
         is_active, status = people[one.ib_id]
-        mine: list[dict[str, Any]] = []
+        mine: list[Warned] = []
         if not is_active:
             mine.append(_warning("inactive"))
         if status != "approved":
@@ -80,12 +97,29 @@ def warnings(session: Session, planned: Sequence[Planned], at: datetime) -> list
             mine.append(_warning("new_means", days=RECENT_DAYS))
         if flags.get(one.ib_id):
             mine.append(_warning("flags", count=flags[one.ib_id]))
+        mine += owes.get(one.ib_id, [])
         mine += _unlike_before(one, before[one.ib_id])
         found.append(mine)
     return found
 
 
-def _warning(code: str, **data: str | int) -> dict[str, Any]:
+def warnings_now(session: Session, payouts: Sequence[Payout], at: datetime) -> dict[int, list[Warned]]:
+    """By payout, what was found when it was proposed, and what there is to know of it by now."""
+    told = warnings(session, [Planned.of(one) for one in payouts], at)
+    return {
+        one.id: list({known["code"]: known for known in (*one.warnings, *found)}.values())
+        for one, found in zip(payouts, told, strict=True)
+    }
+
+
+def stops(session: Session, payout: Payout, at: datetime) -> list[Warned]:
+    """The warnings of an approved payout, if its IB was stopped since somebody approved it; else nothing."""
+    known = {one["code"] for one in payout.warnings}
+    told = warnings_now(session, [payout], at)[payout.id]
+    return told if any(one["code"] in _STOPS and one["code"] not in known for one in told) else []
+
+
+def _warning(code: str, **data: str | int) -> Warned:
     return {"code": code, "data": data}
 
 
@@ -97,6 +131,17 @@ def _unlike_before(one: Planned, last: Sequence[Payout]) -> list[dict[str, Any]]
     same = [payout.amount_minor for payout in last if payout.currency == one.amount.currency]
     if same and one.amount.amount_minor * len(same) > GROWTH * sum(same):
         found.append(_warning("growth", times=GROWTH, mean=str(Money(sum(same) // len(same), one.amount.currency))))
+    return found
+
+
+def _owes(session: Session, ib_ids: Sequence[int], at: datetime) -> dict[int, list[Warned]]:
+    """What each IB owes that none of its money covers; the last one of its currencies has the rest of it."""
+    found: dict[int, list[Warned]] = {}
+    for one in payables(session, at, ib_ids):
+        if not one.is_priced:
+            found[one.ib_id] = [_warning("no_rate")]
+        else:
+            found[one.ib_id] = [_warning("owes", amount=str(one.uncovered))] if one.uncovered else []
     return found
 
 

@@ -1,8 +1,9 @@
 """One payout: asked for or found by a run, held, and paid: from the commission account to the wallet, and on from there.
 
     requested ─┐                       ┌─> paid          (to the wallet)
-               ├─> proposed ─> approved ┴─> paying ─> paid | failed   (on to a trading account or a provider)
-    a run ─────┘        └─> held, rejected
+               ├─> proposed ─> approved ┼─> paying ─> paid | failed   (on to a trading account or a provider)
+    a run ─────┘        │               └─> held         (the IB was stopped since)
+                        └─> held, rejected
 
 Whatever the way, the money goes through the IB's wallet, in one ledger transaction, together with the order to move it on.
 What orders that is given as an argument (`SendOn`), because it belongs to payments. When it is refused, the money is in the
@@ -21,7 +22,7 @@ from sqlalchemy.orm import Session
 from app.commissions.errors import AskedTwice, PayoutDecided, PayoutWaiting
 from app.commissions.payables import payable
 from app.commissions.payout_statements import freeze
-from app.commissions.payout_warnings import Planned
+from app.commissions.payout_warnings import Planned, stops
 from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_, AppError, InvalidInput, NotFound
@@ -73,7 +74,7 @@ def request_payout(
         known = session.scalars(select(Payout).where(Payout.ib_id == ib_id, Payout.idempotency_key == key)).one_or_none()
         wanted = Planned(ib_id, ib.client_id, amount, destination, trading_account_id)
         if known is not None:
-            if Planned(ib_id, ib.client_id, known.amount, known.destination, known.trading_account_id) != wanted:
+            if Planned.of(known) != wanted:
                 raise AskedTwice
             return known
         if waiting_request(session, ib_id) is not None:
@@ -103,8 +104,8 @@ def cancel_payout(session: Session, *, ib_id: int, payout_id: int, actor: Actor)
 
 
 def waiting_request(session: Session, ib_id: int) -> Payout | None:
-    """What the IB has asked for and nobody has decided."""
-    states = ("requested", "proposed", "held")
+    """What the IB has asked for and was neither paid nor turned down."""
+    states = ("requested", "proposed", "held", "approved")
     query = select(Payout).where(Payout.ib_id == ib_id, Payout.idempotency_key.is_not(None), Payout.state.in_(states))
     return session.scalars(query).one_or_none()
 
@@ -112,7 +113,8 @@ def waiting_request(session: Session, ib_id: int) -> Payout | None:
 def pay(session: Session, payout_id: int, send_on: SendOn) -> str:
     """Move an approved payout to the wallet and order its way on, in one transaction; returns its state. Safe to repeat.
 
-    Where the way on is refused (the account is closed, no payment can be refunded …), the money stays in the wallet.
+    It is held back again when its IB was blocked or stopped since the approval, for somebody to decide. Where the way on is
+    refused (the account is closed, no payment can be refunded …), the money stays in the wallet.
     """
     try:
         return retried(lambda: _pay(session, payout_id, send_on))
@@ -123,15 +125,18 @@ def pay(session: Session, payout_id: int, send_on: SendOn) -> str:
 
 
 def follow(unit: UnitOfWork, *, transfer_id: int | None = None, withdrawal_id: int | None = None) -> None:
-    """Bring a payout to where its transfer or withdrawal now stands. Facts may arrive twice or out of order."""
+    """Bring a payout to where its transfer or withdrawal now stands. Facts may arrive twice or out of order.
+
+    What a provider has paid may still be returned: then the money is in the wallet after all.
+    """
     session = unit.session
     mine = Payout.transfer_id == transfer_id if transfer_id is not None else Payout.withdrawal_id == withdrawal_id
     payout = session.scalars(select(Payout).where(mine).with_for_update()).one_or_none()
-    if payout is None or payout.state != "paying":
+    if payout is None or payout.state not in ("paying", "paid"):
         return
     on: Transfer | Withdrawal | None = payout.transfer or payout.withdrawal
     assert on is not None
-    if on.state in _ARRIVED:
+    if on.state in _ARRIVED and payout.state == "paying":
         _finish(unit, payout, "paid")
     elif on.state in _CAME_BACK:
         payout.failure = on.failure if isinstance(on, Transfer) else on.reason
@@ -221,6 +226,10 @@ def _pay(session: Session, payout_id: int, send_on: SendOn | None, failure: str 
         session.get_one(Client, client_id, with_for_update={"key_share": True})
         payout = session.get_one(Payout, payout_id, with_for_update=True)
         if payout.state != "approved":
+            return payout.state
+        if told := stops(session, payout, now()):
+            payout.state, payout.warnings = "held", told
+            unit.emit("payout.held", subject_id=payout.id, client_id=payout.client_id, **event_values(payout))
             return payout.state
         _move(unit, payout)
         if payout.destination == "wallet":

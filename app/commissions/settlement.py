@@ -72,13 +72,14 @@ class Settled:
 
 @dataclass(frozen=True)
 class _Run:
-    """One run: which plans' sums it takes, how old, and whose. A period is settled once per beneficiary and currency."""
+    """One run: which plans' sums it takes, how old, whose, and by which rates. Once per period, beneficiary and currency."""
 
     every: str
     until: datetime
     period: str
     at: datetime
     whose: Whose
+    rates: KnownRates
 
     @property
     def column(self) -> InstrumentedAttribute[Any]:
@@ -136,8 +137,8 @@ def settle_all(session: Session, at: datetime) -> list[Settled]:
     for every in EVERY:
         until = boundary(every, at)
         for whose in ("ib", "client"):
-            run = _Run(every, until, f"{every}:{until:%Y-%m-%dT%H:%M:%S}", at, whose)
-            due = _waiting(session, run, rates)
+            run = _Run(every, until, f"{every}:{until:%Y-%m-%dT%H:%M:%S}", at, whose, rates)
+            due = _waiting(session, run)
             session.rollback()
             failed += [(one.whose_id, one.currency, NoRate.code) for one in due if one.rate is None]
             payable = [one for one in due if one.rate is not None]
@@ -178,7 +179,7 @@ def _one_by_one(session: Session, run: _Run, part: Sequence[_Due], failed: list[
     return settled
 
 
-def _waiting(session: Session, run: _Run, rates: KnownRates) -> list[_Due]:
+def _waiting(session: Session, run: _Run) -> list[_Due]:
     """What a run finds, in order of beneficiary: an IB is paid in its own currency, a client in that of the rebate."""
     sums = _sums(session, run)
     owners: dict[int, tuple[int, str]] = {}
@@ -189,7 +190,7 @@ def _waiting(session: Session, run: _Run, rates: KnownRates) -> list[_Due]:
     due = []
     for (whose_id, currency), amount in sums.items():
         client_id, paid_currency = owners.get(whose_id, (whose_id, currency))
-        due.append(_Due(whose_id, client_id, currency, paid_currency, rates.find(currency, paid_currency), amount))
+        due.append(_Due(whose_id, client_id, currency, paid_currency, run.rates.find(currency, paid_currency), amount))
     return due
 
 
@@ -269,11 +270,19 @@ def _settled_before(session: Session, run: _Run, waiting: Sequence[_Due]) -> set
 
 
 def _carried(session: Session, run: _Run, waiting: Sequence[_Due]) -> dict[tuple[int, str], Decimal]:
-    """What the last settlement of each beneficiary left, by the currency it is paid in."""
-    ids = [one.whose_id for one in waiting]
-    newest = select(func.max(Settlement.id)).where(run.own == any_of(ids)).group_by(run.own, Settlement.paid_currency)
+    """What the last settlement of each left, by currency of pay. An IB has one, and takes it along into the next, converted."""
+    into = {one.whose_id: one.paid_currency for one in waiting}
+    keys = (run.own,) if run.whose == "ib" else (run.own, Settlement.paid_currency)
+    newest = select(func.max(Settlement.id)).where(run.own == any_of(list(into))).group_by(*keys)
     query = select(run.own, Settlement.paid_currency, Settlement.carried_out).where(Settlement.id.in_(newest))
-    return {(row[0] or 0, row[1]): row[2] for row in session.execute(query)}
+    carried = {}
+    for whose_id, before, left in session.execute(query.where(Settlement.carried_out != 0)):
+        paid = into[whose_id] if run.whose == "ib" else before
+        rate = run.rates.find(before, paid)
+        if rate is None:
+            raise NoRate(base=before, quote=paid)
+        carried[whose_id, paid] = cut(EXACT.multiply(left, rate.rate))
+    return carried
 
 
 def _rounded(waiting: Iterable[_Due], carried: Mapping[tuple[int, str], Decimal]) -> list[_Due]:

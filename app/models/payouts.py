@@ -25,7 +25,7 @@ PAYOUT_STATES = (
 )
 
 #: One request of an IB at a time, until it is paid or turned down.
-ASKED_FOR = "idempotency_key IS NOT NULL AND state IN ('requested', 'proposed', 'held')"
+ASKED_FOR = "idempotency_key IS NOT NULL AND state IN ('requested', 'proposed', 'held', 'approved')"
 
 
 class PayoutRun(Proposal, Model):

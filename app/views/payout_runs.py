@@ -196,15 +196,17 @@ class PayoutRunPage(DeskPage):
         is_open, is_own = run.status == "proposed", run.proposed_by == str(staff_actor())
         decides = is_open and not is_own and has_access_to("can_decide", RIGHTS)
         every = _lines(run.id, None)
+        told = payout_runs.current_warnings(db.session(), every) if decides else {line.id: line.warnings for line in every}
         # Whoever decides says what becomes of all lines, so that none is decided unseen.
-        shown = every if decides else _lines(run.id, filters)
+        shown = sorted(every, key=lambda line: (not told[line.id], line.id)) if decides else _lines(run.id, filters)
         page: str = self.render_template(
             "office/payout_run.html",
             one=run,
             lines=shown,
             filters=filters,
             totals=_totals(every),
-            warned=sum(bool(line.warnings) for line in every),
+            told=told,
+            warned=sum(map(bool, told.values())),
             decisions=decisions or {},
             problems=problems or {},
             is_own=is_own,

@@ -82,6 +82,7 @@ class PayoutPage(DeskPage):
         waiting = next((one for one in reversals if one.status == "proposed"), None)
         decides = may("can_decide", RIGHTS)
         proposer = found.run.proposed_by if found.run else ""
+        decides_held = found.state == "held" and decides and proposer != me
         return self.render_template(
             "office/payout.html",
             one=found,
@@ -89,7 +90,8 @@ class PayoutPage(DeskPage):
             waiting=waiting,
             missing=payout_reversals.missing_in_wallet(session, found) if waiting else None,
             is_own=proposer == me,
-            decides_held=found.state == "held" and decides and proposer != me,
+            decides_held=decides_held,
+            told=payout_runs.current_warnings(session, [found])[pk] if decides_held else found.warnings,
             proposes_reversal=found.state in payout_reversals.REVERSIBLE and not waiting and may("can_propose", RIGHTS),
             decides_reversal=waiting is not None and decides and waiting.proposed_by != me,
             withdraws_reversal=waiting is not None and waiting.proposed_by == me,

@@ -25,6 +25,7 @@ from app.models.partners import IntroducingBroker
 from app.models.payments import Transfer, Withdrawal
 from app.models.payouts import Payout
 from app.payments import transfers, withdrawals
+from app.payments.connector import Failed, Settled
 from tests.integration.payments.conftest import OFFICER, OTHER_OFFICER
 
 EARNED = Money(5_000, "USD")
@@ -197,4 +198,27 @@ def test_a_process_that_dies_on_the_way_leaves_nothing_half_done(desk, ib_id):
     assert len(desk.session.scalars(select(Transfer)).all()) == 1
     assert commission(desk, ib_id) == queries.Balance(Money(0, "USD"), Money(0, "USD"))
     assert desk.wallet() == queries.Balance(EARNED, EARNED)
+    assert breaks(desk) == []
+
+
+def test_what_the_provider_sends_back_later_is_in_the_wallet_after_all(desk, ib_id):
+    desk.settled(100_000)
+    payout_id = approved(desk, ib_id, "withdrawal")
+    pay(desk, subject_id=payout_id)
+    withdrawal_id = desk.session.scalars(select(Withdrawal.id)).one()
+    withdrawals.approve_withdrawal(desk.session, withdrawal_id, OFFICER)
+    withdrawals.submit_payout(desk.session, desk.connector, withdrawal_id)
+    for outcome, event, state in (
+        (Settled(EARNED), "withdrawal.paid", "paid"),
+        (Failed("returned"), "withdrawal.failed", "failed"),
+    ):
+        with unit_of_work(desk.session, SYSTEM) as unit:
+            found = desk.session.get_one(Withdrawal, withdrawal_id, with_for_update=True)
+            withdrawals.apply_outcome(unit, found, outcome, None)
+        deliver(desk, "follow_payout", event, withdrawal_id)
+        assert desk.session.get_one(Payout, payout_id).state == state
+    deliver(desk, "follow_payout", "withdrawal.paid", withdrawal_id)
+    payout = desk.session.get_one(Payout, payout_id)
+    assert (payout.state, bool(payout.failure)) == ("failed", True)
+    assert desk.wallet().available == Money(105_000, "USD")
     assert breaks(desk) == []
