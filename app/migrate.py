@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
 from app import ROOT
-from app.commissions import agreed, symbol_groups, units
+from app.commissions import agreed, payout_statements, symbol_groups, units
 from app.compliance import categories
 from app.core import tables
 from app.engagement import tickets
@@ -35,6 +35,7 @@ BESIDE = (
     policy.SQL,
     units.SQL,
     agreed.SQL,
+    payout_statements.SQL,
     symbol_groups.SQL,
     categories.SQL,
     tickets.SQL,

@@ -103,7 +103,9 @@ class PayoutDecided(Conflict):
 
 class AskedTwice(Conflict):
     code = "commissions.payout_key_reused"
-    message = N_("This request was made before with other content. Nothing was changed.")
+    message = N_(
+        "This request was made before, with other content, or was cancelled. Nothing was changed; please send it again."
+    )
 
 
 class ReversalWaiting(Conflict):

@@ -12,27 +12,25 @@ from sqlalchemy import func, select, true
 from sqlalchemy.orm import Session, aliased
 
 from app.commissions.lines import first_id_since
+from app.commissions.payout_figures import MOVED
 from app.commissions.settlement import boundary
 from app.core.money import Money
 from app.ledger import chart
 from app.models.commissions import Accrual, AccrualSum, Plan, PlanVersion, Settlement
 from app.models.ledger import Account
+from app.models.payouts import Payout
 
 
 @dataclass(frozen=True)
 class Total:
-    """An IB's sums in one currency: unsettled accruals, the remainder carried, settled in all, and the ledger's balance."""
+    """An IB's sums in one currency: unsettled, the remainder carried, settled in all, the ledger's balance, paid out."""
 
     currency: str
     unsettled: Decimal
     carried: Decimal
     settled: Money
     ledger_balance: Money
-
-    @property
-    def paid(self) -> Money:
-        """What has left the commission account."""
-        return self.settled - self.ledger_balance
+    paid: Money
 
 
 @dataclass(frozen=True)
@@ -83,6 +81,8 @@ def totals(session: Session, ib_id: int) -> list[Total]:
     last = last.where(Settlement.id == max((row.last for row in posted), default=None))
     carried: dict[str, Decimal] = {row.paid_currency: row.carried_out for row in session.execute(last)}
     settled = {row.paid_currency: int(row.minor) for row in posted}
+    moved = select(Payout.currency, func.sum(Payout.amount_minor)).where(Payout.ib_id == ib_id, Payout.state.in_(MOVED))
+    paid = {currency: int(minor) for currency, minor in session.execute(moved.group_by(Payout.currency))}
     return [
         Total(
             currency=currency,
@@ -90,6 +90,7 @@ def totals(session: Session, ib_id: int) -> list[Total]:
             carried=carried.get(currency, Decimal(0)),
             settled=Money(settled.get(currency, 0), currency),
             ledger_balance=_ledger_balance(session, ib_id, currency),
+            paid=Money(paid.get(currency, 0), currency),
         )
         for currency in sorted({*unsettled, *settled})
     ]

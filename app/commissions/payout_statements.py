@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, null, select
@@ -28,7 +29,10 @@ from app.models.ledger import Account, Entry, Transaction
 from app.models.metatrader import Deal, TradingAccount
 from app.models.occasions import Occasion
 from app.models.payouts import Payout, PayoutStatement
-from app.partners.attribution import short_name
+from app.partners.privacy import current_privacy
+
+#: What of payouts and statements may be changed; repeatable, run after migrations.
+SQL = Path(__file__).parent / "sql" / "payouts.sql"
 
 #: Lines per rule and client; of what is more, a statement has the sums per rule. About ten milliseconds of layout each.
 MOST_LINES = 2_000
@@ -37,9 +41,10 @@ MOST_LINES = 2_000
 WORDS = {
     "commission_settlement": N_("Commission settled"),
     "commission_payout": N_("Payout"),
-    "reversal": N_("Payout taken back"),
     "adjustment": N_("Adjustment"),
 }
+#: The same of what was taken back.
+TAKEN_BACK = {"commission_payout": N_("Payout taken back"), "commission_settlement": N_("Settlement taken back")}
 OTHER = N_("Other movement")
 
 
@@ -138,7 +143,7 @@ def _content(
         "address": client.address,
         "country": client.country,
         "currency": currency,
-        "first": _iso(before.frozen_at) if before else (_iso(entries[0][1]) if entries else None),
+        "first": _iso(before.frozen_at) if before else (_iso(entries[0][2]) if entries else None),
         "until": _iso(payout.moved_at),
         "opening": _money(account.balance - net, currency),
         "closing": _money(account.balance, currency),
@@ -152,27 +157,33 @@ def _content(
     }
 
 
-def _entries(session: Session, account: Account, after_version: int) -> list[tuple[str, datetime, int]]:
-    """Kind, moment and change of each entry after a version, in the order they were posted."""
+def _entries(session: Session, account: Account, after_version: int) -> list[tuple[str, str, datetime, int]]:
+    """Of each entry after a version, in the order they were posted: its kind, what it takes back, moment and change."""
     query = (
-        select(Transaction.kind, Entry.effective_at, Entry.credit - Entry.debit)
+        select(
+            Transaction.kind,
+            func.coalesce(Transaction.details["of"].astext, ""),
+            Entry.effective_at,
+            Entry.credit - Entry.debit,
+        )
         .join(Transaction, Transaction.id == Entry.txn_id)
         .where(Entry.account_id == account.id, Entry.account_version > after_version)
         .order_by(Entry.account_version)
     )
-    return [(kind, at, change) for kind, at, change in session.execute(query)]
+    return [(kind, of, at, change) for kind, of, at, change in session.execute(query)]
 
 
-def _movements(entries: Sequence[tuple[str, datetime, int]], currency: str) -> list[dict[str, Any]]:
+def _movements(entries: Sequence[tuple[str, str, datetime, int]], currency: str) -> list[dict[str, Any]]:
     """Settlements of a day as one; everything else by itself."""
     told: list[dict[str, Any]] = []
-    for kind, at, change in entries:
+    for kind, of, at, change in entries:
         day, last = at.astimezone(UTC).date().isoformat(), told[-1] if told else None
         if last and kind == last["kind"] == "commission_settlement" and last["day"] == day:
             last["times"] += 1
             last["change"]["amount_minor"] += change
             continue
-        told.append({"kind": kind, "what": WORDS.get(kind, OTHER), "day": day, "times": 1, "change": _money(change, currency)})
+        what = (TAKEN_BACK if kind == "reversal" else WORDS).get(of if kind == "reversal" else kind, OTHER)
+        told.append({"kind": kind, "what": what, "day": day, "times": 1, "change": _money(change, currency)})
     return told
 
 
@@ -212,7 +223,9 @@ def _lines(session: Session, ib_id: int, settlement_ids: Sequence[int]) -> dict[
     by_client = _line_rows(session, ib_id, settlement_ids, with_clients=True)
     is_short = len(by_client) <= MOST_LINES
     rows = by_client if is_short else _line_rows(session, ib_id, settlement_ids, with_clients=False)
-    names = _names(session, {row.client_id for row in rows if row.client_id is not None})
+    names = _names(
+        session, [row.client_id for row in rows if row.client_id], own={row.client_id for row in rows if row.level <= 1}
+    )
     return {
         "has_clients": is_short,
         "lines": [
@@ -240,6 +253,7 @@ def _line_rows(session: Session, ib_id: int, settlement_ids: Sequence[int], *, w
             Accrual.rule,
             client_id.label("client_id"),
             Accrual.currency,
+            func.min(Accrual.level).label("level"),
             func.count().label("count"),
             func.sum(Accrual.lots).label("lots"),
             func.sum(Accrual.amount).label("amount"),
@@ -257,9 +271,11 @@ def _line_rows(session: Session, ib_id: int, settlement_ids: Sequence[int], *, w
     return session.execute(query).all()
 
 
-def _names(session: Session, client_ids: set[int]) -> dict[int | None, str]:
-    """As the IB may see them."""
-    return {client.id: short_name(client) for client in session.scalars(select(Client).where(Client.id.in_(client_ids)))}
+def _names(session: Session, client_ids: Sequence[int], own: Container[int]) -> dict[int | None, str]:
+    """As the policy of privacy lets the IB read them, or else the number; `own`: brought by the IB itself, not by one below."""
+    privacy = current_privacy(session)
+    clients = session.scalars(select(Client).where(Client.id.in_(client_ids)))
+    return {client.id: privacy.name(client, is_own=client.id in own) or f"#{client.id}" for client in clients}
 
 
 def _money(amount_minor: int, currency: str) -> dict[str, Any]:

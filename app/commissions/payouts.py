@@ -67,14 +67,15 @@ def request_payout(
 ) -> Payout:
     """An IB asks for its money; the amount is held until a run pays it. The same key is the same request.
 
-    Raises InvalidInput with what is wrong, PayoutWaiting while another one waits, AskedTwice, InsufficientFunds.
+    Raises InvalidInput with what is wrong, PayoutWaiting while another one waits, AskedTwice when the key is spent on another
+    one or on one that was cancelled, InsufficientFunds.
     """
     with unit_of_work(session, actor) as unit:
         ib = session.get_one(IntroducingBroker, ib_id, with_for_update={"key_share": True})
         known = session.scalars(select(Payout).where(Payout.ib_id == ib_id, Payout.idempotency_key == key)).one_or_none()
         wanted = Planned(ib_id, ib.client_id, amount, destination, trading_account_id)
         if known is not None:
-            if Planned.of(known) != wanted:
+            if Planned.of(known) != wanted or known.state == "cancelled":
                 raise AskedTwice
             return known
         if waiting_request(session, ib_id) is not None:

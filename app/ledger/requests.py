@@ -165,9 +165,14 @@ def withdraw(session: Session, request_id: int, actor: Actor) -> Decided:
 
 
 def judge_reversal(session: Session, txn_id: UUID) -> list[AppError]:
-    """Why a transaction cannot be asked to be reversed: unknown, reversed, or asked for already."""
-    if session.get(Transaction, txn_id) is None:
+    """Why a transaction cannot be asked to be reversed: unknown, reversed, asked for already, or taken back elsewhere."""
+    txn = session.get(Transaction, txn_id)
+    if txn is None:
         return [UnknownTransaction()]
+    if txn.kind == "commission_payout":
+        return [
+            InvalidInput(message=N_("A commission payout is taken back on its own page, so that it is known as taken back."))
+        ]
     if session.scalar(select(Transaction.id).where(Transaction.reverses == txn_id)) is not None:
         return [AlreadyReversed()]
     open_one = select(LedgerRequest.id).where(LedgerRequest.reverses == txn_id, LedgerRequest.status == "proposed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from io import BytesIO
 from typing import Any
 
@@ -15,6 +16,7 @@ from wtforms.fields.choices import SelectChoice
 
 from app.commissions import payables, payout_figures, payout_statements
 from app.commissions import payouts as paying
+from app.commissions.errors import AskedTwice
 from app.core.clock import now
 from app.core.errors import AppError, InvalidInput, NotFound
 from app.core.money import Money
@@ -43,6 +45,12 @@ class PayoutForm(AmountForm):
     def __init__(self, choices: list[SelectChoice]) -> None:
         super().__init__()
         self.destination.choices = choices
+
+    def refused(self, error: AppError) -> str:
+        """Why, in words. Where the key is spent, the next try is a request of its own."""
+        if isinstance(error, AskedTwice):
+            self.key.data = str(uuid.uuid4())
+        return super().refused(error)
 
     @property
     def way(self) -> tuple[str, int | None]:

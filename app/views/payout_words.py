@@ -70,6 +70,7 @@ def head() -> list[str]:
         gettext("Warnings"),
         gettext("Reason of the decision"),
         gettext("Decided by"),
+        gettext("Made (UTC)"),
         gettext("Moved (UTC)"),
         gettext("Ledger transaction"),
     ]
@@ -90,6 +91,7 @@ def rows(payouts: Iterable[Payout]) -> list[list[Cell]]:
             " ".join(warning(told) for told in one.warnings),
             one.decision_reason,
             person(one.decided_by) if one.decided_by else None,
+            one.created_at,
             one.moved_at,
             str(one.ledger_txn_id) if one.ledger_txn_id else None,
         ]

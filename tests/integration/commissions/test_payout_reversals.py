@@ -5,17 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from app.commissions import payables, payout_reversals, payout_runs, payout_statements, payouts
+from app.commissions.accrual import accrue_deals
 from app.commissions.errors import PayoutDecided, ReversalWaiting, WalletEmptied
+from app.commissions.figures import totals
 from app.core.clock import now
 from app.core.errors import InvalidInput, NotFound
 from app.core.money import Money
 from app.core.uow import unit_of_work
-from app.ledger import chart, posting
+from app.ledger import chart, posting, requests
 from app.ledger.errors import NotYourRequest, OwnRequest, RequestDecided
+from app.models.metatrader import TradingAccount
 from app.models.payouts import Payout, PayoutStatement
-from tests.integration.commissions.brokerage import Brokerage
+from app.partners.privacy import Privacy, set_privacy
+from app.partners.tree import place_ib
+from tests.integration.commissions.brokerage import START, Brokerage
 from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere
 
 
@@ -179,6 +186,84 @@ def test_a_frozen_statement_stays_as_it_is(earnings: Earnings) -> None:
     row.content = {**row.content, "name": "Somebody Else"}
     with pytest.raises(ValueError, match="not what was frozen"):
         payout_statements.document(earnings.session, payout.id)
+    earnings.session.expunge(row)  # the application could not write this: see the next test
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        "UPDATE payout_statement SET content = '{}'",
+        "UPDATE payout_statement SET last_version = 0",
+        "DELETE FROM payout_statement",
+        "UPDATE payout SET amount_minor = amount_minor + 1",
+        "UPDATE payout SET currency = 'EUR'",
+        "UPDATE payout SET destination = 'withdrawal'",
+        "DELETE FROM payout",
+        "DELETE FROM payout_reversal",
+    ],
+)
+def test_what_was_paid_and_frozen_cannot_be_changed_by_the_application(earnings: Earnings, forbidden: str) -> None:
+    paid(earnings, earnings.ib("3"))
+    with pytest.raises(ProgrammingError, match="permission denied"), earnings.session.begin_nested():
+        earnings.session.execute(text(forbidden))
+
+
+def test_a_statement_names_clients_as_the_policy_of_privacy_does(earnings: Earnings) -> None:
+    """A sub-IB's clients are no business of the IB above; its own have names, unless the policy shows numbers only."""
+    shared = [{"key": "a", "component": "per_lot", "rate": "10", "levels": ["0.6", "0.4"]}]
+    session, house = earnings.session, earnings.house
+    low, top = house.ib(shared), house.ib(shared)
+    place_ib(session, low, top, START, "joined", OTHER)
+    below, own = house.brought(low), house.brought(top)
+    accrue_deals(session, [house.deal(below), house.deal(own)])
+    earnings.settle()
+    told = content(earnings, paid(earnings, top))
+    number = session.get_one(TradingAccount, below).client_id
+    assert {line["client"] for line in told["lines"]} == {f"#{number}", "Amira H."}
+
+    set_privacy(session, Privacy(names="number", shows_sub_clients=True), "wanted", OTHER)
+    accrue_deals(session, [house.deal(own)])
+    earnings.settle()
+    (line,) = content(earnings, paid(earnings, top))["lines"]
+    assert line["client"] == f"#{session.get_one(TradingAccount, own).client_id}"
+
+
+def test_an_adjustment_that_was_taken_back_is_no_payout_that_was(earnings: Earnings) -> None:
+    ib_id = earnings.ib("3")
+    with unit_of_work(earnings.session, FINANCE):
+        owed, fees = chart.ib_commission(ib_id, "USD"), chart.fees("USD")
+        chart.open_accounts(earnings.session, fees)
+        txn_id = posting.post(
+            earnings.session, key="adjusted", kind="adjustment", effective_at=now(), actor=FINANCE,
+            legs=[posting.debit(owed, usd("1")), posting.credit(fees, usd("1"))],
+        )  # fmt: skip
+        posting.reverse(earnings.session, txn_id, key="back", actor=FINANCE, at=now(), reason="wrong")
+    told = content(earnings, paid(earnings, ib_id))
+    assert [one["what"] for one in told["movements"]] == ["Commission settled", "Adjustment", "Other movement", "Payout"]
+
+
+def test_a_payout_is_not_taken_back_past_its_page(earnings: Earnings) -> None:
+    """Else it would count as paid, and be paid again."""
+    payout = paid(earnings, earnings.ib("3"))
+    (fault,) = requests.judge_reversal(earnings.session, payout.ledger_txn_id)
+    assert "on its own page" in str(fault)
+
+
+def test_what_an_adjustment_took_is_not_told_as_paid(earnings: Earnings) -> None:
+    ib_id = earnings.ib("3")
+    with unit_of_work(earnings.session, FINANCE):
+        owed, fees = chart.ib_commission(ib_id, "USD"), chart.fees("USD")
+        chart.open_accounts(earnings.session, fees)
+        posting.post(
+            earnings.session, key="adjusted", kind="adjustment", effective_at=now(), actor=FINANCE,
+            legs=[posting.debit(owed, usd("1")), posting.credit(fees, usd("1"))],
+        )  # fmt: skip
+    (told,) = totals(earnings.session, ib_id)
+    assert (told.settled, told.ledger_balance, told.paid) == (usd("21"), usd("20"), usd("0"))
+    payout = paid(earnings, ib_id)
+    assert totals(earnings.session, ib_id)[0].paid == usd("20")
+    reverse(earnings, payout)
+    assert totals(earnings.session, ib_id)[0].paid == usd("0")
 
 
 def test_before_the_money_moved_there_is_no_statement(earnings: Earnings) -> None:

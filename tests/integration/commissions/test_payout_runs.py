@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select, update
 
 from app.commissions import payables, payment_terms, payout_runs, payouts
-from app.commissions.errors import NothingToPay, PayoutDecided
+from app.commissions.errors import AskedTwice, NothingToPay, PayoutDecided
 from app.commissions.payout_runs import Decision
 from app.commissions.payout_warnings import Planned
 from app.core.clock import now
@@ -285,6 +285,9 @@ def test_a_request_is_checked_and_can_be_cancelled(earnings: Earnings) -> None:
     assert (asked.state, earnings.commission(ib_id)) == ("cancelled", (usd("21.00"), usd("0")))
     with pytest.raises(PayoutDecided):
         payouts.cancel_payout(earnings.session, ib_id=ib_id, payout_id=asked.id, actor=OTHER)
+    with pytest.raises(AskedTwice):  # the page of before, sent once more: the answer is not that it was asked for
+        ask("21.00")
+    assert ask("21.00", key="k2").state == "requested"
 
 
 def test_more_than_there_is_cannot_be_held(earnings: Earnings) -> None:
