@@ -142,7 +142,7 @@ def approve_run(session: Session, run_id: int, *, decisions: Mapping[int, Decisi
             decision = chosen[payout.id] or Decision("pay")
             _settle_line(unit, payout, decision)
         paid = [one for one in payouts if one.state == "approved"]
-        _decide(unit, run, "approved", "approve", "", {one.id: one.state for one in payouts})
+        _decide(unit, run, "approved", "approve", lines=payouts)
         unit.emit_many("payout.approved", [(one.id, one.client_id, event_values(one)) for one in paid])
         return run
 
@@ -167,7 +167,7 @@ def withdraw_run(session: Session, run_id: int, *, actor: Actor) -> PayoutRun:
         run = _open(session, run_id)
         four_eyes.require_proposer(run, actor)
         _dissolve(unit, run, "cancelled")
-        _decide(unit, run, "withdrawn", "withdraw", "")
+        _decide(unit, run, "withdrawn", "withdraw")
         return run
 
 
@@ -186,12 +186,13 @@ def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: 
         four_eyes.require_other(payout.run, actor)
         if payout.state != "held":
             raise PayoutDecided(state=payout.state)
+        before = {"state": payout.state, "reason": payout.decision_reason, "decided_by": payout.decided_by}
         payout.warnings = current_warnings(session, [payout])[payout.id]
         _settle_line(unit, payout, Decision(decision.verdict, said))
         unit.audit(
             f"payout.{decision.verdict}",
             f"payout:{payout.id}",
-            before={"state": "held"},
+            before=before,
             after={"state": payout.state},
             reason=said,
         )
@@ -272,7 +273,7 @@ def _open(session: Session, run_id: int) -> PayoutRun:
 
 
 def _decide(
-    unit: UnitOfWork, run: PayoutRun, status: str, verb: str, reason: str, lines: Mapping[int, str] | None = None
+    unit: UnitOfWork, run: PayoutRun, status: str, verb: str, reason: str = "", *, lines: Sequence[Payout] = ()
 ) -> None:
     run.status, run.decided_by, run.decided_at, run.decision_reason = status, str(unit.actor), now(), reason
     unit.session.flush()
@@ -280,7 +281,10 @@ def _decide(
         f"payout_run.{verb}",
         f"payout_run:{run.id}",
         before={"status": "proposed"},
-        after={"status": status, **({"payouts": lines} if lines else {})},
+        after={
+            "status": status,
+            **({"payouts": {one.id: {"state": one.state, "reason": one.decision_reason} for one in lines}} if lines else {}),
+        },
         reason=reason,
     )
     unit.emit(f"payout_run.{status}", subject_id=run.id)

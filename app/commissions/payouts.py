@@ -37,6 +37,9 @@ from app.models.payouts import DESTINATIONS, Payout
 
 KIND = "commission_payout"
 
+#: Why what was approved is held back after all.
+STOPPED = N_("It was approved, but the IB was blocked or stopped before it was paid.")
+
 _ACTOR = Actor.system("pay_payout")
 
 #: Where a transfer or withdrawal leaves the payout that ordered it; while it stands otherwise, the payout is on its way.
@@ -229,7 +232,8 @@ def _pay(session: Session, payout_id: int, send_on: SendOn | None, failure: str 
         if payout.state != "approved":
             return payout.state
         if told := stops(session, payout, now()):
-            payout.state, payout.warnings = "held", told
+            payout.state, payout.warnings, payout.decision_reason = "held", told, STOPPED
+            payout.decided_by, payout.decided_at = str(unit.actor), now()
             unit.emit("payout.held", subject_id=payout.id, client_id=payout.client_id, **event_values(payout))
             return payout.state
         _move(unit, payout)

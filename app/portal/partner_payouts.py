@@ -163,9 +163,12 @@ def _overview() -> dict[str, Any]:
         PayoutStatement.payout_id.in_([one.id for one in shown]), PayoutStatement.pdf.is_not(None)
     )
     paid = {one.currency: one.paid for one in payout_figures.figures(session, ib.id)}
+    every = payables.payables(session, now(), [ib.id])
     return {
         "found": payables.payable(session, ib.id, now()),
-        "paid": paid.get(ib.currency, Money.zero(ib.currency)),
+        "paid": paid.pop(ib.currency, Money.zero(ib.currency)),
+        "paid_before": " · ".join(money(amount) for amount in paid.values() if amount),
+        "before": [one for one in every if one.currency != ib.currency and one.balance],
         "payouts": shown[:PAGE],
         "has_statement": set(session.scalars(made)),
         "waiting": paying.waiting_request(session, ib.id),

@@ -11,6 +11,7 @@ from flask_babel import lazy_gettext as _l
 from app.commissions.payout_warnings import WARNINGS
 from app.models.payouts import Payout
 from app.surfaces.csv_files import Cell
+from app.surfaces.formats import translated
 from app.views.columns import person
 
 STATES = {
@@ -42,12 +43,26 @@ KINDS = {
 
 DESTINATIONS = {"wallet": _l("Wallet"), "account": _l("Trading account"), "withdrawal": _l("Means of payment")}
 
+#: What a warning names: kinds of documents, statuses of clients.
+_VALUES = {
+    "identity": _l("identity"),
+    "address": _l("address"),
+    "registered": _l("registered"),
+    "verified": _l("mail address confirmed"),
+    "blocked": _l("blocked"),
+}
+
 VERDICTS = {"pay": _l("Pay"), "hold": _l("Hold back"), "reject": _l("Reject")}
+
+
+def _said(value: str) -> str:
+    return str(_VALUES.get(value, value))
 
 
 def warning(one: Mapping[str, Any]) -> str:
     """A warning as a sentence."""
-    return gettext(WARNINGS[one["code"]]) % one["data"]
+    values = {name: ", ".join(map(_said, str(value).split(", "))) for name, value in one["data"].items()}
+    return gettext(WARNINGS[one["code"]]) % values
 
 
 def destination(payout: Payout) -> str:
@@ -89,7 +104,7 @@ def rows(payouts: Iterable[Payout]) -> list[list[Cell]]:
             destination(one),
             str(STATES[one.state]),
             " ".join(warning(told) for told in one.warnings),
-            one.decision_reason,
+            translated(one.decision_reason),
             person(one.decided_by) if one.decided_by else None,
             one.created_at,
             one.moved_at,

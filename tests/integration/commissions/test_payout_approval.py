@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.commissions import payout_runs, payouts
 from app.commissions.errors import PayoutWaiting
@@ -12,6 +12,7 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import InvalidInput
 from app.core.money import Money
+from app.core.tables import AuditEntry
 from app.models.clients import Client
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout, PayoutRun
@@ -138,6 +139,7 @@ def test_who_is_stopped_after_the_approval_is_held_back(earnings: Earnings, what
         earnings.house.save()
     assert payouts.pay(earnings.session, payout.id, nowhere) == "held"
     assert codes(payout) == [{"blocked": "not_approved", "inactive": "inactive"}[what]]
+    assert (payout.decided_by, payout.decision_reason) == ("system:pay_payout", payouts.STOPPED)
     assert (earnings.wallet(ib_id), earnings.commission(ib_id)) == (usd("0"), (usd("7.00"), usd("7.00")))
     assert payouts.pay(earnings.session, payout.id, nowhere) == "held"
     payout_runs.decide_held(earnings.session, payout.id, Decision("pay", "known"), actor=OTHER)
@@ -156,6 +158,20 @@ def test_an_approved_request_is_paid_before_the_next_is_asked_for(earnings: Earn
         ask(earnings, ib_id, "5", key="k2")
     payouts.pay(earnings.session, asked.id, nowhere)
     assert ask(earnings, ib_id, "5", key="k2").state == "requested"
+
+
+def test_who_held_and_why_stays_in_the_audit_trail(earnings: Earnings) -> None:
+    """The line itself tells the newest decision only."""
+    earnings.ib("1")
+    run = propose(earnings)
+    (payout,) = run.payouts
+    approve(earnings, run, {payout.id: Decision("hold", "papers first")})
+    payout_runs.decide_held(earnings.session, payout.id, Decision("pay", "papers seen"), actor=Actor.staff(3))
+    query = select(AuditEntry).where(AuditEntry.action.in_(("payout_run.approve", "payout.pay"))).order_by(AuditEntry.id)
+    approved, paid = earnings.session.scalars(query)
+    assert approved.after["payouts"] == {str(payout.id): {"state": "held", "reason": "papers first"}}
+    assert paid.before == {"state": "held", "reason": "papers first", "decided_by": str(OTHER)}
+    assert (paid.reason, payout.decision_reason) == ("papers seen", "papers seen")
 
 
 def test_what_is_held_and_decided_shows_what_there_is_to_know_now(earnings: Earnings) -> None:

@@ -13,6 +13,7 @@ from app.core.clock import now
 from app.models.clients import Client
 from app.models.commissions import Plan
 from app.models.metatrader import TradingAccount
+from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout
 from tests.integration.commissions.brokerage import build
 from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere
@@ -164,4 +165,29 @@ def test_another_s_payout_is_not_there(visitor, ib_id, database, another):
     assert f"/{payout_id}/cancel" not in third.get(PAGE).text
     assert third.get(f"{PAGE}/{payout_id}/statement.pdf").status_code == 404
     assert third.bare_post(f"{PAGE}/{payout_id}/cancel", {"csrf_token": third.token(PAGE)}).status_code == 404
+    assert newest(database).state == "requested"
+
+
+def test_money_in_a_currency_of_before_is_shown_and_comes_by_itself(visitor, ib_id, database):
+    with database.session() as session:
+        session.execute(update(IntroducingBroker).values(currency="EUR"))
+        session.commit()
+    assert "21.00 USD stand in a currency that you were paid in before" in visitor.get(PAGE).text
+    with database.session() as session:
+        run = payout_runs.propose_run(session, until=now(), reason="r", actor=FINANCE)
+        payout_runs.approve_run(session, run.id, decisions={}, actor=OTHER)
+        payouts.pay(session, run.payouts[0].id, nowhere)
+    page = visitor.get(PAGE).text
+    assert "stand in a currency" not in page
+    assert "and 21.00 USD" in page
+
+
+def test_the_page_of_a_cancelled_request_sent_again_is_asked_anew(visitor, ib_id, database):
+    data = {"amount": "10", "destination": "wallet", "key": key_of(visitor.get(NEW).text)}
+    visitor.post(NEW, data)
+    visitor.post(f"{PAGE}/{newest(database).id}/cancel", page=PAGE)
+    refused = visitor.post(NEW, data)
+    assert refused.status_code == 422
+    assert "please send it again" in refused.text
+    assert visitor.post(NEW, {**data, "key": key_of(refused.text)}).location == PAGE
     assert newest(database).state == "requested"
