@@ -221,11 +221,11 @@ def _reversals(session: Session, deal_ids: Sequence[int]) -> list[Line]:
         lots = sum((row.lots for row in of_one), Decimal(0))
         # A line that a cap left nothing of has lots all the same.
         if net or lots:
-            lines.append(Line(of_one[0].deal_id, REVERSE, replace(_made(of_one[0]), amount=-net, lots=-lots)))
+            lines.append(Line(of_one[0].deal_id, REVERSE, replace(opposite(of_one[0]), amount=-net, lots=-lots)))
     return lines
 
 
-def _made(row: Accrual) -> Accrued:
+def opposite(row: Accrual) -> Accrued:
     """The reverse of a stored accrual: what is counted is negative, rates stay."""
     return Accrued(
         plan_version_id=row.plan_version_id,

@@ -13,14 +13,24 @@ from sqlalchemy.orm import Session
 from app.commissions.explain import REASONS
 from app.commissions.reasons import WAITING, Reason
 from app.commissions.units import SHARDS
+from app.core.errors import N_
 from app.ledger import rates
 from app.models.clients import Client
 from app.models.commissions import AccrualCursor, AccrualSum, DealOutcome
 from app.models.metatrader import Deal, Server, TradingAccount
+from app.models.occasions import OccasionWait
 from app.models.partners import IntroducingBroker
 
 #: Counting ends here: more is "many".
 MOST_COUNTED = 100_000
+#: So many clients and months that wait are listed.
+MOST_SHOWN = 200
+
+#: What clients who were won and months wait for; of other reasons the words for deals do.
+OCCASIONS_WAIT_FOR = {
+    Reason.NO_RATE: N_("There is no exchange rate for the day of the first deposit."),
+    Reason.BEYOND_LIMITS: N_("The amount is larger than any real commission."),
+}
 
 
 @dataclass(frozen=True)
@@ -144,3 +154,10 @@ def unpayable(session: Session) -> list[Unpayable]:
         for ib, currency, amount in rows
         if known.find(currency, ib.currency) is None
     ]
+
+
+def waiting_occasions(session: Session) -> list[tuple[OccasionWait, str]]:
+    """Clients won and months that cannot be worked out yet, the oldest first, each with the message of what it waits for."""
+    rows = session.scalars(select(OccasionWait).order_by(OccasionWait.happened_at, OccasionWait.id).limit(MOST_SHOWN))
+    words = REASONS | OCCASIONS_WAIT_FOR
+    return [(row, words[Reason(row.reason)]) for row in rows]

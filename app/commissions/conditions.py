@@ -92,7 +92,7 @@ def won_at(conditions: Conditions, countries: frozenset[str], facts: ClientFacts
             return None
         moments.append(facts.deposited_at)
     if conditions.lots:
-        reached = _reached_at(conditions.lots, facts.closed)
+        reached = reached_at(conditions.lots, facts.closed)
         if reached is None:
             return None
         moments.append(reached)
@@ -105,7 +105,8 @@ def month_counts(conditions: Conditions, active_clients: int) -> bool:
     return active_clients >= conditions.active_clients
 
 
-def _reached_at(lots: Decimal, closed: Sequence[tuple[datetime, Decimal]]) -> datetime | None:
+def reached_at(lots: Decimal, closed: Sequence[tuple[datetime, Decimal]]) -> datetime | None:
+    """When so many lots had been closed; None while they are not."""
     total = Decimal(0)
     for moment, volume in closed:
         total += volume

@@ -10,6 +10,7 @@ from uuid import UUID
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.commissions.accrual import REVERSE
 from app.commissions.components import COMPONENTS
 from app.commissions.deals import EXACT, cut
 from app.commissions.lines import AccrualLine, line_of, lines_of, stored_lines
@@ -19,7 +20,7 @@ from app.commissions.tier_steps import Step, cap_steps, tier_steps
 from app.core.errors import N_, NotFound
 from app.models.commissions import Accrual, DealOutcome, Plan, PlanVersion, Settlement
 from app.models.metatrader import Deal
-from app.models.occasions import Occasion
+from app.models.occasions import Occasion, OccasionTakenBack
 from app.partners.privacy import Privacy, current_privacy
 
 #: Why a deal paid nothing, in words for people.
@@ -66,7 +67,9 @@ class SettledIn:
 
 @dataclass(frozen=True)
 class Explanation:
-    """All that leads to one line, of a deal or of an occasion. `settled` is None while it waits for the next settlement."""
+    """All that leads to one line, of a deal or of an occasion. `settled` is None while it waits for the next settlement;
+    `taken_back`, of the reverse of an occasion's line, is why.
+    """
 
     line: AccrualLine
     deal_id: int | None
@@ -78,6 +81,7 @@ class Explanation:
     rule: Rule
     steps: tuple[Step, ...]
     settled: SettledIn | None
+    taken_back: OccasionTakenBack | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def explain_accrual(session: Session, accrual_id: int, ib_id: int | None) -> Exp
         settled=SettledIn(settlement.id, settlement.period, settlement.settled_at, settlement.ledger_txn_id)
         if settlement
         else None,
+        taken_back=session.get(OccasionTakenBack, occasion.id) if occasion and accrual.kind == REVERSE else None,
     )
 
 

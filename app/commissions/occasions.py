@@ -1,286 +1,263 @@
 """Commission that no deal causes: for a client who was won, and for a month. Each is paid once, with what made it come true.
 
-Tree, plan and version are taken as they stood at the moment when the last condition came true, as for a deal.
+What it rests on may go: deals are deleted at the server, or corrected. Then it is taken back, whole, by the reverse of its
+lines; where the conditions come true again, it is paid again. What cannot be worked out yet waits where staff see it.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
 from typing import Any
 
-from sqlalchemy import or_, select, text
+from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.commissions.accrual import ACCRUE
+from app.commissions.accrual import ACCRUE, REVERSE, opposite, tell
 from app.commissions.components import COMPONENTS
-from app.commissions.conditions import MAX_DAYS, ClientFacts, month_counts, won_at
-from app.commissions.deals import BUY, CLOSING_ENTRIES, SELL, DealFacts
-from app.commissions.engine import Accrued, Upline, grant
-from app.commissions.plans import PlanSnapshot, Rule
+from app.commissions.conditions import MAX_DAYS, Conditions, month_counts, reached_at
+from app.commissions.due import Due, Kind
+from app.commissions.paid_months import active_clients, ibs_with_plans, month_ends, months, name_of
+from app.commissions.plans import parse_rules
+from app.commissions.reasons import Reason
 from app.commissions.snapshots import DayRates, PlanBook
 from app.commissions.units import Line, lock_shard, write_unit
+from app.commissions.won_clients import Paid, closed_lots, stories, won
 from app.core.actor import Actor
-from app.core.money import Money
-from app.core.uow import unit_of_work
+from app.core.arrays import any_of, in_parts
+from app.core.uow import UnitOfWork, unit_of_work
 from app.models.clients import Client
-from app.models.commissions import IBPlan, PlanVersion
-from app.models.metatrader import Deal, Product, TradingAccount
-from app.models.occasions import Occasion
-from app.models.partners import Attribution, IntroducingBroker
-from app.models.payments import Deposit
+from app.models.commissions import Accrual, Plan, PlanVersion
+from app.models.occasions import Occasion, OccasionProgress, OccasionTakenBack, OccasionWait
+from app.models.partners import Attribution
 
-log = logging.getLogger("lotwise.commissions")
-
-#: Clients looked at in one transaction.
+#: Clients, or IBs, looked at in one transaction.
 CHUNK = 500
-#: Months that ended and may still be paid, such as after the job stood still.
+#: Months that are looked at again after their end: what comes late may still make or break them.
 MONTHS_BACK = 3
+#: Clients are looked at again for so long after their days are over.
+_LATE = timedelta(days=31)
+#: Deals booked so lately may still be joined by one with a lower id.
+_SETTLING = timedelta(minutes=10)
 
 _ACTOR = Actor.system("commissions")
 
-_ACTIVE = text(
+_LAST_DEAL = text("SELECT id FROM deal WHERE booked_at < :at ORDER BY id DESC LIMIT 1")
+
+#: Clients whose days are long over, and of whose days deals were booked, changed or deleted since.
+_NEWS = text(
     """
-    WITH RECURSIVE below (ib_id) AS (
-        SELECT CAST(:ib_id AS bigint)
-        UNION
-        SELECT p.ib_id FROM below
-        JOIN ib_parent p ON p.parent_id = below.ib_id AND tstzrange(p.valid_from, p.valid_to) @> CAST(:at AS timestamptz)
-    )
-    SELECT count(DISTINCT a.client_id)
-    FROM below
-    JOIN attribution a ON a.ib_id = below.ib_id AND tstzrange(a.valid_from, a.valid_to) @> CAST(:at AS timestamptz)
-    JOIN trading_account t ON t.client_id = a.client_id
-    JOIN product ON product.id = t.product_id AND NOT product.is_demo
-    WHERE EXISTS (
-        SELECT FROM deal d
-        WHERE d.trading_account_id = t.id AND d.done_at >= :since AND d.done_at < :until AND d.entry IN (1, 2, 3)
-          AND d.action IN (0, 1) AND d.is_current AND NOT d.is_void
-    )
+    SELECT DISTINCT t.client_id FROM deal d
+    JOIN trading_account t ON t.id = d.trading_account_id
+    JOIN client c ON c.id = t.client_id
+    WHERE d.id > :after AND d.id <= :last AND d.entry IN (1, 2, 3) AND c.created_at <= :since
+      AND d.done_at <= c.created_at + CAST(:days AS interval)
     """
 )
 
 
-@dataclass(frozen=True)
-class _Paid:
-    """One occasion to be written, with what it gives."""
-
-    row: dict[str, Any]
-    lines: Sequence[Accrued]
-
-
 def accrue_occasions(session: Session, at: datetime) -> int:
-    """Pay all clients won and months ended until `at` that were not paid yet; returns how many occasions were written.
+    """Pay all clients won and months ended until `at` that were not paid yet, and take back what does not hold any more;
+    returns how many occasions were paid or taken back.
 
-    Harmless to repeat, also at the same time. Call it outside a unit of work.
+    Harmless to repeat, also at the same time. Call it outside a unit of work. After a standstill of any length it makes up
+    for everything.
     """
-    plans = _plans_with(session, "client")
-    written, after = 0, 0
-    while plans and (clients := _candidates(session, at, after)):
-        written += _write(session, partial(_clients, session, clients))
-        after = clients[-1].id
-    plans = _plans_with(session, "month")
-    for end in _month_ends(at) if plans else ():
-        written += _write(session, partial(_months, session, end, plans))
-    return written
-
-
-def _write(session: Session, found: Callable[[], Iterator[_Paid]]) -> int:
-    """Write what is found under the lock that keeps two runs apart, in one transaction."""
-    with unit_of_work(session, _ACTOR) as unit:
-        lock_shard(session, 0, 0)
-        lines: list[Line] = []
-        written = 0
-        for paid in found():
-            made = insert(Occasion).values(**paid.row).on_conflict_do_nothing().returning(Occasion.id)
-            occasion_id = session.scalar(made)
-            if occasion_id is None:
-                continue
-            written += 1
-            lines += [Line(None, ACCRUE, one, occasion_id) for one in paid.lines]
-            unit.emit("commission.occasion", subject_id=occasion_id, ib_id=paid.row["ib_id"], rule=paid.row["rule"])
-        write_unit(session, None, None, lines)
-    return written
-
-
-def _plans_with(session: Session, on: str) -> set[int]:
-    """The plans of which a version has a rule for this kind of occasion."""
-    names = [name for name, one in COMPONENTS.items() if one.on == on]
-    wanted = or_(*(PlanVersion.rules.contains([{"component": name}]) for name in names))
-    found = set(session.scalars(select(PlanVersion.plan_id).where(wanted)))
+    before = session.scalar(select(OccasionProgress))
+    looked_at, deal_id = (before.looked_at, before.deal_id) if before else (None, 0)
+    last = session.scalar(_LAST_DEAL, {"at": at - _SETTLING}) or 0
+    clients = _clients_to_look_at(session, looked_at, deal_id, last)
     session.rollback()
-    return found
+    written = 0
+    for chunk in in_parts(clients, CHUNK):
+        with unit_of_work(session, _ACTOR) as unit:
+            lock_shard(session, 0, 0)
+            written += _look_at_clients(unit, chunk)
+    for end in month_ends(_months_since(looked_at or at), at):
+        ibs = ibs_with_plans(session, end) if _has_rules(session, "month") else []
+        session.rollback()
+        for chunk in in_parts(ibs, CHUNK):
+            with unit_of_work(session, _ACTOR) as unit:
+                lock_shard(session, 0, 0)
+                written += _look_at_month(unit, end, chunk)
+    with unit_of_work(session, _ACTOR):
+        moved = insert(OccasionProgress).values(id=1, looked_at=at, deal_id=last)
+        greatest = {
+            "looked_at": func.greatest(OccasionProgress.looked_at, moved.excluded.looked_at),
+            "deal_id": func.greatest(OccasionProgress.deal_id, moved.excluded.deal_id),
+        }
+        session.execute(moved.on_conflict_do_update(index_elements=["id"], set_=greatest))
+    return written
 
 
-# ── Clients ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── What is looked at ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _candidates(session: Session, at: datetime, after: int) -> list[Client]:
-    """Clients of IBs who registered so lately that they can still be won, or were and have not been looked at."""
-    brought = select(Attribution.client_id)
-    since = at - timedelta(days=MAX_DAYS + 31)
-    query = select(Client).where(Client.id > after, Client.created_at > since, Client.id.in_(brought))
-    return list(session.scalars(query.order_by(Client.id).limit(CHUNK)))
+def _clients_to_look_at(session: Session, looked_at: datetime | None, deal_id: int, last: int) -> list[int]:
+    """Clients of IBs whose days may not have been over when all were looked at last, those who wait, and those with news of
+    their days.
+    """
+    if not _has_rules(session, "client"):
+        return []
+    query = select(Client.id).where(Client.id.in_(select(Attribution.client_id)))
+    days = timedelta(days=MAX_DAYS)
+    if looked_at is not None:
+        since = looked_at - days - _LATE
+        news = session.scalars(_NEWS, {"after": deal_id, "last": last, "since": since, "days": days}).all()
+        waiting = select(OccasionWait.client_id).where(OccasionWait.kind == "client")
+        query = query.where(or_(Client.created_at > since, Client.id.in_(waiting), Client.id == any_of(news)))
+    return list(session.scalars(query.order_by(Client.id)))
 
 
-def _clients(session: Session, clients: Sequence[Client]) -> Iterator[_Paid]:
-    ids = [client.id for client in clients]
+def _months_since(moment: datetime) -> datetime:
+    """The beginning of the month so many months before."""
+    first = moment.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    for _ in range(MONTHS_BACK):
+        first = (first - timedelta(days=1)).replace(day=1)
+    return first
+
+
+def _has_rules(session: Session, kind: Kind) -> bool:
+    """Whether a version of any plan has a rule for such occasions."""
+    names = [name for name, one in COMPONENTS.items() if one.on == kind]
+    wanted = or_(*(PlanVersion.rules.contains([{"component": name}]) for name in names))
+    return session.scalar(select(PlanVersion.id).where(wanted).limit(1)) is not None
+
+
+def _look_at_clients(unit: UnitOfWork, ids: Sequence[int]) -> int:
+    session = unit.session
+    clients = session.scalars(select(Client).where(Client.id == any_of(ids)).order_by(Client.id)).all()
+    stood = _standing(session, Occasion.client_id == any_of(ids))
+    closed = closed_lots(session, [one.client_id for one in stood if one.client_id is not None]) if stood else {}
+    gone = [_Gone(one, facts) for one in stood if (facts := _unmade_client(session, one, closed)) is not None]
+    lines = _take_back(unit, gone)
+    paid = _paid(one for one in stood if one.id not in {each.occasion.id for each in gone})
     book, rates = PlanBook(session, ids), DayRates(session)
-    deposits, closed = _first_deposits(session, ids), _closed(session, ids)
-    paid: dict[int, set[tuple[int, str]]] = defaultdict(set)
-    for row in session.execute(select(Occasion.client_id, Occasion.plan_id, Occasion.rule).where(Occasion.client_id.in_(ids))):
-        paid[row.client_id or 0].add((row.plan_id, row.rule))
-    for client in clients:
-        deposit = deposits.get(client.id)
-        facts = ClientFacts(
-            country=client.country,
-            registered_at=client.created_at,
-            approved_at=client.approved_at,
-            deposited_at=deposit.settled_at if deposit else None,
-            first_deposit=None,
-            closed=closed.get(client.id, ()),
-        )
-        yield from _won(client, facts, deposit, book, rates, paid[client.id])
+    due = [one for story in stories(session, clients) for one in won(story, book, rates, paid.get(story.client_id, {}))]
+    session.execute(delete(OccasionWait).where(OccasionWait.client_id == any_of(ids)))
+    return _pay(unit, due, lines) + len(gone)
 
 
-def _won(
-    client: Client, facts: ClientFacts, deposit: Deposit | None, book: PlanBook, rates: DayRates, paid: set[tuple[int, str]]
-) -> Iterator[_Paid]:
-    """The rules whose last condition came true at a moment when they held for this client."""
-    given = (facts.approved_at, facts.deposited_at, *(moment for moment, _ in facts.closed))
-    for moment in sorted({facts.registered_at, *(one for one in given if one is not None)}):
-        upline = book.upline(client.id, moment)
-        plan = book.plan(upline, moment)
-        # A client is won once: whoever is paid by another plan later did not bring it.
-        if plan is None or any(plan_id != plan.plan_id for plan_id, _ in paid):
+def _look_at_month(unit: UnitOfWork, end: datetime, ibs: Sequence[int]) -> int:
+    session, month = unit.session, name_of(end)
+    stood = _standing(session, Occasion.month == month, Occasion.ib_id == any_of(ibs))
+    gone = [_Gone(one, facts) for one in stood if (facts := _unmade_month(session, one, end)) is not None]
+    lines = _take_back(unit, gone)
+    kept = [one for one in stood if one.id not in {each.occasion.id for each in gone}]
+    plans = {one.ib_id: one.plan_id for one in kept}
+    had = {(one.ib_id, one.rule) for one in kept}
+    # An IB is paid for a month by one plan, also where another one should have held.
+    due = [
+        one
+        for one in months(session, end, ibs)
+        if plans.get(one.ib_id, one.plan.plan_id) == one.plan.plan_id and (one.ib_id, one.rule.key) not in had
+    ]
+    session.execute(delete(OccasionWait).where(OccasionWait.month == month, OccasionWait.ib_id == any_of(ibs)))
+    return _pay(unit, due, lines) + len(gone)
+
+
+def _standing(session: Session, *of: Any) -> list[Occasion]:
+    """What was paid and not taken back, the oldest first."""
+    is_back = select(OccasionTakenBack.occasion_id).where(OccasionTakenBack.occasion_id == Occasion.id).exists()
+    return list(session.scalars(select(Occasion).where(*of, ~is_back).order_by(Occasion.happened_at, Occasion.id)))
+
+
+def _paid(stood: Iterable[Occasion]) -> dict[int, Paid]:
+    """What each client was paid for, in the shape that `won` wants."""
+    found: dict[int, dict[int, tuple[frozenset[str], datetime]]] = defaultdict(dict)
+    for one in stood:
+        of_client = found[one.client_id or 0]
+        keys, first = of_client.get(one.plan_id, (frozenset(), one.happened_at))
+        of_client[one.plan_id] = (keys | {one.rule}, first)
+    return dict(found)
+
+
+# ── Paying ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _pay(unit: UnitOfWork, due: Iterable[Due], lines: list[Line]) -> int:
+    """Write what is due beside the reversals in `lines`; what cannot be worked out waits. Returns how many were paid."""
+    session, paid = unit.session, 0
+    for one in due:
+        subject: dict[str, Any] = {"kind": one.kind, "plan_id": one.plan.plan_id, "rule": one.rule.key, "ib_id": one.ib_id}
+        subject |= {"client_id": one.client_id, "month": one.month}
+        if isinstance(one.lines, Reason):
+            session.add(OccasionWait(**subject, reason=one.lines, happened_at=one.at))
             continue
-        for rule in _rules(plan, "client"):
-            known = replace(facts, first_deposit=_worth(deposit, rule.currency, rates))
-            if (plan.plan_id, rule.key) in paid or rule.conditions is None:
-                continue
-            if won_at(rule.conditions, rule.filter.countries, known) != moment:
-                continue
-            lines = grant(rule, plan, upline, moment)
-            if not isinstance(lines, list):
-                log.warning("a client won cannot be paid reason=%s client=%s rule=%s", lines, client.id, rule.key)
-                continue
-            paid.add((plan.plan_id, rule.key))
-            yield _Paid(
-                _row(plan, rule, upline, moment, "client", _said(known, deposit, rule)) | {"client_id": client.id}, lines
-            )
+        times = select(func.count()).where(*(getattr(Occasion, name) == value for name, value in _key(subject).items()))
+        occasion = Occasion(**subject, happened_at=one.at, facts=one.facts, times=(session.scalar(times) or 0) + 1)
+        session.add(occasion)
+        session.flush()
+        paid += 1
+        lines += [Line(None, ACCRUE, made, occasion.id) for made in one.lines]
+        unit.emit("commission.occasion", subject_id=occasion.id, ib_id=one.ib_id, rule=one.rule.key)
+    session.flush()
+    tell(unit, write_unit(session, None, None, lines))
+    return paid
 
 
-def _said(facts: ClientFacts, deposit: Deposit | None, rule: Rule) -> dict[str, Any]:
-    """What explains it: the moments, the deposit and what it was worth."""
-    return {
-        "registered_at": facts.registered_at.isoformat(),
-        "approved_at": facts.approved_at.isoformat() if facts.approved_at else None,
-        "deposit_id": deposit.id if deposit else None,
-        "deposited_at": facts.deposited_at.isoformat() if facts.deposited_at else None,
-        "first_deposit": f"{facts.first_deposit:f}" if facts.first_deposit is not None else None,
-        "currency": rule.currency,
-    }
+def _key(subject: dict[str, Any]) -> dict[str, Any]:
+    """By what an occasion is the same one: the client, or the IB's month, with plan and rule."""
+    of = ("client_id",) if subject["kind"] == "client" else ("ib_id", "month")
+    return {name: subject[name] for name in ("kind", "plan_id", "rule", *of)}
 
 
-def _first_deposits(session: Session, ids: Sequence[int]) -> dict[int, Deposit]:
-    settled = select(Deposit).where(Deposit.client_id.in_(ids), Deposit.state == "settled", Deposit.settled_at.is_not(None))
-    found: dict[int, Deposit] = {}
-    for deposit in session.scalars(settled.order_by(Deposit.settled_at, Deposit.id)):
-        found.setdefault(deposit.client_id, deposit)
-    return found
+# ── Taking back ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _worth(deposit: Deposit | None, currency: str, rates: DayRates) -> Decimal | None:
-    """A deposit in another currency, by the rate known when its day began."""
-    if deposit is None or deposit.settled_minor is None or deposit.settled_at is None:
+@dataclass(frozen=True)
+class _Gone:
+    """An occasion that does not hold any more, and by which facts."""
+
+    occasion: Occasion
+    facts: dict[str, Any]
+
+
+def _take_back(unit: UnitOfWork, gone: Collection[_Gone]) -> list[Line]:
+    """Write down that these are taken back; returns the reverse of all their lines, which the caller writes."""
+    session, lines = unit.session, []
+    for one in gone:
+        session.add(OccasionTakenBack(occasion_id=one.occasion.id, facts=one.facts))
+        of_occasion = select(Accrual).where(Accrual.occasion_id == one.occasion.id).order_by(Accrual.level)
+        lines += [Line(None, REVERSE, opposite(row), one.occasion.id) for row in session.scalars(of_occasion)]
+        unit.emit(
+            "commission.occasion_taken_back", subject_id=one.occasion.id, ib_id=one.occasion.ib_id, rule=one.occasion.rule
+        )
+    return lines
+
+
+def _unmade_client(session: Session, one: Occasion, closed: dict[int, list[tuple[datetime, Decimal]]]) -> dict[str, Any] | None:
+    """What shows that a client has not traded enough any more; None while it has. All else that counts cannot go."""
+    conditions = _conditions_of(session, one)
+    if conditions is None or not conditions.lots:
         return None
-    amount = Money(deposit.settled_minor, deposit.currency).decimal
-    rate = rates.between(deposit.settled_at, deposit.currency, currency)
-    return amount * rate.rate if rate else None
+    until = datetime.fromisoformat(one.facts["registered_at"]) + timedelta(days=conditions.within_days)
+    traded = closed.get(one.client_id or 0, [])
+    reached = reached_at(conditions.lots, traded)
+    if reached is not None and reached <= until:
+        return None
+    in_time = sum((lots for moment, lots in traded if moment <= until), Decimal(0))
+    return {"lots": f"{in_time:f}", "needed": f"{conditions.lots:f}"}
 
 
-def _closed(session: Session, ids: Sequence[int]) -> dict[int, list[tuple[datetime, Decimal]]]:
-    """The lots of each closing deal of live accounts, by client, in their order."""
-    rows = session.execute(
-        select(TradingAccount.client_id, Deal.entry, Deal.volume, Deal.volume_closed, Deal.done_at)
-        .join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
-        .join(Product, Product.id == TradingAccount.product_id)
-        .where(
-            TradingAccount.client_id.in_(ids),
-            ~Product.is_demo,
-            Deal.entry.in_(CLOSING_ENTRIES),
-            Deal.action.in_((BUY, SELL)),
-            Deal.is_current,
-            ~Deal.is_void,
-        )
-        .order_by(Deal.done_at, Deal.id)
-    )
-    found: dict[int, list[tuple[datetime, Decimal]]] = defaultdict(list)
-    for row in rows:
-        facts = DealFacts(0, BUY, row.entry, 0, "", row.volume, row.volume_closed, row.done_at)
-        found[row.client_id].append((row.done_at, facts.lots_closed))
-    return found
+def _unmade_month(session: Session, one: Occasion, end: datetime) -> dict[str, Any] | None:
+    """What shows that a month has too few active clients now; None while it has enough."""
+    conditions = _conditions_of(session, one)
+    active = active_clients(session, one.ib_id, end)
+    if conditions is None or month_counts(conditions, active):
+        return None
+    return {"active_clients": active, "needed": conditions.active_clients}
 
 
-# ── Months ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _month_ends(at: datetime) -> list[datetime]:
-    """The ends of the last months that are over, the oldest first."""
-    ends = [at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)]
-    while len(ends) < MONTHS_BACK:
-        ends.append((ends[-1] - timedelta(days=1)).replace(day=1))
-    return ends[::-1]
-
-
-def _months(session: Session, end: datetime, plans: set[int]) -> Iterator[_Paid]:
-    """What a month gives the IBs who had one of these plans of their own when it ended."""
-    last = end - timedelta(microseconds=1)
-    begin = last.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    spans = session.scalars(
-        select(IBPlan)
-        .join(IntroducingBroker, IntroducingBroker.id == IBPlan.ib_id)
-        .where(
-            IBPlan.plan_id.in_(plans),
-            IBPlan.valid_from <= last,
-            or_(IBPlan.valid_to.is_(None), IBPlan.valid_to > last),
-            IntroducingBroker.is_active,
-        )
-        .order_by(IBPlan.ib_id)
-    ).all()
-    book = PlanBook(session, (), ibs=[span.ib_id for span in spans])
-    for span in spans:
-        upline = tuple(Upline(level, ib_id) for level, ib_id in enumerate(book.chain(span.ib_id, last), start=1))
-        plan = book.plan(upline, last)
-        for rule in _rules(plan, "month") if plan else ():
-            moments = {"ib_id": span.ib_id, "at": last, "since": begin, "until": end}
-            active = session.scalar(_ACTIVE, moments) or 0
-            if plan is None or rule.conditions is None or not month_counts(rule.conditions, active):
-                continue
-            lines = grant(rule, plan, upline, last)
-            if isinstance(lines, list):
-                said = {"active_clients": active, "from": begin.isoformat(), "until": end.isoformat()}
-                yield _Paid(_row(plan, rule, upline, last, "month", said) | {"month": f"{begin:%Y-%m}"}, lines)
-
-
-def _rules(plan: PlanSnapshot, on: str) -> list[Rule]:
-    return [rule for rule in plan.rules if COMPONENTS[rule.component].on == on]
-
-
-def _row(
-    plan: PlanSnapshot, rule: Rule, upline: Sequence[Upline], at: datetime, kind: str, said: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "plan_id": plan.plan_id,
-        "rule": rule.key,
-        "ib_id": upline[0].ib_id,
-        "happened_at": at,
-        "facts": said,
-    }
+def _conditions_of(session: Session, one: Occasion) -> Conditions | None:
+    """The conditions of the rule by which it was paid."""
+    version_id = session.scalar(select(Accrual.plan_version_id).where(Accrual.occasion_id == one.id).limit(1))
+    version = session.get(PlanVersion, version_id) if version_id else None
+    if version is None:
+        return None
+    currency = session.get_one(Plan, version.plan_id).currency
+    return next((rule.conditions for rule in parse_rules(version.rules, currency) if rule.key == one.rule), None)

@@ -1,6 +1,7 @@
 """Proposed rules of a plan over the real deals of its IBs: what they would have cost beside what was paid, and what is earned.
 
-Nothing is paid by it. All amounts are in the plan's currency, at the rates by which deals of that day are converted.
+Clients who were won and months are part of it (app/commissions/simulated_occasions.py). Nothing is paid by it. All amounts
+are in the plan's currency, at the rates by which deals of that day are converted.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 from app.commissions.deals import EXACT, cut
 from app.commissions.plans import PlanSnapshot, parse_rules, rules_document
 from app.commissions.recompute import PAGE, Compared, Scope, book_for, count_deals, recompute
+from app.commissions.simulated_occasions import Given, occasions_due, occasions_paid
 from app.commissions.snapshots import DayRates
 from app.commissions.symbol_groups import resolved
 from app.core.actor import Actor
@@ -91,6 +93,7 @@ def compute_simulation(session: Session, snapshot: Session, simulation_id: int, 
             done += looked_at
             totals.add(compared)
             _note(session, simulation_id, deals_done=done)
+        totals.add_occasions(occasions_paid(snapshot, scope), occasions_due(snapshot, scope, proposed))
         values = {"state": "computed", "result": totals.document(), "deals": done, "deals_done": done, "computed_at": now()}
         _note(session, simulation_id, **values)
     except (AppError, SQLAlchemyError) as error:
@@ -125,6 +128,7 @@ class Totals:
         self._all = Figures()
         self._symbols: dict[str, Figures] = defaultdict(Figures)
         self._ibs: dict[int, Figures] = defaultdict(Figures)
+        self._occasions = Figures()
         self._left_out = self._no_spread = self._no_rate = 0
 
     def add(self, compared: Iterable[Compared]) -> None:
@@ -158,6 +162,19 @@ class Totals:
         for ib_id, amount in would:
             self._ibs[TRADERS if ib_id is None else ib_id].would += amount or _ZERO
 
+    def add_occasions(self, paid: Iterable[Given], due: Iterable[Given]) -> None:
+        """Count what clients who were won and months cost, and would cost. They are of no symbol and earn nothing."""
+        for name, own, given in (("cost", "got", paid), ("proposed", "would", due)):
+            for one in given:
+                amount = None if one.amount is None else self._in_plan(one.amount, one.currency, one.at)
+                if amount is None:
+                    self._no_rate += 1
+                    continue
+                for figures in (self._all, self._occasions, self._ibs[one.of_ib_id]):
+                    setattr(figures, name, getattr(figures, name) + amount)
+                paid_to = self._ibs[one.ib_id]
+                setattr(paid_to, own, getattr(paid_to, own) + amount)
+
     def _in_plan(self, amount: Decimal, currency: str, at: datetime) -> Decimal | None:
         """An amount in the plan's currency; None where the day has no rate."""
         if not amount or currency == self._currency:
@@ -173,6 +190,7 @@ class Totals:
             "no_spread": self._no_spread,
             "no_rate": self._no_rate,
             "all": self._all.document(),
+            "occasions": self._occasions.document(),
             "symbols": {name: figures.document() for name, figures in sorted(self._symbols.items()) if name},
             "ibs": {str(ib_id): figures.document() for ib_id, figures in sorted(self._ibs.items())},
         }

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from heapq import merge
-from itertools import islice
 from typing import Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy import select, union
@@ -139,13 +138,6 @@ def our_groups(session: Session, server_id: int) -> list[str]:
     of_products = select(Product.group).where(Product.server_id == server_id)
     of_accounts = select(TradingAccount.group).where(TradingAccount.server_id == server_id, TradingAccount.group != "")
     return sorted(session.scalars(union(of_products, of_accounts)))
-
-
-def in_parts(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of a size."""
-    iterator = iter(items)
-    while part := list(islice(iterator, size)):
-        yield part
 
 
 def _joined(groups: Sequence[str]) -> Iterator[str]:

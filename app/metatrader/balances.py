@@ -16,10 +16,11 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.arrays import in_parts
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import booking, sync
-from app.metatrader.backfill import BackfillSource, Witness, asked_now, in_parts, witness_of
+from app.metatrader.backfill import BackfillSource, Witness, asked_now, witness_of
 from app.metatrader.codes import UserRight
 from app.metatrader.errors import NotKnown, PlatformError
 from app.metatrader.findings import Finding

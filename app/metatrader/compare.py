@@ -18,9 +18,10 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import psycopg
 from sqlalchemy.orm import Session
 
+from app.core.arrays import in_parts
 from app.core.clock import now
 from app.core.copying import escaped
-from app.metatrader.backfill import BackfillSource, in_parts
+from app.metatrader.backfill import BackfillSource
 from app.metatrader.platform import Deal
 from app.metatrader.servertime import ServerZone
 

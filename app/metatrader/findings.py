@@ -12,8 +12,8 @@ from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
+from app.core.arrays import in_parts
 from app.core.uow import UnitOfWork
-from app.metatrader.backfill import in_parts
 from app.models.metatrader import TradingAccount
 from app.models.trading_desk import ServerBreak
 

@@ -16,10 +16,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.arrays import in_parts
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import booking
-from app.metatrader.backfill import BackfillSource, Witness, asked_now, in_parts
+from app.metatrader.backfill import BackfillSource, Witness, asked_now
 from app.metatrader.booking import OrderReport
 from app.metatrader.errors import NotKnown
 from app.metatrader.platform import Order as Reported

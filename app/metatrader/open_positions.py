@@ -15,9 +15,10 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.arrays import in_parts
 from app.core.uow import unit_of_work
 from app.metatrader import booking
-from app.metatrader.backfill import BackfillSource, Witness, in_parts
+from app.metatrader.backfill import BackfillSource, Witness
 from app.metatrader.errors import NotKnown
 from app.metatrader.platform import Position as Reported
 from app.metatrader.servertime import ServerZone

@@ -17,6 +17,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.arrays import in_parts
 from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.metatrader import booking, findings
@@ -25,7 +26,6 @@ from app.metatrader.backfill import (
     PlatformBackfill,
     Witness,
     asked_now,
-    in_parts,
     is_gone,
     our_groups,
     witness_of,

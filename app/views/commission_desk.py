@@ -56,6 +56,7 @@ class CommissionDeskPage(DeskPage):
             most=backlog.MOST_COUNTED,
             reasons=backlog.reasons(session),
             unpayable=backlog.unpayable(session),
+            occasions=backlog.waiting_occasions(session),
             deals=deals[:PAGE_SIZE],
             next_after=deals[PAGE_SIZE - 1].deal_id if len(deals) > PAGE_SIZE else None,
             is_first=not after,

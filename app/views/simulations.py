@@ -87,6 +87,10 @@ class SimulationForm(FlaskForm):
             self.elsewhere.append(sentence(error))
 
 
+#: In place of a symbol: what is paid without a deal.
+_OCCASIONS = ""
+
+
 @dataclass(frozen=True)
 class Row:
     """The figures of one IB or symbol. `now` and `then` are compared: an IB's own pay, or what a symbol's deals cost."""
@@ -239,8 +243,12 @@ def _source(plan: Plan, version_id: int | None, draft_id: int | None) -> PlanVer
 
 def _rows(one: PlanSimulation, side: str) -> list[Row]:
     """The figures, the largest differences first."""
-    listed: dict[str, dict[str, Any]] = one.result.get("ibs" if side == "ib" else "symbols", {})
-    names = _names(listed) if side == "ib" else {}
+    listed: dict[str, dict[str, Any]] = dict(one.result.get("ibs" if side == "ib" else "symbols", {}))
+    occasions = one.result.get("occasions", {})
+    if side == "symbol" and any(Decimal(occasions.get(name, 0)) for name in ("cost", "proposed")):
+        listed[_OCCASIONS] = occasions
+    names = _names(listed) if side == "ib" else {key: key for key in listed if key != _OCCASIONS}
+    nameless = gettext("Rebates to traders") if side == "ib" else gettext("Clients won and months")
     rows = []
     for key, figures in listed.items():
         value = {name: Decimal(figures[name]) for name in ("lots", "earned", "cost", "proposed", "got", "would")}
@@ -248,7 +256,7 @@ def _rows(one: PlanSimulation, side: str) -> list[Row]:
         is_ib = side == "ib" and int(key) != simulation.TRADERS
         rows.append(
             Row(
-                name=names.get(key, gettext("Rebates to traders")) if side == "ib" else key,
+                name=names.get(key, nameless),
                 number=int(key) if is_ib else None,
                 deals=figures["deals"],
                 lots=value["lots"],

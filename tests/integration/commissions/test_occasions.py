@@ -9,20 +9,25 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import func, select, update
 
-from app.commissions import publishing
+from app.commissions import backlog, publishing
 from app.commissions.accrual import accrue_server
 from app.commissions.explain import explain_accrual
 from app.commissions.lines import accrual_lines
 from app.commissions.occasions import accrue_occasions
+from app.commissions.overrides import Instead, Overrides
+from app.commissions.reasons import Reason
 from app.commissions.settlement import settle_all
 from app.core.clock import now
 from app.core.money import Money
+from app.ledger import rates
 from app.models.clients import Client
-from app.models.commissions import Accrual, IBPlan
-from app.models.metatrader import TradingAccount
-from app.models.occasions import Occasion
-from app.models.partners import Attribution
+from app.models.commissions import Accrual, IBPlan, PlanVersion
+from app.models.ib_terms import IBTerms
+from app.models.metatrader import Deal, TradingAccount
+from app.models.occasions import Occasion, OccasionTakenBack
+from app.models.partners import Attribution, IntroducingBroker
 from app.models.payments import Deposit
+from app.models.replays import ReplayRun
 from tests.integration.commissions.brokerage import STAFF, START, Brokerage
 
 REGISTERED = now() - timedelta(days=20)
@@ -35,30 +40,39 @@ def winner(house: Brokerage) -> int:
     return house.ib([WON])
 
 
-def client_of(house: Brokerage, ib_id: int, *, approved: int | None = 1, deposit: str = "250", closed: str = "3") -> int:
+def client_of(
+    house: Brokerage,
+    ib_id: int,
+    *,
+    approved: int | None = 1,
+    deposit: str = "250",
+    closed: str = "3",
+    currency: str = "USD",
+    registered: datetime = REGISTERED,
+) -> int:
     """A client who registered 20 days ago, was approved and paid in on these days, and closed lots on day 5."""
-    account = house.brought(ib_id)
+    account = house.brought(ib_id, since=min(START, registered))
     client_id = house.session.scalar(select(TradingAccount.client_id).where(TradingAccount.id == account)) or 0
-    approved_at = REGISTERED + timedelta(days=approved) if approved is not None else None
-    changes = {"created_at": REGISTERED, "approved_at": approved_at}
+    approved_at = registered + timedelta(days=approved) if approved is not None else None
+    changes = {"created_at": registered, "approved_at": approved_at}
     house.session.execute(update(Client).where(Client.id == client_id).values(**changes))
     if deposit:
-        minor = Money.parse(deposit, "USD").amount_minor
+        minor = Money.parse(deposit, currency).amount_minor
         house.add(
             Deposit(
                 public_id=uuid4(),
                 client_id=client_id,
                 connector="stripe",
                 amount_minor=minor,
-                currency="USD",
+                currency=currency,
                 state="settled",
-                idempotency_key="d",
+                idempotency_key=uuid4().hex,
                 settled_minor=minor,
-                settled_at=REGISTERED + timedelta(days=2),
+                settled_at=registered + timedelta(days=2),
             )
         )
     if closed:
-        house.deal(account, closed, done_at=REGISTERED + timedelta(days=5))
+        house.deal(account, closed, done_at=registered + timedelta(days=5))
     house.save()
     return client_id
 
@@ -93,6 +107,121 @@ def test_a_new_version_does_not_pay_the_same_client_again(house: Brokerage, winn
     assert accrue_occasions(house.session, now()) == 1
     publishing.publish_version(house.session, house.ids["plan"], [WON | {"rate": "900"}], now() + timedelta(minutes=1), STAFF)
     assert accrue_occasions(house.session, now() + timedelta(days=1)) == 0
+
+
+def test_a_rule_of_another_name_does_not_pay_the_same_client_again(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner)
+    assert accrue_occasions(house.session, now()) == 1
+    more = WON | {"key": "more", "conditions": {"lots": "4"}}
+    publishing.publish_version(house.session, house.ids["plan"], [more], now() - timedelta(minutes=1), STAFF)
+    account = house.session.scalar(select(TradingAccount.id).where(TradingAccount.client_id == client_id))
+    house.deal(account, "4", done_at=now())
+    fresh = client_of(house, winner, registered=now() - timedelta(minutes=1), approved=0, deposit="", closed="")
+    house.deal(house.account(fresh), "4", done_at=now())
+    house.save()
+
+    accrue_occasions(house.session, now())
+
+    paid = select(Occasion.client_id, Occasion.rule).order_by(Occasion.id)
+    assert house.session.execute(paid).all() == [(client_id, "won"), (fresh, "more")]
+
+
+def test_both_stages_of_a_plan_are_paid_also_when_a_new_version_comes_between(house: Brokerage) -> None:
+    stages = [
+        WON | {"key": "first", "conditions": {"lots": "1"}},
+        WON | {"key": "second", "rate": "100", "conditions": {"lots": "4"}},
+    ]
+    ib_id = house.ib(stages)
+    client_id = client_of(house, ib_id)
+    assert accrue_occasions(house.session, now()) == 1
+    later = [stages[0], stages[1] | {"rate": "150"}]
+    publishing.publish_version(house.session, house.ids["plan"], later, now() - timedelta(minutes=1), STAFF)
+    account = house.session.scalar(select(TradingAccount.id).where(TradingAccount.client_id == client_id))
+    house.deal(account, "1", done_at=now())
+    house.save()
+
+    assert accrue_occasions(house.session, now()) == 1
+
+    assert house.amounts(ib_id) == [("accrue", Decimal(400)), ("accrue", Decimal(150))]
+
+
+def test_a_deposit_without_a_rate_waits_where_staff_see_it(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner, currency="EUR")
+    small = client_of(house, winner, currency="EUR", closed="1")
+
+    assert accrue_occasions(house.session, now()) == 0
+    ((waiting, message),) = backlog.waiting_occasions(house.session)
+    assert (waiting.client_id, waiting.ib_id, waiting.reason) == (client_id, winner, Reason.NO_RATE)
+    assert message == "There is no exchange rate for the day of the first deposit."
+
+    day = REGISTERED + timedelta(days=1)
+    rates.record(house.session, [rates.Observation("manual", "EUR", "USD", Decimal("0.9"), day)])
+    house.save()
+    assert accrue_occasions(house.session, now()) == 1
+    assert backlog.waiting_occasions(house.session) == []
+    (line,) = accrual_lines(house.session, winner)
+    assert (line.client_id, small != client_id) == (client_id, True)
+
+
+def test_what_a_deleted_deal_made_true_is_taken_back_once_and_paid_again_once(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner)
+    assert accrue_occasions(house.session, now()) == 1
+    deal = house.session.scalars(select(Deal)).one()
+
+    house.revise(deal.id, "3", is_void=True, done_at=deal.done_at)
+    house.save()
+    assert accrue_occasions(house.session, now()) == 1
+    assert accrue_occasions(house.session, now()) == 0
+    assert house.amounts(winner) == [("accrue", Decimal(400)), ("reverse", Decimal(-400))]
+    assert [row.facts for row in house.session.scalars(select(OccasionTakenBack))] == [{"lots": "0", "needed": "3"}]
+    assert settle_all(house.session, now() + timedelta(minutes=1)) == []
+
+    house.deal(deal.trading_account_id, "3", done_at=REGISTERED + timedelta(days=6))
+    house.save()
+    assert accrue_occasions(house.session, now()) == 1
+    assert accrue_occasions(house.session, now()) == 0
+    rows = house.session.scalars(select(Occasion).order_by(Occasion.id)).all()
+    assert [(row.client_id, row.times) for row in rows] == [(client_id, 1), (client_id, 2)]
+    assert sum(amount for _, amount in house.amounts(winner)) == 400
+
+
+def test_a_client_stays_won_while_other_deals_are_enough(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner)
+    account = house.session.scalar(select(TradingAccount.id).where(TradingAccount.client_id == client_id))
+    house.deal(account, "3", done_at=REGISTERED + timedelta(days=9))
+    house.save()
+    assert accrue_occasions(house.session, now()) == 1
+    first = house.session.scalars(select(Deal).order_by(Deal.done_at)).first()
+    assert first is not None
+    house.revise(first.id, "3", is_void=True, done_at=first.done_at)
+    house.save()
+    assert accrue_occasions(house.session, now()) == 0
+
+
+def test_after_a_long_standstill_nobody_is_forgotten(house: Brokerage, winner: int) -> None:
+    long_ago = now() - timedelta(days=900)
+    for table in (IBPlan, PlanVersion):
+        house.session.execute(update(table).values(valid_from=long_ago))
+    house.save()
+    assert accrue_occasions(house.session, now() - timedelta(days=850)) == 0
+    client_of(house, winner, registered=now() - timedelta(days=800))
+    assert accrue_occasions(house.session, now()) == 1
+
+
+def test_what_is_deleted_years_later_is_taken_back(house: Brokerage, winner: int) -> None:
+    long_ago = now() - timedelta(days=900)
+    for table in (IBPlan, PlanVersion):
+        house.session.execute(update(table).values(valid_from=long_ago))
+    client_of(house, winner, registered=now() - timedelta(days=800))
+    house.save()
+    assert accrue_occasions(house.session, now()) == 1
+
+    deal = house.session.scalars(select(Deal)).one()
+    house.revise(deal.id, "3", is_void=True, done_at=deal.done_at)
+    house.save()
+
+    assert accrue_occasions(house.session, now() + timedelta(hours=1)) == 1
+    assert house.amounts(winner) == [("accrue", Decimal(400)), ("reverse", Decimal(-400))]
 
 
 def test_whoever_gets_a_won_client_later_is_not_paid_for_it(house: Brokerage, winner: int) -> None:
@@ -143,3 +272,67 @@ def test_a_month_is_paid_once_when_it_is_over(house: Brokerage) -> None:
     row = house.session.scalars(select(Occasion)).one()
     assert (row.ib_id, row.facts["active_clients"]) == (ib_id, 1)
     assert accrual_lines(house.session, idle) == []
+
+
+IN_OCTOBER = datetime(2026, 10, 2, tzinfo=UTC)
+
+
+def with_a_month(house: Brokerage) -> int:
+    """An IB with a retainer, and one client who traded in September."""
+    ib_id = house.ib([MONTH])
+    house.deal(house.brought(ib_id), done_at=datetime(2026, 9, 10, tzinfo=UTC))
+    house.session.execute(update(IBPlan).values(valid_from=START))
+    house.save()
+    return ib_id
+
+
+def test_a_month_is_paid_by_one_plan_also_where_another_should_have_held(house: Brokerage) -> None:
+    ib_id = with_a_month(house)
+    assert accrue_occasions(house.session, IN_OCTOBER) == 1
+    other = publishing.create_plan(house.session, "Other", "USD", STAFF)
+    publishing.publish_version(house.session, other, [MONTH | {"rate": "900"}], START, STAFF)
+    house.add(
+        ReplayRun(
+            since=START,
+            until=IN_OCTOBER,
+            overrides=Overrides(IN_OCTOBER, plans=(Instead(ib_id, other, START),)).document(),
+            status="posted",
+            reason="Wrong plan",
+            proposed_by="staff:1",
+            decided_by="staff:2",
+            decided_at=IN_OCTOBER,
+        )
+    )
+    house.save()
+    assert accrue_occasions(house.session, IN_OCTOBER) == 0
+    assert house.amounts(ib_id) == [("accrue", Decimal(1500))]
+
+
+def test_a_month_that_lost_its_clients_is_taken_back_and_paid_again(house: Brokerage) -> None:
+    ib_id = with_a_month(house)
+    assert accrue_occasions(house.session, IN_OCTOBER) == 1
+    deal = house.session.scalars(select(Deal)).one()
+    house.revise(deal.id, "1", is_void=True, done_at=deal.done_at)
+    house.save()
+    assert accrue_occasions(house.session, IN_OCTOBER) == 1
+    house.deal(deal.trading_account_id, done_at=datetime(2026, 9, 11, tzinfo=UTC))
+    house.save()
+    assert accrue_occasions(house.session, IN_OCTOBER) == 1
+    assert accrue_occasions(house.session, IN_OCTOBER) == 0
+    assert [amount for _, amount in house.amounts(ib_id)] == [1500, -1500, 1500]
+
+
+def test_terms_of_ones_own_count_for_a_month(house: Brokerage) -> None:
+    ib_id = with_a_month(house)
+    house.add(IBTerms(ib_id=ib_id, valid_from=START, multiplier=Decimal("1.5"), set_by="staff:1", reason="Agreed"))
+    house.save()
+    assert accrue_occasions(house.session, IN_OCTOBER) == 1
+    assert house.amounts(ib_id) == [("accrue", Decimal(2250))]
+
+
+def test_an_ib_who_is_no_longer_active_is_paid_for_the_month_before(house: Brokerage) -> None:
+    ib_id = with_a_month(house)
+    house.session.execute(update(IntroducingBroker).values(is_active=False))
+    house.save()
+    assert accrue_occasions(house.session, IN_OCTOBER) == 1
+    assert house.amounts(ib_id) == [("accrue", Decimal(1500))]

@@ -6,15 +6,18 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.commissions import simulation
 from app.commissions.accrual import accrue_deals
 from app.commissions.errors import InvalidPlan
+from app.commissions.occasions import accrue_occasions
 from app.core.clock import now
 from app.core.errors import InvalidInput
+from app.models.clients import Client
 from app.models.commissions import Accrual, IBPlan
+from app.models.metatrader import Deal, TradingAccount
 from app.models.partners import IBParent
 from app.models.replays import PlanSimulation
 from tests.integration.commissions.brokerage import RULES, STAFF, START, Brokerage
@@ -78,3 +81,30 @@ def test_what_cannot_be(house: Brokerage) -> None:
         simulation.start_simulation(house.session, house.ids["plan"], [], "off", 10, STAFF)
     with pytest.raises(InvalidInput):
         simulation.start_simulation(house.session, house.ids["plan"], RULES, "off", 1000, STAFF)
+
+
+def test_clients_won_and_months_are_part_of_what_rules_cost(house: Brokerage) -> None:
+    won = {"key": "won", "component": "cpa", "rate": "100", "conditions": {"lots": "2", "approved": False}}
+    month = {"key": "fixed", "component": "retainer", "rate": "50", "conditions": {"active_clients": 1}}
+    upper, plan_id = house.ib([*RULES, won, month]), house.ids["plan"]
+    until = now()
+    end = until.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    days = (until - end).days + 3
+    last_day, long_ago = end - timedelta(days=1), end - timedelta(days=90)
+    for registered, lots in ((last_day, "2"), (long_ago, "2"), (last_day, "1.99")):
+        account = house.brought(upper)
+        owner = house.session.get_one(TradingAccount, account).client_id
+        house.session.execute(update(Client).where(Client.id == owner).values(created_at=registered))
+        house.deal(account, lots, done_at=registered + timedelta(hours=1))
+    house.save()
+    accrue_deals(house.session, list(house.session.scalars(select(Deal.id))))
+    accrue_occasions(house.session, until)
+
+    same = simulate(house, plan_id, [*RULES, won, month], days)
+    dearer = simulate(house, plan_id, [*RULES, won | {"rate": "300"}, month | {"rate": "60", "levels": ["0.5"]}], days)
+
+    # Within the days one client was won, and the month before ended; the client of long ago is none of theirs.
+    assert numbers(same.result["occasions"], "cost", "proposed") == (150, 150)
+    assert numbers(same.result["all"], "cost", "proposed") == (Decimal("177.93"), Decimal("177.93"))
+    assert numbers(dearer.result["occasions"], "cost", "proposed") == (150, 330)
+    assert numbers(dearer.result["ibs"][str(upper)], "got", "would") == (Decimal("177.93"), Decimal("357.93"))

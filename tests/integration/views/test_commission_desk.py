@@ -10,7 +10,8 @@ import pytest
 from app.commissions.accrual import accrue_server
 from app.commissions.explain import REASONS
 from app.commissions.reasons import WAITING
-from tests.integration.commissions.brokerage import Brokerage, build
+from app.models.occasions import OccasionWait
+from tests.integration.commissions.brokerage import NOON, Brokerage, build
 from tests.integration.views.conftest import LIBRARY_WARNINGS, Office
 
 pytestmark = LIBRARY_WARNINGS
@@ -72,3 +73,18 @@ def test_an_unknown_number_is_said(office: Office) -> None:
 
 def test_all_reasons_that_wait_have_words() -> None:
     assert set(REASONS) >= WAITING
+
+
+def test_a_client_won_who_cannot_be_paid_yet_is_in_sight(office: Office, house: Brokerage) -> None:
+    ib_id = house.ib([{"key": "won", "component": "cpa", "rate": "1"}])
+    waits = {"plan_id": house.ids["plan"], "ib_id": ib_id, "happened_at": NOON}
+    house.add(OccasionWait(kind="client", client_id=house.client("Zoë", "Won"), rule="won", reason="no_rate", **waits))
+    house.add(OccasionWait(kind="month", month="2026-06", rule="fixed", reason="beyond_limits", **waits))
+    house.save()
+
+    page = words(office.browser("Partner manager").get("/commission-desk/").text)
+
+    assert "Zoë Won Ines Broker" in page
+    assert "There is no exchange rate for the day of the first deposit." in page
+    assert "the month 2026-06" in page
+    assert "The amount is larger than any real commission." in page

@@ -130,7 +130,8 @@ def test_a_stale_run_is_computed_again(office: Office, manager: Browser, finance
 def test_a_simulation(office: Office, manager: Browser, traded: Brokerage) -> None:
     address = f"/plan-simulations/plan/{traded.ids['plan']}"
     assert "per_lot" in manager.get(f"{address}?version={traded.ids['version']}").text
-    rules = json.dumps([{"key": "fx", "component": "per_lot", "rate": "9"}])
+    won = {"key": "won", "component": "cpa", "rate": "5", "conditions": {"approved": False}}
+    rules = json.dumps([{"key": "fx", "component": "per_lot", "rate": "9"}, won])
     assert "The rules run over" in words(manager.post(address, {"rules": rules, "margin_guard": "off", "days": "30"}).text)
     with office.session() as session:
         found = session.scalar(select(func.max(PlanSimulation.id))) or 0
@@ -140,9 +141,11 @@ def test_a_simulation(office: Office, manager: Browser, traded: Brokerage) -> No
             simulation.compute_simulation(session, snapshot, found)
     page = words(manager.get(f"/plan-simulations/{found}").text)
     assert "Cost now 21.00 USD" in page
-    assert "Proposed 27.00 USD" in page
-    assert "EURUSD" in words(manager.get(f"/plan-simulations/{found}?by=symbol").text)
-    assert "21.00 27.00" in words(manager.get(address).text)
+    assert "Proposed 32.00 USD" in page
+    by_symbol = words(manager.get(f"/plan-simulations/{found}?by=symbol").text)
+    assert "EURUSD" in by_symbol
+    assert "Clients won and months 0 0 0.00 5.00 +5.00" in by_symbol
+    assert "21.00 32.00" in words(manager.get(address).text)
     file = manager.get(f"/plan-simulations/{found}?export=csv&by=ib").text
     assert len(file.strip().splitlines()) == 2
     assert Decimal(file.strip().splitlines()[1].split(",")[-1])
