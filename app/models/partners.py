@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Date, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -43,6 +44,16 @@ class IBLink(Model):
     created_at: Mapped[CreatedAt]
 
     ib: Mapped[IntroducingBroker] = relationship()
+
+
+class IBLinkDay(Model):
+    """How many visits came through a link on a UTC day; of a day without visits there is none."""
+
+    __tablename__ = "ib_link_day"
+
+    link_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("ib_link.id"), primary_key=True)
+    day: Mapped[date] = mapped_column(Date, primary_key=True)
+    visits: Mapped[int] = mapped_column(Integer)
 
 
 class Attribution(Model):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from app.models.clients import Client
-from app.models.partners import Attribution, IBLink
+from app.models.partners import Attribution, IBLink, IBLinkDay
 from app.partners import client_stages
 
 
@@ -24,9 +24,8 @@ class Step:
 
 
 def funnel(session: Session, ib_id: int, since: datetime | None) -> list[Step]:
-    """The steps of those who became the IB's clients since a moment, as far as they have come today.
-
-    Visits are counted by link and not by day: they stand first where `since` is None.
+    """The visits since a moment, counted by UTC day; then those who became the IB's clients since then, as far as they have
+    come today. None: of all time.
     """
     traded = client_stages.has_traded
     deposited = or_(traded, client_stages.has_deposited)
@@ -40,10 +39,8 @@ def funnel(session: Session, ib_id: int, since: datetime | None) -> list[Step]:
     )
     if since is not None:
         query = query.where(Attribution.valid_from >= since)
-    counted = [(key, int(number)) for key, number in zip(client_stages.STAGES, session.execute(query).one(), strict=True)]
-    if since is None:
-        visits = session.scalar(select(func.coalesce(func.sum(IBLink.visits), 0)).where(IBLink.ib_id == ib_id)) or 0
-        counted.insert(0, ("visits", int(visits)))
+    people = [(key, int(number)) for key, number in zip(client_stages.STAGES, session.execute(query).one(), strict=True)]
+    counted = [("visits", _visits(session, ib_id, since)), *people]
     before = [None, *(number for _, number in counted)]
     return [Step(key, number, _percent(number, of)) for (key, number), of in zip(counted, before, strict=False)]
 
@@ -58,6 +55,15 @@ def counts(session: Session, ib_id: int, since: datetime) -> tuple[int, int]:
     )
     total, active = session.execute(query).one()
     return int(total), int(active)
+
+
+def _visits(session: Session, ib_id: int, since: datetime | None) -> int:
+    """Of all time by the link itself: it counted before its days were kept."""
+    total = select(func.sum(IBLink.visits)).where(IBLink.ib_id == ib_id)
+    if since is not None:
+        of_days = select(func.sum(IBLinkDay.visits)).join(IBLink, IBLink.id == IBLinkDay.link_id)
+        total = of_days.where(IBLink.ib_id == ib_id, IBLinkDay.day >= since.astimezone(UTC).date())
+    return int(session.scalar(total) or 0)
 
 
 def _percent(number: int, of: int | None) -> Decimal | None:

@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
@@ -16,7 +17,7 @@ from app.core.ids import ALPHABET
 from app.core.money import exponent
 from app.core.uow import unit_of_work
 from app.models.clients import Client
-from app.models.partners import IBLink, IntroducingBroker
+from app.models.partners import IBLink, IBLinkDay, IntroducingBroker
 from app.partners.errors import AlreadyIB, InvalidLink, TooManyLinks
 from app.partners.tree import place_ib, place_under_bringer
 
@@ -140,7 +141,7 @@ def find_link(session: Session, code: str) -> Link | None:
 
 
 def count_visit(session: Session, code: str) -> bool:
-    """Count one visit through a link. False, and nothing counted, when the link is not to be had."""
+    """Count one visit through a link, in all and on its UTC day. False, and nothing counted, when the link is not to be had."""
     link = resolve_link(session, code)
     if link is None:
         return False
@@ -150,6 +151,11 @@ def count_visit(session: Session, code: str) -> bool:
             .where(IBLink.id == link.id)
             .values(visits=IBLink.visits + 1)
             .execution_options(synchronize_session=False)
+        )
+        session.execute(
+            insert(IBLinkDay)
+            .values(link_id=link.id, day=now().date(), visits=1)
+            .on_conflict_do_update(index_elements=[IBLinkDay.link_id, IBLinkDay.day], set_={"visits": IBLinkDay.visits + 1})
         )
     return True
 

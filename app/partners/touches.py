@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-#: Visits remembered of one visitor; further ones push out those in the middle: the first and the last decide.
+#: Visits remembered of one visitor; further ones push out those in the middle: the first and the last that count decide.
 MOST = 8
 
 FIRST, LAST = "first", "last"
@@ -21,15 +21,19 @@ class Touch:
     at: datetime
 
 
-def remember(touches: Sequence[Touch], new: Touch) -> tuple[Touch, ...]:
-    """The visits with one more, in their order. The same link again only counts as later."""
+def remember(touches: Sequence[Touch], new: Touch, window_days: int) -> tuple[Touch, ...]:
+    """The visits with one more, in their order. The same link again only counts as later.
+
+    Where there are too many, those go first that are too old to count for a registration within `window_days`.
+    """
     known = list(touches)
     if known and known[-1].code == new.code and len(known) > 1:
         known[-1] = new
     else:
         known.append(new)
-    if len(known) > MOST:
-        del known[1]
+    since = new.at - timedelta(days=window_days)
+    while len(known) > MOST:
+        del known[0 if known[0].at < since else 1]
     return tuple(known)
 
 
@@ -53,7 +57,7 @@ def unpacked(raw: object) -> tuple[Touch, ...]:
     if not isinstance(raw, list):
         return ()
     found = []
-    for one in raw[: MOST + 1]:
+    for one in raw[:MOST]:
         if not isinstance(one, list) or len(one) != 2:
             continue
         code, seconds = one

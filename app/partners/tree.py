@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import ColumnElement, and_, func, or_, select, text
+from sqlalchemy import ColumnElement, Select, and_, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.arrays import any_of
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.uow import UnitOfWork, unit_of_work
 from app.models.clients import Client
@@ -149,10 +150,11 @@ def move_clients(
             raise NotFound
         if ib_id == target_id:
             raise NothingToMove
-        # Both rows, so that whoever moves one of these clients meanwhile waits, and then reads where it is.
-        movable = select(Attribution).join(Client, Client.id == Attribution.client_id).where(moves_with(ib_id, target_id, at))
-        ordered = movable.order_by(Attribution.client_id)
-        spans = session.scalars(ordered.with_for_update(key_share=True, of=[Attribution, Client])).all()
+        # The clients before their spans, as whoever moves a single one does; the spans then are read as they stand by now.
+        movable = moves_with(ib_id, target_id, at)
+        people = lock_clients(session, select(Attribution.client_id).where(movable))
+        ordered = select(Attribution).where(movable, Attribution.client_id == any_of(people)).order_by(Attribution.client_id)
+        spans = session.scalars(ordered.with_for_update(key_share=True).execution_options(populate_existing=True)).all()
         if not spans:
             raise NoClientsToMove
         for span in spans:
@@ -186,6 +188,12 @@ def moves_with(ib_id: int, target_id: int | None, at: datetime) -> ColumnElement
     )
     open_before = and_(Attribution.ib_id == ib_id, Attribution.valid_to.is_(None), Attribution.valid_from < at)
     return open_before if target_id is None else and_(open_before, ~above_target)
+
+
+def lock_clients(session: Session, wanted: Select[int]) -> list[int]:
+    """Have nobody else move these clients until this is through; returns their numbers, in which order they are locked."""
+    query = select(Client.id).where(Client.id.in_(wanted)).order_by(Client.id)
+    return list(session.scalars(query.with_for_update(key_share=True)))
 
 
 def last_attribution(session: Session, client_id: int) -> Attribution | None:

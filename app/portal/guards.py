@@ -18,6 +18,7 @@ from app.core.actor import Actor
 from app.core.clock import now
 from app.core.errors import N_
 from app.extensions import db
+from app.partners.policy import policy_at
 from app.partners.touches import Touch, packed, remember, unpacked
 from app.security import portal as portal_security
 
@@ -95,7 +96,8 @@ def keep_visit(response: Response) -> Response:
     code = clean_link_code(request.args.get("ib"))
     # A banner is embedded anywhere and kept by caches: seeing one is no visit.
     if code and g.get("client") is None and request.endpoint != "portal.banner":
-        kept = _signer().dumps(packed(remember(visits(), Touch(code.upper(), now()))))
+        known = remember(visits(), Touch(code.upper(), now()), policy_at(db.session()).window_days)
+        kept = _signer().dumps(packed(known))
         set_cookie(response, LINK_COOKIE, str(kept), max_age=LINK_COOKIE_DAYS * 24 * 3600)
     return response
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import timedelta
 
 import pytest
@@ -31,6 +30,7 @@ from app.partners.errors import (
 from app.partners.links import ib_by_client, make_ib
 from app.partners.policy import Policy, set_policy
 from app.partners.tree import upline_at, uplines
+from tests.integration.partners.waiting import until_somebody_waits
 
 STAFF = Actor.staff(1)
 
@@ -224,17 +224,6 @@ def test_an_application_that_is_being_approved_cannot_be_taken_back(database):
     assert refused == [True]
     with database.session() as session:
         assert session.get_one(IBApplication, application_id).status == "approved"
-
-
-def until_somebody_waits(database) -> None:
-    deadline = time.monotonic() + 20
-    waiting = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
-    while time.monotonic() < deadline:
-        with database.session() as session:
-            if session.scalar(waiting):
-                return
-        time.sleep(0.02)
-    raise AssertionError("nobody waits for the lock")
 
 
 def test_two_with_one_invitation_at_once(database):

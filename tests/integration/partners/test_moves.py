@@ -30,6 +30,7 @@ from app.partners.errors import (
     NothingToMove,
     OwnDownline,
 )
+from tests.integration.partners.waiting import until_somebody_waits
 
 ONE, OTHER = Actor.staff(1, "10.0.0.1"), Actor.staff(2, "10.0.0.2")
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -301,6 +302,30 @@ def test_a_client_and_all_clients_of_its_ib_approved_at_once_move_it_once(databa
         assert found[0] == (old, NOON, NOON + DAY)
         assert len(found) == 2
         assert outcomes in (["done", "done"], ["done", MovedMeanwhile.code])
+
+
+def test_moving_all_clients_waits_for_one_that_moves_without_holding_its_span(database) -> None:
+    """Else each of the two holds what the other needs."""
+    with database.session() as session:
+        old, new = ib(session), ib(session)
+        person = brought(session, old)
+        session.commit()
+
+    def move_all() -> None:
+        with database.session() as own:
+            tree.move_clients(own, old, new, NOON + DAY, "agreed", OTHER)
+            own.commit()
+
+    worker = threading.Thread(target=move_all)
+    with database.session() as session:
+        session.get(Client, person, with_for_update={"key_share": True})
+        worker.start()
+        until_somebody_waits(database)
+        held = select(Attribution.id).where(Attribution.client_id == person)
+        assert session.scalar(held.with_for_update(nowait=True)) is not None
+    worker.join(30)
+    with database.session() as session:
+        assert owners(session, person)[-1] == (new, NOON + DAY, None)
 
 
 def test_two_ibs_cannot_be_approved_below_each_other_at_once(database) -> None:

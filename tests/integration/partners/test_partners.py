@@ -12,11 +12,12 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.core.actor import Actor
+from app.core.clock import now
 from app.core.errors import InvalidInput, NotFound
 from app.core.money import InvalidMoney
 from app.core.tables import AuditEntry, Event
 from app.models.clients import Client
-from app.models.partners import Attribution, IBLink, IntroducingBroker
+from app.models.partners import Attribution, IBLink, IBLinkDay, IntroducingBroker
 from app.partners import links
 from app.partners.attribution import attribute_client, clients_of, ib_of
 from app.partners.errors import AlreadyIB, InvalidLink, LinkCodeTaken, TooManyLinks
@@ -125,6 +126,8 @@ def test_visits_are_counted(session: Session) -> None:
     assert links.count_visit(session, link.code.lower())
 
     assert session.scalar(select(IBLink.visits).where(IBLink.id == link.id)) == 2
+    kept = session.execute(select(IBLinkDay.day, IBLinkDay.visits).where(IBLinkDay.link_id == link.id)).all()
+    assert [tuple(row) for row in kept] == [(now().date(), 2)]
 
 
 def test_who_registers_through_a_link_is_the_ib_s(session: Session) -> None:

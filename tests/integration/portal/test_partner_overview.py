@@ -15,7 +15,7 @@ from app.commissions.tiers import Band
 from app.core.clock import now
 from app.core.money import Money
 from app.models.clients import Client
-from app.models.partners import IBLink
+from app.models.partners import IBLink, IBLinkDay
 from app.models.payments import Deposit
 from app.partners import funnel
 from app.portal import live, partner
@@ -119,18 +119,22 @@ def test_the_funnel_counts_how_far_clients_have_come(house):
             settled_at=now(),
         )
     )
-    session.add(IBLink(ib_id=house.ib_id, code="VISITS", visits=20))
+    link = IBLink(ib_id=house.ib_id, code="VISITS", visits=20)
+    session.add(link)
+    session.flush()
+    session.add_all(IBLinkDay(link_id=link.id, day=(now() - timedelta(days=ago)).date(), visits=ago) for ago in (1, 7, 10, 11))
     brokerage.save()
     house.trade(house.own_account)
     steps = funnel.funnel(session, house.ib_id, now() - timedelta(days=10))
     assert [(step.key, step.number) for step in steps] == [
+        ("visits", 18),
         ("registered", 4),
         ("verified", 3),
         ("approved", 1),
         ("deposited", 1),
         ("traded", 0),
     ]
-    assert [step.percent for step in steps] == [None, 75, Decimal("33.3"), 100, 0]
+    assert [step.percent for step in steps] == [None, Decimal("22.2"), 75, Decimal("33.3"), 100, 0]
     every = funnel.funnel(session, house.ib_id, None)
     assert [(step.key, step.number) for step in every][:2] == [("visits", 20), ("registered", 5)]
     assert (every[1].percent, every[-1].number) == (25, 1)

@@ -34,7 +34,7 @@ def test_first_or_last_within_the_days(which: str, days: int, codes: list[str]) 
 
 
 def test_the_same_link_again_only_counts_as_later() -> None:
-    known = remember(remember((visit("FIRST1", 9),), visit("NEXT1", 5)), visit("NEXT1", 2))
+    known = remember(remember((visit("FIRST1", 9),), visit("NEXT1", 5), 30), visit("NEXT1", 2), 30)
     assert [(touch.code, touch.at) for touch in known] == [("FIRST1", visit("", 9).at), ("NEXT1", visit("", 2).at)]
 
 
@@ -42,11 +42,19 @@ def test_the_same_link_again_only_counts_as_later() -> None:
 def test_the_first_and_the_last_visit_are_never_forgotten(codes: list[str]) -> None:
     known: tuple[Touch, ...] = ()
     for number, code in enumerate(codes):
-        known = remember(known, Touch(code, NOW + timedelta(minutes=number)))
+        known = remember(known, Touch(code, NOW + timedelta(minutes=number)), 30)
     assert len(known) <= MOST
     assert known[0] == Touch(codes[0], NOW)
     assert known[-1].code == codes[-1]
     assert unpacked(packed(known)) == known
+
+
+def test_a_visit_too_old_to_count_does_not_push_out_the_first_that_counts() -> None:
+    known: tuple[Touch, ...] = (visit("TOOOLD", 60),)
+    for days in range(20, 20 - MOST, -1):
+        known = remember(known, visit(f"DAY{days}", days), 30)
+    assert len(known) == MOST
+    assert candidates(known, "first", 30, NOW)[0].code == "DAY20"
 
 
 @pytest.mark.parametrize("raw", [None, "x", {}, [1], [["A"]], [["A", "1"]], [[1, 2]], [["A", -1]], [["A", 10**12]]])
