@@ -31,6 +31,7 @@ LONGEST_REASON = 500
 
 Verdict = Literal["pay", "hold", "reject"]
 VERDICTS: tuple[Verdict, ...] = ("pay", "hold", "reject")
+UNSEEN = N_("New warnings have come up since you opened this page. Please look at them first.")
 _STATES = {"pay": "approved", "hold": "held", "reject": "rejected"}
 
 
@@ -55,10 +56,11 @@ class RunPreview:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the approver says of one line."""
+    """What the approver says of one line. `seen`: codes of the warnings on the page that was looked at; None: all there are."""
 
     verdict: Verdict
     reason: str = ""
+    seen: frozenset[str] | None = None
 
 
 def preview_run(session: Session, until: datetime, *, requests_only: bool = False) -> RunPreview:
@@ -128,7 +130,7 @@ def approve_run(session: Session, run_id: int, *, decisions: Mapping[int, Decisi
 
     Warnings are those of this moment: a line may have some that it had not when it was proposed.
     Raises NotFound, OwnRequest for the one who proposed, RequestDecided, and InvalidInput (by id) for a line with warnings
-    that is not named, or one whose decision has no reason where it needs one.
+    that is not named or that were not seen, or one whose decision has no reason where it needs one.
     """
     with unit_of_work(session, actor) as unit:
         run = _open(session, run_id)
@@ -174,7 +176,7 @@ def withdraw_run(session: Session, run_id: int, *, actor: Actor) -> PayoutRun:
 def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: Actor) -> Payout:
     """Pay or reject a line that was held back when its run was approved; not by the one who proposed that run.
 
-    Raises NotFound, OwnRequest, PayoutDecided, InvalidInput without a reason.
+    Raises NotFound, OwnRequest, PayoutDecided, InvalidInput without a reason or with warnings that were not seen.
     """
     said = _reason(decision.reason)
     if decision.verdict == "hold":
@@ -188,6 +190,8 @@ def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: 
             raise PayoutDecided(state=payout.state)
         before = {"state": payout.state, "reason": payout.decision_reason, "decided_by": payout.decided_by}
         payout.warnings = current_warnings(session, [payout])[payout.id]
+        if not _has_seen(decision, payout.warnings):
+            raise InvalidInput({"verdict": UNSEEN})
         _settle_line(unit, payout, Decision(decision.verdict, said))
         unit.audit(
             f"payout.{decision.verdict}",
@@ -233,8 +237,15 @@ def _check(told: Mapping[int, Sequence[Warned]], chosen: Mapping[int, Decision |
             problems[str(payout_id)] = N_("Please choose to pay, to hold or to reject it.")
         elif not decision.reason.strip() and (warned or decision.verdict != "pay"):
             problems[str(payout_id)] = N_("Please give a reason.")
+        elif not _has_seen(decision, warned):
+            problems[str(payout_id)] = UNSEEN
     if problems:
         raise InvalidInput(problems)
+
+
+def _has_seen(decision: Decision, warned: Sequence[Warned]) -> bool:
+    """Nobody lets through what they were not shown; to hold it or to reject it needs no look."""
+    return decision.verdict != "pay" or decision.seen is None or {one["code"] for one in warned} <= decision.seen
 
 
 def _settle_line(unit: UnitOfWork, payout: Payout, decision: Decision) -> None:

@@ -78,6 +78,7 @@ class PayoutRunPage(DeskPage):
         "destinations": payout_words.DESTINATIONS,
         "verdicts": payout_words.VERDICTS,
         "warning": payout_words.warning,
+        "codes": payout_words.codes,
         "destination": payout_words.destination,
     }
 
@@ -259,7 +260,7 @@ def _decisions() -> dict[int, Decision]:
         kind, _, number = name.partition("-")
         if kind == "verdict" and number.isascii() and number.isdecimal() and len(number) < 19 and value in VERDICTS:
             key = int(number)
-            found[key] = Decision(value, request.form.get(f"reason-{key}", ""))
+            found[key] = Decision(value, request.form.get(f"reason-{key}", ""), payout_words.seen(f"seen-{key}"))
     return found
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from flask import request
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 
@@ -63,6 +64,16 @@ def warning(one: Mapping[str, Any]) -> str:
     """A warning as a sentence."""
     values = {name: ", ".join(map(_said, str(value).split(", "))) for name, value in one["data"].items()}
     return gettext(WARNINGS[one["code"]]) % values
+
+
+def codes(told: Sequence[Mapping[str, Any]]) -> str:
+    """The warnings that a page shows, as its form sends them back."""
+    return " ".join(one["code"] for one in told)
+
+
+def seen(name: str) -> frozenset[str]:
+    """What `codes` wrote into a field of the form."""
+    return frozenset(request.form.get(name, "").split())
 
 
 def destination(payout: Payout) -> str:

@@ -40,6 +40,7 @@ class PayoutPage(DeskPage):
         "kinds": payout_words.KINDS,
         "verdicts": payout_words.VERDICTS,
         "warning": payout_words.warning,
+        "codes": payout_words.codes,
         "destination": payout_words.destination,
         "client_link": client_link,
         "transaction_link": transaction_link,
@@ -116,7 +117,7 @@ class PayoutPage(DeskPage):
     def decide(self, pk: int) -> ResponseReturnValue:
         """Pay or reject a payout that was held back."""
         verdict: Verdict = "pay" if request.form.get("verdict") == "pay" else "reject"
-        decision = Decision(verdict, request.form.get("reason", ""))
+        decision = Decision(verdict, request.form.get("reason", ""), payout_words.seen("seen"))
         done = {"pay": N_("Approved. It is on its way to the wallet."), "reject": N_("Rejected. The amount is free again.")}
         return _done(pk, lambda: payout_runs.decide_held(db.session(), pk, decision, actor=staff_actor()), done[verdict])
 

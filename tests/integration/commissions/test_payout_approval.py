@@ -67,6 +67,23 @@ def test_who_is_blocked_after_the_proposal_is_not_paid_unseen(earnings: Earnings
     assert (payout.state, codes(payout)) == ("held", ["not_approved"])
 
 
+def test_a_warning_that_came_while_somebody_looked_is_not_passed_over(earnings: Earnings) -> None:
+    """The reason was given for the warning that was shown, not for the one that came after."""
+    ib_id = earnings.ib("1", documents=False)
+    run = propose(earnings)
+    (payout,) = run.payouts
+    looked = Decision("pay", "papers seen", frozenset({"documents"}))
+    block(earnings, ib_id)
+    with pytest.raises(InvalidInput) as refused:
+        approve(earnings, run, {payout.id: looked})
+    assert refused.value.problems == {str(payout.id): payout_runs.UNSEEN}
+    approve(earnings, run, {payout.id: Decision("hold", "look again", looked.seen)})
+    with pytest.raises(InvalidInput):
+        payout_runs.decide_held(earnings.session, payout.id, looked, actor=OTHER)
+    both = Decision("pay", "known", frozenset({"documents", "not_approved"}))
+    assert payout_runs.decide_held(earnings.session, payout.id, both, actor=OTHER).state == "approved"
+
+
 def test_a_warning_of_the_proposal_stays_although_its_cause_is_gone(earnings: Earnings) -> None:
     ib_id = earnings.ib("1")
     block(earnings, ib_id)

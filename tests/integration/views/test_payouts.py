@@ -137,7 +137,11 @@ def test_a_run_from_the_form_to_the_wallet(office, house, finance, other):
     assert f'id="problem-{warned.id}"' in refused.text
 
     reasons = {f"reason-{one.id}": "papers seen" for one in found.values() if one.warnings}
-    answer = other.post(f"{page}/approve", {**named, **reasons}, page=page)
+    unseen = other.post(f"{page}/approve", {**named, **reasons}, page=page)
+    assert "New warnings have come up" in unseen.text
+    shown = dict(re.findall(r'name="(seen-\d+)" value="([^"]*)"', unseen.text))
+    assert shown[f"seen-{warned.id}"] == "documents"
+    answer = other.post(f"{page}/approve", {**named, **reasons, **shown}, page=page)
     assert "Approved." in words(answer.text)
     after = lines(office, run_id)
     assert {one.state for one in after.values()} == {"approved"}
