@@ -1,7 +1,8 @@
 """Commission that no deal causes: for a client who was won, and for a month. Each is paid once, with what made it come true.
 
-What it rests on may go: deals are deleted at the server, or corrected. Then it is taken back, whole, by the reverse of its
-lines; where the conditions come true again, it is paid again. What cannot be worked out yet waits where staff see it.
+What it rests on may go: deals are deleted at the server, or corrected, deposits are charged back. Then it is taken back, whole,
+by the reverse of its lines; where the conditions come true again, it is paid again. What cannot be worked out yet waits where
+staff see it.
 """
 
 from __future__ import annotations
@@ -10,30 +11,31 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy import BigInteger, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.commissions.accrual import ACCRUE, REVERSE, opposite, tell
 from app.commissions.components import COMPONENTS
-from app.commissions.conditions import MAX_DAYS, Conditions, month_counts, reached_at
+from app.commissions.conditions import MAX_DAYS
 from app.commissions.due import Due, Kind
-from app.commissions.paid_months import active_clients, ibs_with_plans, month_ends, months, name_of
-from app.commissions.plans import parse_rules
+from app.commissions.overrides import in_force
+from app.commissions.paid_months import ibs_with_plans, month_ends, months, name_of
 from app.commissions.reasons import Reason
 from app.commissions.snapshots import DayRates, PlanBook
 from app.commissions.units import Line, lock_shard, write_unit
-from app.commissions.won_clients import Paid, closed_lots, stories, won
+from app.commissions.unmade import conditions_paid, unmade_client, unmade_month
+from app.commissions.won_clients import IS_GONE, Paid, stories, won
 from app.core.actor import Actor
 from app.core.arrays import any_of, in_parts
 from app.core.uow import UnitOfWork, unit_of_work
 from app.models.clients import Client
-from app.models.commissions import Accrual, Plan, PlanVersion
+from app.models.commissions import Accrual, PlanVersion
 from app.models.occasions import Occasion, OccasionProgress, OccasionTakenBack, OccasionWait
 from app.models.partners import Attribution
+from app.models.payments import Deposit
 
 #: Clients, or IBs, looked at in one transaction.
 CHUNK = 500
@@ -57,6 +59,14 @@ _NEWS = text(
     WHERE d.id > :after AND d.id <= :last AND d.entry IN (1, 2, 3) AND c.created_at <= :since
       AND d.done_at <= c.created_at + CAST(:days AS interval)
     """
+)
+
+#: Clients who were won by a deposit that is gone, and are not taken back yet.
+_LOST = (
+    select(Occasion.client_id)
+    .join(Deposit, Deposit.id == Occasion.facts["deposit_id"].astext.cast(BigInteger))
+    .outerjoin(OccasionTakenBack, OccasionTakenBack.occasion_id == Occasion.id)
+    .where(Occasion.kind == "client", OccasionTakenBack.occasion_id.is_(None), IS_GONE)
 )
 
 
@@ -98,18 +108,21 @@ def accrue_occasions(session: Session, at: datetime) -> int:
 
 
 def _clients_to_look_at(session: Session, looked_at: datetime | None, deal_id: int, last: int) -> list[int]:
-    """Clients of IBs whose days may not have been over when all were looked at last, those who wait, and those with news of
-    their days.
+    """Clients of IBs whose days may not have been over when all were looked at last, those who wait, those with news of
+    their days, and those whose deposit is gone.
     """
     if not _has_rules(session, "client"):
         return []
-    query = select(Client.id).where(Client.id.in_(select(Attribution.client_id)))
+    given = {held.subject for one in in_force(session) for held in one.clients}
+    query = select(Client.id).where(or_(Client.id.in_(select(Attribution.client_id)), Client.id == any_of(given)))
     days = timedelta(days=MAX_DAYS)
     if looked_at is not None:
         since = looked_at - days - _LATE
         news = session.scalars(_NEWS, {"after": deal_id, "last": last, "since": since, "days": days}).all()
         waiting = select(OccasionWait.client_id).where(OccasionWait.kind == "client")
-        query = query.where(or_(Client.created_at > since, Client.id.in_(waiting), Client.id == any_of(news)))
+        query = query.where(
+            or_(Client.created_at > since, Client.id.in_(waiting), Client.id.in_(_LOST), Client.id == any_of(news))
+        )
     return list(session.scalars(query.order_by(Client.id)))
 
 
@@ -132,12 +145,18 @@ def _look_at_clients(unit: UnitOfWork, ids: Sequence[int]) -> int:
     session = unit.session
     clients = session.scalars(select(Client).where(Client.id == any_of(ids)).order_by(Client.id)).all()
     stood = _standing(session, Occasion.client_id == any_of(ids))
-    closed = closed_lots(session, [one.client_id for one in stood if one.client_id is not None]) if stood else {}
-    gone = [_Gone(one, facts) for one in stood if (facts := _unmade_client(session, one, closed)) is not None]
+    book, rates = PlanBook(session, ids), DayRates(session)
+    told = {story.client_id: story for story in stories(session, clients)}
+    conditions = conditions_paid(session, stood)
+    gone = [
+        _Gone(one, facts)
+        for one in stood
+        if one.id in conditions
+        and (facts := unmade_client(one, conditions[one.id], told[one.client_id or 0], rates)) is not None
+    ]
     lines = _take_back(unit, gone)
     paid = _paid(one for one in stood if one.id not in {each.occasion.id for each in gone})
-    book, rates = PlanBook(session, ids), DayRates(session)
-    due = [one for story in stories(session, clients) for one in won(story, book, rates, paid.get(story.client_id, {}))]
+    due = [one for story in told.values() for one in won(story, book, rates, paid.get(story.client_id, {}))]
     session.execute(delete(OccasionWait).where(OccasionWait.client_id == any_of(ids)))
     return _pay(unit, due, lines) + len(gone)
 
@@ -145,16 +164,23 @@ def _look_at_clients(unit: UnitOfWork, ids: Sequence[int]) -> int:
 def _look_at_month(unit: UnitOfWork, end: datetime, ibs: Sequence[int]) -> int:
     session, month = unit.session, name_of(end)
     stood = _standing(session, Occasion.month == month, Occasion.ib_id == any_of(ibs))
-    gone = [_Gone(one, facts) for one in stood if (facts := _unmade_month(session, one, end)) is not None]
+    conditions = conditions_paid(session, stood)
+    gone = [
+        _Gone(one, facts)
+        for one in stood
+        if one.id in conditions and (facts := unmade_month(session, one, conditions[one.id], end)) is not None
+    ]
     lines = _take_back(unit, gone)
     kept = [one for one in stood if one.id not in {each.occasion.id for each in gone}]
-    plans = {one.ib_id: one.plan_id for one in kept}
-    had = {(one.ib_id, one.rule) for one in kept}
-    # An IB is paid for a month by one plan, also where another one should have held.
+    had: dict[int, set[tuple[int, str]]] = defaultdict(set)
+    for one in kept:
+        had[one.ib_id].add((one.plan_id, one.rule))
+    # Whoever was paid for a month is not paid again by another plan, or version, that should have held.
     due = [
         one
         for one in months(session, end, ibs)
-        if plans.get(one.ib_id, one.plan.plan_id) == one.plan.plan_id and (one.ib_id, one.rule.key) not in had
+        if had[one.ib_id] <= {(one.plan.plan_id, rule.key) for rule in one.plan.rules}
+        and (one.plan.plan_id, one.rule.key) not in had[one.ib_id]
     ]
     session.execute(delete(OccasionWait).where(OccasionWait.month == month, OccasionWait.ib_id == any_of(ibs)))
     return _pay(unit, due, lines) + len(gone)
@@ -228,36 +254,3 @@ def _take_back(unit: UnitOfWork, gone: Collection[_Gone]) -> list[Line]:
             "commission.occasion_taken_back", subject_id=one.occasion.id, ib_id=one.occasion.ib_id, rule=one.occasion.rule
         )
     return lines
-
-
-def _unmade_client(session: Session, one: Occasion, closed: dict[int, list[tuple[datetime, Decimal]]]) -> dict[str, Any] | None:
-    """What shows that a client has not traded enough any more; None while it has. All else that counts cannot go."""
-    conditions = _conditions_of(session, one)
-    if conditions is None or not conditions.lots:
-        return None
-    until = datetime.fromisoformat(one.facts["registered_at"]) + timedelta(days=conditions.within_days)
-    traded = closed.get(one.client_id or 0, [])
-    reached = reached_at(conditions.lots, traded)
-    if reached is not None and reached <= until:
-        return None
-    in_time = sum((lots for moment, lots in traded if moment <= until), Decimal(0))
-    return {"lots": f"{in_time:f}", "needed": f"{conditions.lots:f}"}
-
-
-def _unmade_month(session: Session, one: Occasion, end: datetime) -> dict[str, Any] | None:
-    """What shows that a month has too few active clients now; None while it has enough."""
-    conditions = _conditions_of(session, one)
-    active = active_clients(session, one.ib_id, end)
-    if conditions is None or month_counts(conditions, active):
-        return None
-    return {"active_clients": active, "needed": conditions.active_clients}
-
-
-def _conditions_of(session: Session, one: Occasion) -> Conditions | None:
-    """The conditions of the rule by which it was paid."""
-    version_id = session.scalar(select(Accrual.plan_version_id).where(Accrual.occasion_id == one.id).limit(1))
-    version = session.get(PlanVersion, version_id) if version_id else None
-    if version is None:
-        return None
-    currency = session.get_one(Plan, version.plan_id).currency
-    return next((rule.conditions for rule in parse_rules(version.rules, currency) if rule.key == one.rule), None)

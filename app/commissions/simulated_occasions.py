@@ -22,7 +22,7 @@ from app.commissions.won_clients import Paid, stories, won
 from app.core.arrays import any_of, in_parts
 from app.models.clients import Client
 from app.models.commissions import Accrual
-from app.models.occasions import Occasion
+from app.models.occasions import Occasion, OccasionTakenBack
 from app.models.partners import Attribution
 
 #: Clients looked at together.
@@ -76,9 +76,9 @@ def _clients(session: Session, scope: Scope, proposed: PlanSnapshot) -> Iterator
 
 def _paid_by_others(session: Session, ids: list[int], plan_id: int) -> dict[int, Paid]:
     rows = session.execute(
-        select(Occasion.client_id, Occasion.plan_id, Occasion.rule, Occasion.happened_at).where(
-            Occasion.client_id == any_of(ids), Occasion.plan_id != plan_id
-        )
+        select(Occasion.client_id, Occasion.plan_id, Occasion.rule, Occasion.happened_at)
+        .outerjoin(OccasionTakenBack, OccasionTakenBack.occasion_id == Occasion.id)
+        .where(Occasion.client_id == any_of(ids), Occasion.plan_id != plan_id, OccasionTakenBack.occasion_id.is_(None))
     )
     found: dict[int, dict[int, tuple[frozenset[str], datetime]]] = defaultdict(dict)
     for client_id, other_id, rule, at in rows:

@@ -12,8 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import exists, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from app.commissions.conditions import ClientFacts, won_at
 from app.commissions.deals import BUY, CLOSING_ENTRIES, SELL, DealFacts
@@ -25,17 +25,30 @@ from app.commissions.snapshots import DayRates, PlanBook
 from app.core.arrays import any_of
 from app.core.money import Money
 from app.models.clients import Client
+from app.models.ledger import Transaction
 from app.models.metatrader import Deal, Product, TradingAccount
 from app.models.payments import Deposit
+
+#: Deposits that arrived. What a client withdraws is refunded to the payment, which was paid in all the same.
+_ARRIVED = ("settled", "refunded_part", "refunded")
+
+_reversal = aliased(Transaction)
+#: That a deposit is gone again: charged back, or its posting reversed by staff.
+IS_GONE = or_(Deposit.state == "charged_back", exists().where(_reversal.reverses == Deposit.ledger_txn_id))
 
 
 @dataclass(frozen=True)
 class Story:
-    """What a client did. `deposit` is the first one that arrived; its worth depends on the rule's currency."""
+    """What a client did. `deposits` arrived and are not gone, in their order; their worth depends on the rule's currency."""
 
     client_id: int
     facts: ClientFacts
-    deposit: Deposit | None
+    deposits: Sequence[Deposit]
+
+    @property
+    def deposit(self) -> Deposit | None:
+        """The first of them."""
+        return self.deposits[0] if self.deposits else None
 
 
 #: What a client was paid for: by plan, the rules, and the moment of the first.
@@ -45,7 +58,7 @@ Paid = Mapping[int, tuple[frozenset[str], datetime]]
 def stories(session: Session, clients: Sequence[Client]) -> list[Story]:
     """What these clients did, as it is known now."""
     ids = [client.id for client in clients]
-    deposits, closed = _first_deposits(session, ids), closed_lots(session, ids)
+    deposits, closed = _deposits(session, ids), _closed_lots(session, ids)
     return [
         Story(
             client.id,
@@ -53,11 +66,11 @@ def stories(session: Session, clients: Sequence[Client]) -> list[Story]:
                 country=client.country,
                 registered_at=client.created_at,
                 approved_at=client.approved_at,
-                deposited_at=deposits[client.id].settled_at if client.id in deposits else None,
+                deposited_at=deposits[client.id][0].settled_at if client.id in deposits else None,
                 first_deposit=None,
                 closed=closed.get(client.id, ()),
             ),
-            deposits.get(client.id),
+            deposits.get(client.id, ()),
         )
         for client in clients
     ]
@@ -83,13 +96,24 @@ def won(story: Story, book: PlanBook, rates: DayRates, paid: Paid) -> Iterator[D
             if known is None:
                 continue
             lines = reason or grant(rule, plan, upline, moment)
-            if not isinstance(lines, Reason):
-                keys, first = done.get(plan.plan_id, (frozenset(), moment))
-                done[plan.plan_id] = (keys | {rule.key}, first)
+            # Also what waits: until it is known, nobody who got the client later is paid in its place.
+            keys, first = done.get(plan.plan_id, (frozenset(), moment))
+            done[plan.plan_id] = (keys | {rule.key}, first)
             yield Due("client", plan, rule, upline, moment, _said(known, story.deposit, rule), lines, story.client_id)
 
 
-def closed_lots(session: Session, client_ids: Sequence[int]) -> dict[int, list[tuple[datetime, Decimal]]]:
+def worth(deposit: Deposit | None, currency: str, rates: DayRates) -> Decimal | None:
+    """A deposit in another currency, by the rate known when its day began."""
+    if deposit is None or deposit.settled_minor is None or deposit.settled_at is None:
+        return None
+    amount = Money(deposit.settled_minor, deposit.currency).decimal
+    if deposit.currency == currency:
+        return amount
+    rate = rates.between(deposit.settled_at, deposit.currency, currency)
+    return amount * rate.rate if rate else None
+
+
+def _closed_lots(session: Session, client_ids: Sequence[int]) -> dict[int, list[tuple[datetime, Decimal]]]:
     """The lots of each closing deal of live accounts, by client, in their order."""
     rows = session.execute(
         select(TradingAccount.client_id, Deal.entry, Deal.volume, Deal.volume_closed, Deal.done_at)
@@ -128,7 +152,7 @@ def _holds(rule: Rule, story: Story, rates: DayRates, moment: datetime) -> tuple
     conditions, countries = rule.conditions, rule.filter.countries
     if conditions is None:
         return None, None
-    known = replace(story.facts, first_deposit=_worth(story.deposit, rule.currency, rates))
+    known = replace(story.facts, first_deposit=worth(story.deposit, rule.currency, rates))
     if won_at(conditions, countries, known) == moment:
         return known, None
     if story.deposit is not None and known.first_deposit is None:
@@ -150,22 +174,11 @@ def _said(facts: ClientFacts, deposit: Deposit | None, rule: Rule) -> dict[str, 
     }
 
 
-def _first_deposits(session: Session, ids: Sequence[int]) -> dict[int, Deposit]:
-    settled = select(Deposit).where(
-        Deposit.client_id == any_of(ids), Deposit.state == "settled", Deposit.settled_at.is_not(None)
+def _deposits(session: Session, ids: Sequence[int]) -> dict[int, list[Deposit]]:
+    arrived = select(Deposit).where(
+        Deposit.client_id == any_of(ids), Deposit.state.in_(_ARRIVED), Deposit.settled_at.is_not(None), ~IS_GONE
     )
-    found: dict[int, Deposit] = {}
-    for deposit in session.scalars(settled.order_by(Deposit.settled_at, Deposit.id)):
-        found.setdefault(deposit.client_id, deposit)
-    return found
-
-
-def _worth(deposit: Deposit | None, currency: str, rates: DayRates) -> Decimal | None:
-    """A deposit in another currency, by the rate known when its day began."""
-    if deposit is None or deposit.settled_minor is None or deposit.settled_at is None:
-        return None
-    amount = Money(deposit.settled_minor, deposit.currency).decimal
-    if deposit.currency == currency:
-        return amount
-    rate = rates.between(deposit.settled_at, deposit.currency, currency)
-    return amount * rate.rate if rate else None
+    found: dict[int, list[Deposit]] = defaultdict(list)
+    for deposit in session.scalars(arrived.order_by(Deposit.settled_at, Deposit.id)):
+        found[deposit.client_id].append(deposit)
+    return dict(found)

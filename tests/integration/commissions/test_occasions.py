@@ -19,7 +19,8 @@ from app.commissions.reasons import Reason
 from app.commissions.settlement import settle_all
 from app.core.clock import now
 from app.core.money import Money
-from app.ledger import rates
+from app.core.uow import unit_of_work
+from app.ledger import chart, posting, rates
 from app.models.clients import Client
 from app.models.commissions import Accrual, IBPlan, PlanVersion
 from app.models.ib_terms import IBTerms
@@ -291,18 +292,7 @@ def test_a_month_is_paid_by_one_plan_also_where_another_should_have_held(house: 
     assert accrue_occasions(house.session, IN_OCTOBER) == 1
     other = publishing.create_plan(house.session, "Other", "USD", STAFF)
     publishing.publish_version(house.session, other, [MONTH | {"rate": "900"}], START, STAFF)
-    house.add(
-        ReplayRun(
-            since=START,
-            until=IN_OCTOBER,
-            overrides=Overrides(IN_OCTOBER, plans=(Instead(ib_id, other, START),)).document(),
-            status="posted",
-            reason="Wrong plan",
-            proposed_by="staff:1",
-            decided_by="staff:2",
-            decided_at=IN_OCTOBER,
-        )
-    )
+    house.add(replay(Overrides(IN_OCTOBER, plans=(Instead(ib_id, other, START),))))
     house.save()
     assert accrue_occasions(house.session, IN_OCTOBER) == 0
     assert house.amounts(ib_id) == [("accrue", Decimal(1500))]
@@ -336,3 +326,161 @@ def test_an_ib_who_is_no_longer_active_is_paid_for_the_month_before(house: Broke
     house.save()
     assert accrue_occasions(house.session, IN_OCTOBER) == 1
     assert house.amounts(ib_id) == [("accrue", Decimal(1500))]
+
+
+def deposits(house: Brokerage, client_id: int, **values: object) -> None:
+    """Change all deposits of a client."""
+    house.session.execute(update(Deposit).where(Deposit.client_id == client_id).values(**values))
+    house.save()
+
+
+def paid_in(house: Brokerage, client_id: int, amount: str, day: int) -> int:
+    minor = Money.parse(amount, "USD").amount_minor
+    made = house.add(
+        Deposit(
+            public_id=uuid4(),
+            client_id=client_id,
+            connector="stripe",
+            amount_minor=minor,
+            currency="USD",
+            state="settled",
+            idempotency_key=uuid4().hex,
+            settled_minor=minor,
+            settled_at=REGISTERED + timedelta(days=day),
+        )
+    )
+    house.save()
+    return made
+
+
+def test_what_a_client_withdraws_was_paid_in_all_the_same(house: Brokerage, winner: int) -> None:
+    deposits(house, client_of(house, winner), state="refunded_part", refunded_minor=1000)
+    assert accrue_occasions(house.session, now()) == 1
+    deposits(house, client_of(house, winner), state="refunded", refunded_minor=25000)
+    assert accrue_occasions(house.session, now()) == 1
+
+
+def test_a_deposit_charged_back_takes_it_back_until_the_client_pays_in_again(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner)
+    assert accrue_occasions(house.session, now()) == 1
+    deposits(house, client_id, state="charged_back")
+
+    assert [accrue_occasions(house.session, now()) for _ in range(2)] == [1, 0]
+    assert house.amounts(winner) == [("accrue", Decimal(400)), ("reverse", Decimal(-400))]
+    explained = explain_accrual(house.session, accrual_lines(house.session, winner)[0].id, winner)
+    assert explained.taken_back is not None
+    assert explained.taken_back.facts == {"deposit_id": explained.occasion.facts["deposit_id"], "needed": "200"}
+
+    paid_in(house, client_id, "300", 10)
+    assert [accrue_occasions(house.session, now()) for _ in range(2)] == [1, 0]
+    assert [amount for _, amount in house.amounts(winner)] == [400, -400, 400]
+
+
+def test_another_deposit_within_the_days_keeps_a_client_won(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner)
+    first = house.session.scalar(select(Deposit.id))
+    paid_in(house, client_id, "500", 3)
+    assert accrue_occasions(house.session, now()) == 1
+    house.session.execute(update(Deposit).where(Deposit.id == first).values(state="charged_back"))
+    house.save()
+    assert accrue_occasions(house.session, now()) == 0
+
+
+def test_a_deposit_whose_posting_was_reversed_takes_it_back_years_later(house: Brokerage, winner: int) -> None:
+    client_id, money = client_of(house, winner), Money.parse("250", "USD")
+    owed, wallet = chart.psp_clearing("stripe", "USD"), chart.client_wallet(client_id, "USD")
+    with unit_of_work(house.session, STAFF):
+        chart.open_accounts(house.session, owed, wallet)
+        legs = [posting.debit(owed, money), posting.credit(wallet, money)]
+        booked = posting.post(house.session, key="d", kind="deposit", effective_at=now(), actor=STAFF, legs=legs)
+    deposits(house, client_id, ledger_txn_id=booked)
+    much_later = now() + timedelta(days=3000)
+    assert accrue_occasions(house.session, much_later) == 1
+    with unit_of_work(house.session, STAFF):
+        posting.reverse(house.session, booked, key="r", actor=STAFF, at=now(), reason="charged back")
+
+    assert [accrue_occasions(house.session, much_later) for _ in range(2)] == [1, 0]
+
+    assert [amount for _, amount in house.amounts(winner)] == [400, -400]
+
+
+def test_country_and_documents_that_change_later_take_nothing_back(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner)
+    assert accrue_occasions(house.session, now()) == 1
+    house.session.execute(update(Client).where(Client.id == client_id).values(country="DE", approved_at=None))
+    house.save()
+    assert accrue_occasions(house.session, now()) == 0
+
+
+def test_who_waits_for_a_rate_is_not_given_to_the_next_ib(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner, currency="EUR")
+    next_one = house.ib([WON | {"conditions": {"approved": False, "lots": "5"}}])
+    moved = REGISTERED + timedelta(days=7)
+    house.session.execute(update(Attribution).where(Attribution.client_id == client_id).values(valid_to=moved))
+    house.add(Attribution(client_id=client_id, ib_id=next_one, source="manual", valid_from=moved))
+    account = house.session.scalar(select(TradingAccount.id).where(TradingAccount.client_id == client_id))
+    house.deal(account, "2", done_at=REGISTERED + timedelta(days=9))
+    house.save()
+
+    assert accrue_occasions(house.session, now()) == 0
+
+    assert [one.ib_id for one, _ in backlog.waiting_occasions(house.session)] == [winner]
+    day = REGISTERED + timedelta(days=1)
+    rates.record(house.session, [rates.Observation("manual", "EUR", "USD", Decimal("0.9"), day)])
+    house.save()
+    assert accrue_occasions(house.session, now()) == 1
+    assert list(house.session.scalars(select(Accrual.ib_id))) == [winner]
+
+
+def test_a_client_of_nobody_whom_a_replay_gives_to_an_ib_is_won(house: Brokerage, winner: int) -> None:
+    client_id = client_of(house, winner)
+    other = house.client()
+    house.session.execute(update(Client).where(Client.id == other).values(created_at=REGISTERED, approved_at=REGISTERED))
+    house.session.execute(update(TradingAccount).where(TradingAccount.client_id == client_id).values(client_id=other))
+    house.session.execute(update(Deposit).values(client_id=other))
+    house.add(replay(Overrides(now(), clients=(Instead(other, winner, START),))))
+    house.save()
+    assert accrue_occasions(house.session, now()) == 1
+    assert house.session.scalar(select(Occasion.client_id)) == other
+
+
+def test_a_version_that_cannot_be_read_stops_nobody_else(house: Brokerage, winner: int) -> None:
+    client_of(house, winner)
+    assert accrue_occasions(house.session, now()) == 1
+    house.session.execute(update(PlanVersion).values(rules=[WON | {"rate": "lots of it"}]))
+    other = house.ib([WON])
+    client_of(house, other)
+    assert accrue_occasions(house.session, now()) == 1
+    assert house.amounts(other) == [("accrue", Decimal(400))]
+
+
+def replay(overrides: Overrides) -> ReplayRun:
+    """One that was posted."""
+    return ReplayRun(
+        since=START,
+        until=overrides.until,
+        overrides=overrides.document(),
+        status="posted",
+        reason="test",
+        proposed_by="staff:1",
+        decided_by="staff:2",
+        decided_at=now(),
+    )
+
+
+def test_a_month_is_not_paid_again_by_a_rule_of_another_name(house: Brokerage) -> None:
+    ib_id = with_a_month(house)
+    assert accrue_occasions(house.session, IN_OCTOBER) == 1
+    publishing.publish_version(house.session, house.ids["plan"], [MONTH | {"key": "x"}], now() + timedelta(days=1), STAFF)
+    version_id = house.session.scalar(select(func.max(PlanVersion.id))) or 0
+    house.add(replay(Overrides(IN_OCTOBER, versions=(Instead(house.ids["plan"], version_id, START),))))
+    house.save()
+    assert accrue_occasions(house.session, IN_OCTOBER) == 0
+    assert house.amounts(ib_id) == [("accrue", Decimal(1500))]
+
+
+def test_months_are_made_up_for_however_long_the_job_stood_still(house: Brokerage) -> None:
+    ib_id = house.ib([MONTH | {"conditions": {}}])
+    assert accrue_occasions(house.session, START + timedelta(days=40)) == 1
+    assert accrue_occasions(house.session, datetime(2027, 2, 1, tzinfo=UTC)) == 12
+    assert len(accrual_lines(house.session, ib_id)) == 13
