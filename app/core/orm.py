@@ -48,10 +48,11 @@ class Proposal:
     decision_reason: Mapped[str] = mapped_column(Text, server_default="")
 
 
-def proposal_checks() -> tuple[CheckConstraint, ...]:
+def proposal_checks(*further_states: str) -> tuple[CheckConstraint, ...]:
     """Its states; that nobody decides what they proposed; that what is open has no decision, and only that."""
+    states = ", ".join(f"'{state}'" for state in ("proposed", "approved", "rejected", "withdrawn", *further_states))
     return (
-        CheckConstraint("status IN ('proposed', 'approved', 'rejected', 'withdrawn')", name="status"),
+        CheckConstraint(f"status IN ({states})", name="status"),
         CheckConstraint("status = 'withdrawn' OR decided_by IS NULL OR decided_by <> proposed_by", name="four_eyes"),
         CheckConstraint("(status = 'proposed') = (decided_by IS NULL)", name="decided"),
     )

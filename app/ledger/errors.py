@@ -187,6 +187,7 @@ class RequestDecided(LedgerError):
         "approved": N_("%(by)s approved this request before you, at %(at)s UTC. Nothing was changed by you."),
         "rejected": N_("%(by)s rejected this request before you, at %(at)s UTC. Nothing was changed by you."),
         "withdrawn": N_("%(by)s withdrew this request, at %(at)s UTC. Nothing was changed by you."),
+        "cancelled": N_("%(by)s approved this request, at %(at)s UTC, and it was cancelled since. Nothing was changed by you."),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.core.orm import BigKey, Model, Moment, Proposal, proposal_checks
@@ -13,17 +13,18 @@ from app.models.partners import IntroducingBroker
 class PartnerMove(Proposal, Model):
     """A client, all clients of an IB, or an IB with its branch, to belong to another IB, or to nobody, from a moment on.
 
-    Approved, it began the spans of `attribution` that name it, or one of `ib_parent`.
+    Approved, it began the spans of `attribution` that name it, or one of `ib_parent`; cancelled, they are gone.
     """
 
     __tablename__ = "partner_move"
     __table_args__ = (
-        *proposal_checks(),
+        *proposal_checks("cancelled"),
         CheckConstraint("kind IN ('client', 'clients', 'ib')", name="kind"),
         CheckConstraint("(kind = 'client') = (client_id IS NOT NULL) AND (kind = 'ib') = (ib_id IS NOT NULL)", name="subject"),
         CheckConstraint("kind <> 'clients' OR from_id IS NOT NULL", name="clients_of_whom"),
         CheckConstraint("from_id IS DISTINCT FROM target_id", name="somewhere_else"),
         CheckConstraint("status <> 'approved' OR (effective_at IS NOT NULL AND moved IS NOT NULL)", name="carried_out"),
+        CheckConstraint("(status = 'cancelled') = (cancelled_at IS NOT NULL)", name="cancelled"),
         *(
             Index(f"uq_partner_move_open_{name}", column, unique=True, postgresql_where=text(f"status = 'proposed'{more}"))
             for name, column, more in (
@@ -46,6 +47,9 @@ class PartnerMove(Proposal, Model):
     )
     effective_at: Mapped[Moment | None] = mapped_column(comment="none while proposed: the moment of the approval")
     moved: Mapped[int | None] = mapped_column(Integer, comment="how many clients, or 1 for an IB, once approved")
+    cancelled_by: Mapped[str | None] = mapped_column(Text, comment="who cancelled it between its approval and its moment")
+    cancelled_at: Mapped[Moment | None]
+    cancel_reason: Mapped[str] = mapped_column(Text, server_default="")
 
     client: Mapped[Client | None] = relationship()
     ib: Mapped[IntroducingBroker | None] = relationship(foreign_keys=[ib_id])

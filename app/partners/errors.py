@@ -101,6 +101,21 @@ class MovedMeanwhile(Conflict):
     message = N_("It has been moved since this was proposed. Withdraw or reject this and propose it anew.")
 
 
+class MoveNotCancellable(Conflict):
+    code = "partners.move_not_cancellable"
+    message = N_(
+        "Only an approved move can be cancelled, and only until a minute before its moment. Propose a move back instead."
+    )
+
+
+class MoveBuiltUpon(Conflict):
+    """A later move begins where this one leads. `data` has its number as `later`, where there is one."""
+
+    code = "partners.move_built_upon"
+    message = N_("What this move changes was changed again from a later moment on. It cannot be cancelled any more.")
+    named = N_("Move %(later)s builds on this one. Cancel that one first.")
+
+
 class NothingToChange(Conflict):
     code = "partners.nothing_to_change"
     message = N_("This holds already. Nothing was changed.")

@@ -85,10 +85,14 @@ def _head() -> list[str]:
         gettext("Decided by"),
         gettext("Decided at"),
         gettext("Reason of the decision"),
+        gettext("Cancelled by"),
+        gettext("Cancelled at"),
+        gettext("Reason of the cancelling"),
     ]
 
 
 def _row(one: PartnerMove) -> list[Cell]:
     subject: list[Cell] = [one.id, one.kind, one.client_id, one.ib_id, one.from_id, one.target_id, one.effective_at]
     decision: list[Cell] = [one.decided_by and person(one.decided_by), one.decided_at, one.decision_reason]
-    return [*subject, one.status, one.moved, one.reason, person(one.proposed_by), one.proposed_at, *decision]
+    cancelled: list[Cell] = [one.cancelled_by and person(one.cancelled_by), one.cancelled_at, one.cancel_reason]
+    return [*subject, one.status, one.moved, one.reason, person(one.proposed_by), one.proposed_at, *decision, *cancelled]

@@ -18,7 +18,7 @@ from app.core.errors import N_, AppError, NotFound
 from app.extensions import db
 from app.models.partner_moves import PartnerMove
 from app.models.partners import IntroducingBroker
-from app.partners import directory, moves
+from app.partners import cancelling, directory, moves
 from app.surfaces.filters import Filters
 from app.views import partner_move_parts as parts
 from app.views.columns import person
@@ -31,7 +31,7 @@ RIGHTS = "Partner moves"
 #: Rows of a page of decided moves.
 PAGE = 50
 
-STATES = ("proposed", "approved", "rejected", "withdrawn")
+STATES = ("proposed", "approved", "rejected", "withdrawn", "cancelled")
 
 
 class PartnerMovePage(DeskPage):
@@ -152,6 +152,7 @@ class PartnerMovePage(DeskPage):
             preview=parts.preview(found) if is_open else None,
             is_own=is_own,
             decides=is_open and not is_own and has_access_to("can_decide", RIGHTS),
+            cancels=cancelling.can_cancel(found, now()) and has_access_to("can_decide", RIGHTS),
             withdraws=is_open and is_own and has_access_to("can_propose", RIGHTS),
             typed_reason=request.args.get("reason", "")[: moves.LONGEST_REASON],
             longest=moves.LONGEST_REASON,
@@ -176,12 +177,20 @@ class PartnerMovePage(DeskPage):
     def withdraw(self, pk: int) -> ResponseReturnValue:
         return _decide(pk, lambda: moves.withdraw_move(db.session(), pk, actor=staff_actor()))
 
+    @expose("/<int:pk>/cancel", methods=["POST"])
+    @has_access
+    @permission_name("decide")
+    def cancel(self, pk: int) -> ResponseReturnValue:
+        reason = request.form.get("reason", "")
+        return _decide(pk, lambda: cancelling.cancel_move(db.session(), pk, reason=reason, actor=staff_actor()))
+
 
 #: What was done, by the new state.
 _DONE = {
     "approved": N_("Approved. It counts from the moment that stands below."),
     "rejected": N_("Rejected. Everything stays as it was; the reason stands below."),
     "withdrawn": N_("Withdrawn. Everything stays as it was."),
+    "cancelled": N_("Cancelled. Everything goes on as if it had not been approved."),
 }
 
 

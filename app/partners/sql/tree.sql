@@ -70,13 +70,25 @@ CREATE CONSTRAINT TRIGGER attribution_check AFTER INSERT OR UPDATE ON attributio
     FOR EACH ROW EXECUTE FUNCTION attribution_check();
 
 -- History is not rewritten: of a span only its end may be set, once. A move is the end of one span and the beginning of another.
+-- What has not come yet is no history: a span that has not begun may go, and an end that has not come may be taken back.
 CREATE OR REPLACE FUNCTION partner_span_guard() RETURNS trigger
 LANGUAGE plpgsql SET search_path = public, pg_temp AS $$
+DECLARE
+    v_at timestamptz := clock_timestamp();
 BEGIN
-    IF TG_OP <> 'UPDATE' THEN
+    IF TG_OP = 'DELETE' THEN
+        IF OLD.valid_from > v_at THEN
+            RETURN OLD;
+        END IF;
+        RAISE 'spans of % that have begun are never removed', TG_TABLE_NAME USING ERRCODE = 'LW001';
+    ELSIF TG_OP = 'TRUNCATE' THEN
         RAISE 'spans of % are never removed', TG_TABLE_NAME USING ERRCODE = 'LW001';
-    ELSIF OLD.valid_to IS NOT NULL OR NEW.valid_to IS NULL OR to_jsonb(NEW) - 'valid_to' <> to_jsonb(OLD) - 'valid_to' THEN
-        RAISE 'of a span of % only the end may be set, once', TG_TABLE_NAME USING ERRCODE = 'LW001';
+    ELSIF to_jsonb(NEW) - 'valid_to' <> to_jsonb(OLD) - 'valid_to'
+        OR (OLD.valid_to IS NULL) = (NEW.valid_to IS NULL)
+        OR OLD.valid_to <= v_at
+    THEN
+        RAISE 'of a span of % only the end may be set, once, or taken back before it comes', TG_TABLE_NAME
+            USING ERRCODE = 'LW001';
     END IF;
     RETURN NEW;
 END $$;
@@ -93,7 +105,7 @@ CREATE OR REPLACE TRIGGER attribution_no_truncate BEFORE TRUNCATE ON attribution
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'lotwise_app') THEN
-        REVOKE UPDATE, DELETE, TRUNCATE ON ib_parent, attribution FROM lotwise_app;
-        GRANT UPDATE (valid_to) ON ib_parent, attribution TO lotwise_app;
+        REVOKE UPDATE, TRUNCATE ON ib_parent, attribution FROM lotwise_app;
+        GRANT UPDATE (valid_to), DELETE ON ib_parent, attribution TO lotwise_app;
     END IF;
 END $$;

@@ -19,11 +19,13 @@ from app.ledger.errors import NotYourRequest, OwnRequest, RequestDecided
 from app.models.clients import Client
 from app.models.partner_moves import PartnerMove
 from app.models.partners import Attribution, IBParent, IntroducingBroker
-from app.partners import directory, links, moves, tree
+from app.partners import cancelling, directory, links, moves, tree
 from app.partners.branches import ClientSpan, PlaceSpan, history_of_client, places_of_ib
 from app.partners.errors import (
     CircleOfIBs,
+    MoveBuiltUpon,
     MovedMeanwhile,
+    MoveNotCancellable,
     MoveTooEarly,
     MoveWaiting,
     NoClientsToMove,
@@ -35,6 +37,7 @@ from tests.integration.partners.waiting import until_somebody_waits
 ONE, OTHER = Actor.staff(1, "10.0.0.1"), Actor.staff(2, "10.0.0.2")
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+TODAY = now().replace(minute=0, second=0, microsecond=0)
 _numbers = itertools.count(1)
 
 
@@ -431,3 +434,140 @@ def test_ibs_and_clients_are_found_by_number_and_by_words_in_any_order(session: 
     assert directory.find_ibs(session, "9" * 30, NOON) == []
     (self,) = directory.find_clients(session, "Quist", NOON)
     assert (self.client_id, self.ib_name, self.own_ib_id) == (person, "", low)
+
+
+def ahead(session: Session, kind: str, subject_id: int, target_id: int | None, days: int = 3) -> int:
+    """An approved move so many days from now."""
+    move_id = propose(session, kind, subject_id, target_id, TODAY + days * DAY)
+    return moves.approve_move(session, move_id, actor=OTHER).id
+
+
+def cancel(session: Session, move_id: int) -> PartnerMove:
+    return cancelling.cancel_move(session, move_id, reason="stays after all", actor=OTHER)
+
+
+def test_a_move_that_is_ahead_is_cancelled_and_all_goes_on_as_before(session: Session) -> None:
+    old, new, low, top = (ib(session) for _ in range(4))
+    person, nobodys, leaving = brought(session, old), client(session), brought(session, new)
+    tree.place_ib(session, low, old, NOON, "joined", ONE)
+    before = [owners(session, one) for one in (person, nobodys, leaving)]
+    places = places_of_ib(session, low)
+    made = [
+        ahead(session, "client", person, new),
+        ahead(session, "client", nobodys, old),
+        ahead(session, "client", leaving, None),
+        ahead(session, "ib", low, top),
+    ]
+    assert owners(session, person)[-1][0] == new
+
+    for move_id in made:
+        move = cancel(session, move_id)
+
+    assert [owners(session, one) for one in (person, nobodys, leaving)] == before
+    assert places_of_ib(session, low) == places
+    assert (move.status, move.cancelled_by, move.cancel_reason) == ("cancelled", str(OTHER), "stays after all")
+    assert (move.decided_by, move.moved) == (str(OTHER), 1)
+    audited = select(AuditEntry.reason).where(AuditEntry.action.in_(("partner_move.cancel", "client.move_cancelled")))
+    assert session.scalars(audited).all() == ["stays after all"] * 7
+    again = ahead(session, "client", person, top)
+    assert owners(session, person)[-1] == (top, TODAY + 3 * DAY, None)
+    assert history_of_client(session, person)[-1].move_id == again
+
+
+@pytest.mark.parametrize("to_nobody", [False, True])
+def test_a_move_of_all_clients_is_cancelled_for_exactly_those_it_moved(session: Session, to_nobody: bool) -> None:
+    old, new = ib(session), ib(session)
+    people = [brought(session, old) for _ in range(3)]
+    alone = ahead(session, "client", people[0], None)
+    target = None if to_nobody else new
+    move_id = ahead(session, "clients", old, target)
+    assert session.get_one(PartnerMove, move_id).moved == 2
+
+    cancel(session, move_id)
+
+    assert [owners(session, one)[-1] for one in people] == [
+        (old, NOON, TODAY + 3 * DAY), (old, NOON, None), (old, NOON, None),
+    ]  # fmt: skip
+    cancel(session, alone)
+    assert owners(session, people[0]) == [(old, NOON, None)]
+
+
+def test_a_move_that_a_later_one_builds_on_is_cancelled_after_it(session: Session) -> None:
+    old, new, last = ib(session), ib(session), ib(session)
+    person = brought(session, old)
+    brought(session, old)
+    first = ahead(session, "clients", old, new, 3)
+    second = ahead(session, "client", person, last, 5)
+    third = ahead(session, "clients", new, None, 7)
+    with pytest.raises(MoveBuiltUpon) as refused:
+        cancel(session, first)
+    assert str(refused.value) == f"Move {third} builds on this one. Cancel that one first."
+    cancel(session, third)
+    with pytest.raises(MoveBuiltUpon) as refused:
+        cancel(session, first)
+    assert refused.value.data == {"later": second}
+    cancel(session, second)
+    cancel(session, first)
+    assert owners(session, person) == [(old, NOON, None)]
+    low = ib(session)
+    under, further = ahead(session, "ib", low, old, 3), ahead(session, "ib", low, new, 4)
+    with pytest.raises(MoveBuiltUpon):
+        cancel(session, under)
+    cancel(session, further)
+    cancel(session, under)
+    assert places_of_ib(session, low) == []
+
+
+def test_what_is_possible_only_by_a_move_keeps_it_from_being_cancelled(session: Session) -> None:
+    top, low, other = ib(session), ib(session), ib(session)
+    tree.place_ib(session, low, top, NOON, "joined", ONE)
+    away = ahead(session, "ib", low, other, 3)
+    ahead(session, "ib", top, low, 5)
+    session.commit()
+    with pytest.raises(CircleOfIBs):
+        cancel(session, away)
+    assert session.get_one(PartnerMove, away).status == "approved"
+    assert tree.last_place(session, low).parent_id == other
+
+
+def test_only_an_approved_move_ahead_is_cancelled_and_with_a_reason(session: Session) -> None:
+    old, new = ib(session), ib(session)
+    person = brought(session, old)
+    waiting = propose(session, "client", person, new, TODAY + DAY)
+    with pytest.raises(MoveNotCancellable):
+        cancel(session, waiting)
+    moves.approve_move(session, waiting, actor=OTHER)
+    with pytest.raises(InvalidInput):
+        cancelling.cancel_move(session, waiting, reason=" ", actor=OTHER)
+    cancel(session, waiting)
+    with pytest.raises(MoveNotCancellable):
+        cancel(session, waiting)
+    with pytest.raises(RequestDecided):
+        moves.approve_move(session, waiting, actor=OTHER)
+    begun = propose(session, "client", person, new)
+    moves.approve_move(session, begun, actor=OTHER)
+    with pytest.raises(MoveNotCancellable):
+        cancel(session, begun)
+    with pytest.raises(NotFound):
+        cancel(session, 10**9)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DELETE FROM attribution WHERE valid_from <= now()",
+        "UPDATE attribution SET valid_to = valid_to + interval '1 day' WHERE valid_to > now()",
+        "UPDATE attribution SET valid_from = valid_from - interval '1 day' WHERE valid_from > now()",
+        "UPDATE attribution SET valid_to = NULL WHERE valid_to <= now()",
+    ],
+)
+def test_only_what_has_not_come_yet_is_taken_back(database, statement: str) -> None:
+    with database.session() as session:
+        old, new = ib(session), ib(session)
+        person = brought(session, old)
+        tree.move_client(session, person, new, NOON + DAY, "agreed", ONE)
+        ahead(session, "client", person, old)
+        session.commit()
+    with database.owner_session() as session, pytest.raises(DBAPIError) as refused:
+        session.execute(text(statement))
+    assert refused.value.orig.sqlstate == "LW001"

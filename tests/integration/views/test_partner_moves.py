@@ -268,3 +268,24 @@ def test_a_preview_is_refused_for_what_the_move_is_refused(manager: Browser, hou
     assert answer.status_code == 422
     assert "cannot stand below itself" in words(answer.text)
     assert "The house pays" not in answer.text
+
+
+def test_an_approved_move_that_is_ahead_is_cancelled_with_a_reason(
+    office: Office, manager: Browser, finance: Browser, house: House
+) -> None:
+    ahead = (now() + timedelta(days=3)).strftime("%Y-%m-%dT%H:%M")
+    move_id = proposed(office, manager, "client", house.person, house.new, effective_at=ahead)
+    address = f"/partner-moves/{move_id}"
+    finance.post(f"{address}/approve", {})
+    assert "Cancel this move?" in manager.get(address).text
+    assert "Please give a reason" in manager.post(f"{address}/cancel", {"reason": " "}).text
+
+    done = words(manager.post(f"{address}/cancel", {"reason": "Stays after all"}).text)
+
+    assert "Cancelled. Everything goes on as if it had not been approved." in done
+    assert "nobody was moved by it" in done
+    assert "Stays after all" in done
+    assert "Cancel this move?" not in done
+    assert "Cancelled" in words(manager.get("/partner-moves/?state=cancelled").text)
+    assert "Stays after all" in manager.get("/partner-moves/?export=csv&state=cancelled").text
+    assert f"move {move_id} " not in words(manager.get(f"/clientview/show/{house.person}").text)
