@@ -51,6 +51,7 @@ WORDS: Words = {
     "withdrawal.failed": (N_("Withdrawal of %(amount)s failed; the money is back in your wallet"), "danger"),
     "conversion.done": (N_("%(sold)s converted into %(bought)s"), "success"),
     "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
+    "ib.currency_changed": (N_("Commission is paid in %(currency)s from now on, no longer in %(before)s"), "neutral"),
     "payout.requested": (N_("Payout of %(amount)s commission asked for"), "neutral"),
     "payout.cancelled": (N_("Payout of %(amount)s commission cancelled"), "neutral"),
     "payout.rejected": (N_("Payout of %(amount)s commission refused; you keep it as commission"), "danger"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import abort, flash, redirect, url_for
+from flask import abort, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import gettext
@@ -11,7 +11,7 @@ from flask_wtf import FlaskForm
 from sqlalchemy import select
 from wtforms import IntegerField, SelectField, StringField, TextAreaField
 from wtforms.fields.choices import SelectChoice
-from wtforms.validators import InputRequired, Length
+from wtforms.validators import InputRequired, Length, NumberRange
 
 from app.commissions import payment_terms
 from app.core.errors import InvalidInput
@@ -53,6 +53,21 @@ class TermsForm(FlaskForm):
     reason = TextAreaField(_l("Reason"), validators=[Needed()], render_kw={"rows": 2, "maxlength": 500})
 
 
+class CurrencyForm(FlaskForm):
+    """In which currency one IB is paid."""
+
+    ib_id = IntegerField(
+        _l("Number of the IB"), validators=[InputRequired(_l("Please give the number of an IB.")), NumberRange(1, 2**62)]
+    )
+    currency = StringField(
+        _l("Currency"),
+        description=_l("From its next settlement on. What is settled already is paid in the currency it stands in."),
+        filters=[lambda text: (text or "").strip().upper()],
+        validators=[Needed(), Length(max=8)],
+    )
+    reason = TextAreaField(_l("Reason"), validators=[Needed()], render_kw={"rows": 2, "maxlength": 500})
+
+
 class PaymentTermsPage(DeskPage):
     """The plans with their terms, and the form of one."""
 
@@ -66,6 +81,32 @@ class PaymentTermsPage(DeskPage):
     def index(self) -> ResponseReturnValue:
         plans = db.session.scalars(select(Plan).order_by(Plan.name)).all()
         return self.render_template("office/payment_terms.html", plans=plans)
+
+    @expose("/currency", methods=["GET", "POST"])
+    @has_access
+    @permission_name("edit")
+    def currency(self) -> ResponseReturnValue:
+        """Change the currency that one IB is paid in, with a reason that the audit trail keeps."""
+        form = CurrencyForm(ib_id=request.args.get("ib", type=int))
+        if form.is_submitted() and form.validate():
+            try:
+                payment_terms.set_currency(
+                    db.session(),
+                    form.ib_id.data,
+                    currency=form.currency.data,
+                    reason=form.reason.data or "",
+                    actor=staff_actor(),
+                )
+                flash(
+                    gettext("Changed. The next settlement of this IB is in %(currency)s.", currency=form.currency.data),
+                    "success",
+                )
+                return redirect(url_for("PaymentTermsPage.index"))
+            except InvalidInput as error:
+                for name, problem in error.problems.items():
+                    form[name].errors = [gettext(problem)]
+        page = self.render_template("office/ib_currency.html", form=form)
+        return page, 422 if form.errors else 200
 
     @expose("/<int:pk>", methods=["GET", "POST"])
     @has_access

@@ -75,6 +75,7 @@ WORDS: Words = {
     "withdrawal.amount_differs": (N_("The provider paid out another amount than was asked for"), "warning"),
     "conversion.done": (N_("%(sold)s converted into %(bought)s"), "success"),
     "commission.settled": (N_("Commission of %(amount)s settled"), "success"),
+    "ib.currency_changed": (N_("Commission is paid in %(currency)s from now on, no longer in %(before)s"), "neutral"),
     "payout.requested": (N_("Payout of %(amount)s commission asked for"), "neutral"),
     "payout.proposed": (N_("Payout of %(amount)s commission proposed"), "neutral"),
     "payout.cancelled": (N_("Payout of %(amount)s commission cancelled by the IB"), "neutral"),

@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from app.commissions import payables, payout_figures, payout_runs, payout_statements, payouts, publishing
+from app.commissions import payables, payment_terms, payout_figures, payout_runs, payout_statements, payouts, publishing
 from app.commissions.accrual import accrue_deals
 from app.commissions.errors import SettlementIncomplete
 from app.commissions.figures import totals
 from app.commissions.payables import Payable
 from app.commissions.settlement import settle_all
 from app.core.clock import now
+from app.core.errors import InvalidInput
 from app.core.money import Money
+from app.core.tables import AuditEntry
 from app.ledger import chart, queries
 from app.models.commissions import Settlement
 from app.models.partners import IntroducingBroker
@@ -34,6 +36,32 @@ def pay_in(earnings: Earnings, ib_id: int, currency: str) -> None:
     """From now on the IB is paid in this currency."""
     earnings.session.execute(update(IntroducingBroker).where(IntroducingBroker.id == ib_id).values(currency=currency))
     earnings.house.save()
+
+
+def test_the_currency_of_pay_is_changed_with_a_reason_and_kept_in_the_audit_trail(earnings: Earnings) -> None:
+    ib_id = earnings.ib("1")
+
+    def change(currency: str, **changes: Any) -> dict[str, str]:
+        wanted: dict[str, Any] = {"ib_id": ib_id, "currency": currency, "reason": "asked for by mail", "actor": FINANCE}
+        with pytest.raises(InvalidInput) as refused:
+            payment_terms.set_currency(earnings.session, **wanted | changes)
+        return refused.value.problems
+
+    assert set(change("XXY", ib_id=999_999, reason=" ")) == {"ib_id", "currency", "reason"}
+    assert list(change("USC")) == ["currency"]
+    assert change("EUR") == {"currency": "There is no exchange rate into this currency at present."}
+    earnings.house.rate("USD", "EUR", "0.9")
+    for _ in range(2):
+        payment_terms.set_currency(earnings.session, ib_id, currency="EUR", reason="asked for by mail", actor=FINANCE)
+    (entry,) = earnings.session.scalars(select(AuditEntry).where(AuditEntry.action == "ib.currency"))
+    assert (entry.before, entry.after, entry.reason) == ({"currency": "USD"}, {"currency": "EUR"}, "asked for by mail")
+    (told,) = earnings.house.events("ib.currency_changed")
+    assert told.payload == {"before": "USD", "currency": "EUR"}
+    earnings.earn(ib_id, "1")
+    assert {one.currency: one.balance for one in found(earnings, ib_id).values()} == {
+        "EUR": Money(630, "EUR"),
+        "USD": Money(700, "USD"),
+    }
 
 
 def found(earnings: Earnings, ib_id: int) -> dict[str, Payable]:

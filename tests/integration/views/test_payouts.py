@@ -247,3 +247,14 @@ def test_payment_terms_are_changed_on_their_page(office, house, finance):
     assert "Changed." in answer.text
     assert "50.00 USD" in answer.text
     assert finance.get("/payment-terms/999999").status_code == 404
+
+
+def test_an_ibs_currency_is_changed_on_a_page(office, house, finance):
+    page = "/payment-terms/currency"
+    assert "Change an IB's currency" in words(finance.get("/payment-terms/").text)
+    assert f'value="{house.plain}"' in finance.get(f"{page}?ib={house.plain}").text
+    data = {"ib_id": str(house.plain), "currency": " usd ", "reason": "agreed"}
+    refused = finance.post(page, {**data, "currency": "nonsense", "reason": ""}, page=page)
+    assert (refused.status_code, "such as EUR" in refused.text, "Please give a reason." in refused.text) == (422, True, True)
+    assert "There is no IB of this number." in finance.post(page, {**data, "ib_id": "999999"}, page=page).text
+    assert "The next settlement of this IB is in USD." in finance.post(page, data, page=page).text
