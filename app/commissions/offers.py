@@ -25,7 +25,11 @@ from app.models.partners import IBParent
 
 @dataclass(frozen=True)
 class Offer:
-    """A rate that may be given to a sub-IB: its plan and rule, what it has now, and the most it may get."""
+    """A rate that may be given to a sub-IB: its plan and rule, what it has at a moment, and the most it may get then.
+
+    `coming` is the same when the next change counts: what the sub-IB will have, from `coming_from` on, is not yet `present`
+    where a change was made that begins later. None of both where the rate will not be the upline's to give any more.
+    """
 
     sub_ib_id: int
     plan_id: int
@@ -33,6 +37,8 @@ class Offer:
     rule: Rule
     present: Decimal
     most: Decimal
+    coming: Offer | None = None
+    coming_from: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,12 @@ class Given:
     valid_from: datetime
 
 
+def has_below(session: Session, upline_ib: int, at: datetime) -> bool:
+    """Whether any IB stands right below this one."""
+    below = select(IBParent.id).where(IBParent.parent_id == upline_ib, cascade.holds(IBParent, at))
+    return session.scalar(select(below.exists())) or False
+
+
 def offers(session: Session, upline_ib: int, at: datetime) -> list[Offer]:
     """All rates that an IB may give to the IBs right below it. Of a rule whose levels each have a rate (override) the IB above
     gets the difference, so it may give away up to its own; other rules are the house's to give, and are not here.
@@ -53,7 +65,7 @@ def offers(session: Session, upline_ib: int, at: datetime) -> list[Offer]:
     below = session.scalars(
         select(IBParent.ib_id).where(IBParent.parent_id == upline_ib, cascade.holds(IBParent, at)).order_by(IBParent.ib_id)
     ).all()
-    return [offer for sub in below for offer in _of(session, upline_ib, sub, at)]
+    return [offer for sub in below for offer in _with_coming(session, upline_ib, sub, at)]
 
 
 def offer_rate(
@@ -88,6 +100,20 @@ def offer_rate(
         return Given(row.id, sub_ib, rule_key, rate, begin)
 
 
+def _with_coming(session: Session, upline_ib: int, sub_ib: int, at: datetime) -> list[Offer]:
+    """What one IB may give to another one right below it, with what will be when a change of today begins to count."""
+    begin = max(_tomorrow(at), _last_begin(session, sub_ib) or at)
+    try:
+        later = {(offer.plan_id, offer.rule.key): offer for offer in _of(session, upline_ib, sub_ib, begin)}
+    except NotFound:  # it will stand elsewhere
+        later = {}
+    found = _of(session, upline_ib, sub_ib, at)
+    coming = [later.get((offer.plan_id, offer.rule.key)) for offer in found]
+    return [
+        replace(offer, coming=then, coming_from=begin if then else None) for offer, then in zip(found, coming, strict=True)
+    ]
+
+
 def _of(session: Session, upline_ib: int, sub_ib: int, at: datetime) -> list[Offer]:
     """What one IB may give to another one right below it; none where it does not stand there, or has no such rules."""
     book = PlanBook(session, (), ibs=[sub_ib])
@@ -114,10 +140,18 @@ def _rate(rule: Rule, plan: PlanSnapshot, one: Upline, *, above: bool) -> Decima
 
 def _next_begin(session: Session, sub_ib: int, at: datetime) -> datetime:
     """The beginning of the next day, or right after what begins then already."""
-    midnight = datetime.combine(at.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
-    last = session.scalar(select(func.max(IBTerms.valid_from)).where(IBTerms.ib_id == sub_ib))
+    midnight, last = _tomorrow(at), _last_begin(session, sub_ib)
     if last is None or last < midnight:
         return midnight
     if last >= midnight + timedelta(hours=1):
         raise TermsTooEarly
     return last + timedelta(seconds=1)
+
+
+def _tomorrow(at: datetime) -> datetime:
+    """The beginning of the next day (UTC)."""
+    return datetime.combine(at.astimezone(UTC).date() + timedelta(days=1), time(), UTC)
+
+
+def _last_begin(session: Session, ib_id: int) -> datetime | None:
+    return session.scalar(select(func.max(IBTerms.valid_from)).where(IBTerms.ib_id == ib_id))

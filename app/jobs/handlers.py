@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from flask import current_app
+from redis import Redis
 from sqlalchemy.orm import Session
 
 from app.clients.countries import country_names
 from app.commissions import accrual, payout_statements, payouts, replay, replay_posting, simulation
 from app.commissions.units import SHARDS
+from app.core import live
 from app.core.actor import Actor
+from app.core.clock import now
 from app.core.errors import AppError
 from app.core.tables import Event
 from app.core.uow import unit_of_work
@@ -29,7 +34,7 @@ from app.models.metatrader import AccountChange, BalanceOperation, TradingAccoun
 from app.models.payments import Callback, Deposit, Withdrawal
 from app.models.payouts import Payout
 from app.models.trading_desk import LoginImport
-from app.partners import attribution
+from app.partners import attribution, network
 from app.partners.touches import Touch, unpacked
 from app.payments import callbacks, deposits, transfers, withdrawals
 from app.reporting import rendering
@@ -84,6 +89,16 @@ def attribute_client(session: Session, event: Event, settings: Settings) -> None
         attribution.attribute_visitor(
             session, client_id=event.client_id, promo_code=promo_code, touches=touches, at=event.occurred_at
         )
+
+
+def tell_networks(session: Session, event: Event, settings: Settings) -> None:
+    """A client or an IB joined, moved or left: the pages of all above it, before and now, are told."""
+    named = {event.payload.get(part) for part in ("ib_id", "parent_id", "before_id")}
+    if event.type == "ib.placed":
+        named.add(event.subject_id)
+    redis: Redis = current_app.extensions["redis_client"]
+    for client_id in network.watchers(session, named - {None}, now()):
+        redis.publish(live.channel(client_id), json.dumps({"type": "network.changed"}))
 
 
 def send_mail(session: Session, event: Event, settings: Settings) -> None:
@@ -283,6 +298,7 @@ def refetch_deals(session: Session, event: Event, settings: Settings) -> None:
 
 HANDLERS: dict[str, Handler] = {
     "attribute_client": Handler(("client.registered",), attribute_client),
+    "tell_networks": Handler(("client.attributed", "client.moved", "ib.placed"), tell_networks),
     "send_mail": Handler(tuple(mail.HANDLERS), send_mail, is_command=True),
     "open_account": Handler(("account.requested",), open_account, queue="money", is_command=True, by_server=True),
     "send_change": Handler(("account_change.requested",), send_change, queue="money", is_command=True, by_server=True),

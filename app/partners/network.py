@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -77,6 +78,15 @@ def find_below(session: Session, ib_id: int, words: str, at: datetime, limit: in
         .order_by(shown, IntroducingBroker.id)
     )
     return [(found, short_name(client)) for found, client in session.execute(query.limit(limit))]
+
+
+def watchers(session: Session, ib_ids: Iterable[int], at: datetime) -> list[int]:
+    """The clients in whose network these IBs stand at a moment: the IBs themselves and all above them."""
+    wanted = set(ib_ids)
+    above = tree.uplines(session, wanted)
+    seen = {one for ib_id in wanted for one in tree.upline_at(above, ib_id, at)}
+    query = select(IntroducingBroker.client_id).where(IntroducingBroker.id.in_(seen))
+    return list(session.scalars(query.order_by(IntroducingBroker.client_id)))
 
 
 def _names(session: Session, ib_ids: list[int]) -> dict[int, str]:

@@ -53,10 +53,11 @@ TOPICS = {
     "commission": ("commission", "money"),
     "payout": ("commission", "money"),
     "ib": ("commission",),
+    "network": ("network", "commission"),
     "document": ("document",),
     "client": ("document",),
 }
-ALL_TOPICS = ("account", "money", "commission", "document", "all")
+ALL_TOPICS = ("account", "money", "commission", "network", "document", "all")
 
 #: Facts after which the session may be over.
 _ENDINGS = ("session.revoked", "client.password_changed", "client.blocked")

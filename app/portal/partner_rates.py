@@ -9,12 +9,14 @@ from typing import Any
 from flask import flash, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
+from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from app.commissions import offers
 from app.commissions.components import COMPONENTS
+from app.commissions.offers import Offer
 from app.core.clock import now
 from app.core.errors import AppError, InvalidInput
 from app.extensions import db, limiter
@@ -23,9 +25,25 @@ from app.partners.privacy import current_privacy
 from app.portal.guards import client_actor, client_required
 from app.portal.partner import blueprint, own_ib
 from app.surfaces.errors import sentence
+from app.surfaces.formats import exact
 
 #: A comma may part thousands or decimals: it is refused rather than guessed.
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,10})?")
+
+#: What rules are called here that pay for something else than a part of an amount.
+_WORDS = {
+    "per_lot": _l("Each lot"),
+    "per_deal": _l("Each deal"),
+    "cpa": _l("Each client who was won"),
+    "retainer": _l("Each month"),
+}
+_KEEPS = {
+    "per_lot": _l("You keep %(kept)s %(unit)s a lot."),
+    "per_deal": _l("You keep %(kept)s %(unit)s a deal."),
+    "cpa": _l("You keep %(kept)s %(unit)s a client."),
+    "retainer": _l("You keep %(kept)s %(unit)s a month."),
+}
+_KEEPS_OTHERWISE = _l("You keep %(kept)s %(unit)s.")
 
 
 @blueprint.get("/rates", endpoint="rates")
@@ -65,20 +83,46 @@ def _decimal(typed: str) -> Decimal:
 
 
 def _page(refused: tuple[int, str] | None = None, typed: str = "", problem: str = "") -> str:
-    session, me = db.session(), own_ib().id
-    found = offers.offers(session, me, now())
+    session, me, at = db.session(), own_ib().id, now()
+    found = offers.offers(session, me, at)
     below = select(IntroducingBroker).options(joinedload(IntroducingBroker.client))
     people = {ib.id: ib for ib in session.scalars(below.where(IntroducingBroker.id.in_({offer.sub_ib_id for offer in found})))}
     privacy = current_privacy(session)
-    rows: list[dict[str, Any]] = [
-        {
-            "offer": offer,
-            "name": privacy.name(people[offer.sub_ib_id].client),
-            "is_percentage": COMPONENTS[offer.rule.component].is_percentage,
-            "kept": offer.most - offer.present,
-            "typed": typed if refused == (offer.sub_ib_id, offer.rule.key) else f"{offer.present:f}",
-            "problem": problem if refused == (offer.sub_ib_id, offer.rule.key) else "",
-        }
-        for offer in found
-    ]
-    return render_template("portal/partner_rates.html", rows=rows, form=FlaskForm())
+    rows: list[dict[str, Any]] = []
+    for offer in found:
+        is_refused = refused == (offer.sub_ib_id, offer.rule.key)
+        will_be = f"{offer.coming.present:f}" if offer.coming else ""
+        rows.append(
+            {
+                "offer": offer,
+                "name": privacy.name(people[offer.sub_ib_id].client),
+                "words": _WORDS.get(offer.rule.component, COMPONENTS[offer.rule.component].label),
+                "unit": _unit(offer),
+                "kept": offer.most - offer.present,
+                "keeps": _keeps(offer, exact(offer.coming.most - offer.coming.present)) if offer.coming else "",
+                "keeps_open": _keeps(offer, "{kept}"),
+                "typed": typed if is_refused else will_be,
+                "problem": problem if is_refused else "",
+            }
+        )
+    return render_template(
+        "portal/partner_rates.html",
+        rows=rows,
+        problem="" if any(row["problem"] for row in rows) else problem,
+        has_below=bool(found) or offers.has_below(session, me, at),
+        form=FlaskForm(),
+    )
+
+
+def _unit(offer: Offer) -> str:
+    """What a rate is counted in."""
+    kind = COMPONENTS[offer.rule.component]
+    if kind.is_percentage:
+        return "%"
+    return gettext(kind.rate_label).lower() if kind.rate_label else offer.rule.currency
+
+
+def _keeps(offer: Offer, kept: str) -> str:
+    """The sentence beside the field. `kept` is the number in it, or what stands for it while somebody types."""
+    said = _KEEPS.get(offer.rule.component, _KEEPS_OTHERWISE)
+    return str(said % {"kept": kept, "unit": _unit(offer)})

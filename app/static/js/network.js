@@ -1,5 +1,9 @@
 // The tree of a network: levels open in place, loaded when they are first opened; arrows, Home, End and letters move, as in any tree.
+// When something in it changed, what is in sight is read anew and stays unfolded as it was.
 // Without this script each row is a link to the branch's own page.
+
+/** News comes in bursts, as when a whole branch moves. */
+const REST_MS = 3_000;
 
 const isOpen = (row) => row.getAttribute("aria-expanded") === "true";
 const isBranch = (row) => row.hasAttribute("aria-expanded");
@@ -17,29 +21,41 @@ function focus(tree, row) {
   row.focus();
 }
 
+/** A level as the server has it now; the page itself where the session is over. */
+async function read(address) {
+  const answer = await fetch(address, { headers: { "HX-Request": "true" } });
+  if (answer.headers.has("HX-Refresh")) location.reload();
+  if (!answer.ok) throw new Error(String(answer.status));
+  const part = document.createElement("template");
+  part.innerHTML = await answer.text();
+  return part.content;
+}
+
+function unfold(row, level) {
+  const group = document.createElement("ul");
+  group.className = "network-group";
+  group.setAttribute("role", "group");
+  group.append(level);
+  row.parentElement.append(group);
+  row.setAttribute("aria-expanded", "true");
+}
+
 async function open(tree, row) {
   if (!isBranch(row) || isOpen(row) || row.hasAttribute("aria-busy")) return;
-  if (!groupOf(row)) {
-    row.setAttribute("aria-busy", "true");
-    try {
-      const answer = await fetch(row.dataset.below, { headers: { "HX-Request": "true" } });
-      if (answer.headers.has("HX-Refresh")) return void location.reload();
-      if (!answer.ok) throw new Error(String(answer.status));
-      const group = document.createElement("ul");
-      group.className = "network-group";
-      group.setAttribute("role", "group");
-      group.innerHTML = await answer.text();
-      row.parentElement.append(group);
-      row.removeAttribute("title");
-    } catch {
-      row.title = tree.dataset.failed;
-      return;
-    } finally {
-      row.removeAttribute("aria-busy");
-    }
+  if (groupOf(row)) {
+    groupOf(row).hidden = false;
+    row.setAttribute("aria-expanded", "true");
+    return;
   }
-  groupOf(row).hidden = false;
-  row.setAttribute("aria-expanded", "true");
+  row.setAttribute("aria-busy", "true");
+  try {
+    unfold(row, await read(row.dataset.below));
+    row.removeAttribute("title");
+  } catch {
+    row.title = tree.dataset.failed;
+  } finally {
+    row.removeAttribute("aria-busy");
+  }
 }
 
 function close(row) {
@@ -75,8 +91,56 @@ function move(tree, row, key) {
   return true;
 }
 
+/** The levels that are unfolded, or about to be, by their addresses. */
+const unfolded = (tree) => new Set([...tree.querySelectorAll("[aria-expanded=true], [aria-busy]")].map((row) => row.dataset.below));
+
+/** A level with all below it that was unfolded. */
+async function whole(address, wanted) {
+  const level = await read(address);
+  const again = [...level.querySelectorAll("[data-below]")].filter((row) => wanted.has(row.dataset.below));
+  await Promise.all(again.map(async (row) => unfold(row, await whole(row.dataset.below, wanted))));
+  return level;
+}
+
+async function refresh(tree) {
+  let wanted, level;
+  do {
+    wanted = unfolded(tree);
+    level = await whole(tree.dataset.below, wanted);
+  } while ([...unfolded(tree)].some((address) => !wanted.has(address))); // opened meanwhile
+  const here = tree.querySelector("[role=treeitem][tabindex='0']");
+  const isFocused = here && here === document.activeElement;
+  tree.replaceChildren(level);
+  const all = [...tree.querySelectorAll("[role=treeitem]")];
+  tree.hidden = all.length === 0;
+  tree.nextElementSibling.hidden = all.length > 0;
+  const same = all.find((row) => row.getAttribute("href") === here?.getAttribute("href")) ?? all[0];
+  same?.setAttribute("tabindex", "0");
+  if (isFocused) same?.focus({ preventScroll: true });
+}
+
+/** Refreshes at once, but not again before a while has passed; what came meanwhile counts then. */
+function refresher(tree) {
+  let isResting = false;
+  let isAsked = false;
+  return async function ask() {
+    isAsked = true;
+    if (isResting) return;
+    isResting = true;
+    isAsked = false;
+    await refresh(tree).catch(() => {}); // what stood there stays until the next news
+    setTimeout(() => {
+      isResting = false;
+      if (isAsked) ask();
+    }, REST_MS);
+  };
+}
+
 for (const tree of document.querySelectorAll("[data-network]")) {
   tree.querySelector("[role=treeitem]")?.setAttribute("tabindex", "0");
+  const ask = refresher(tree);
+  tree.addEventListener("sse:network", ask);
+  tree.addEventListener("sse:commission", ask);
   tree.addEventListener("click", (event) => {
     const row = event.target.closest("[role=treeitem]");
     if (!row || !isBranch(row) || event.ctrlKey || event.metaKey || event.shiftKey) return;

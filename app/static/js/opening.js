@@ -28,3 +28,8 @@ document.addEventListener("keydown", (event) => {
     menu.querySelector("summary").focus();
   }
 });
+
+// On a phone a bar of tabs is longer than the screen: the one that is open stands in sight.
+for (const tab of document.querySelectorAll(".tabs [aria-current]")) {
+  tab.closest(".tabs").scrollLeft += tab.getBoundingClientRect().left - (innerWidth - tab.offsetWidth) / 2;
+}

@@ -101,6 +101,7 @@ def test_facts_become_topics(browser, redis, client_id, database):
             ("transfer.done", ["account", "money", "all"]),
             ("document.approved", ["document", "all"]),
             ("commission.accrued", ["commission", "money", "all"]),
+            ("network.changed", ["network", "commission", "all"]),
             ("something.else", ["all"]),
         ):
             tell(redis, client_id, fact)

@@ -13,7 +13,10 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import text
 from werkzeug.serving import make_server
 
+from app.core.clock import now
+from app.partners import links, tree
 from tests.conftest import CHROMIUM
+from tests.integration.commissions.brokerage import STAFF
 from tests.integration.portal.conftest import PASSWORD
 from tests.integration.portal.partner_house import PartnerHouse, partner_house
 from tests.integration.portal.test_live import tell
@@ -184,3 +187,34 @@ def test_the_lines_change_by_themselves(page, address, house, redis, client_id):
     tell(redis, client_id, "commission.accrued")
     expect(page.get_by_role("row", name="Carla O.")).to_contain_text("14 USD", timeout=WITHIN_MS)
     expect(page.locator("main")).to_contain_text("All lines of this list, together 14 USD")
+
+
+def test_the_network_changes_by_itself_and_stays_unfolded_and_searched(network, house, redis, client_id):
+    page = network
+    opened_in_ms(page)
+    page.keyboard.press("ArrowDown")
+    expect(page.locator(":focus")).to_contain_text("Node")
+    focused = page.locator(":focus").get_attribute("href")
+    page.fill("[name=q]", "node0987")
+    page.locator(f"[href='{focused}']").focus()
+    newcomer = links.make_ib(house.session, house.brokerage.client("Zoe", "Joins"), "USD", STAFF).id
+    tree.place_ib(house.session, newcomer, house.ib_id, now(), "joined", STAFF)
+    tell(redis, client_id, "network.changed")
+    expect(page.get_by_role("treeitem", name="Zoe J.")).to_be_visible(timeout=WITHIN_MS)
+    expect(page.get_by_role("treeitem")).to_have_count(WIDE + 2)
+    expect(page.get_by_role("treeitem", name="Sami B.")).to_have_attribute("aria-expanded", "true")
+    expect(page.locator(":focus")).to_have_attribute("href", focused)
+    expect(page.locator("[name=q]")).to_have_value("node0987")
+
+
+def test_the_first_ib_below_appears_and_the_last_one_goes_by_itself(page, address, house, redis, client_id):
+    tree.place_ib(house.session, house.sub_id, house.other_id, now(), "moved", STAFF)
+    page.goto(f"{address}/portal/partner/network")
+    expect(page.locator("main")).to_contain_text("No IBs below you yet")
+    tree.place_ib(house.session, house.sub_id, house.ib_id, now(), "moved back", STAFF)
+    tell(redis, client_id, "network.changed")
+    expect(page.get_by_role("treeitem", name="Sami B.")).to_be_visible(timeout=WITHIN_MS)
+    expect(page.get_by_text("No IBs below you yet")).to_be_hidden()
+    tree.place_ib(house.session, house.sub_id, None, now(), "left", STAFF)
+    tell(redis, client_id, "network.changed")
+    expect(page.get_by_text("No IBs below you yet")).to_be_visible(timeout=WITHIN_MS)
