@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 from PIL import Image
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, undefer
 
 from app.compliance.contents import media_type_of
@@ -97,8 +97,16 @@ def material(session: Session, *, language: str = "", kind: str = "", only_activ
 
 def banner(session: Session, public_id: UUID) -> MarketingMaterial:
     """A banner with its bytes. Raises NotFound for one that is not shown."""
-    query = select(MarketingMaterial).options(undefer(MarketingMaterial.content))
-    row = session.scalar(query.where(MarketingMaterial.public_id == public_id, MarketingMaterial.is_active))
+    return _with_bytes(session, MarketingMaterial.public_id == public_id, MarketingMaterial.is_active)
+
+
+def picture(session: Session, material_id: int) -> MarketingMaterial:
+    """A banner with its bytes, for staff: also one that is not shown. Raises NotFound for what is no banner."""
+    return _with_bytes(session, MarketingMaterial.id == material_id)
+
+
+def _with_bytes(session: Session, *wanted: ColumnElement[bool]) -> MarketingMaterial:
+    row = session.scalar(select(MarketingMaterial).options(undefer(MarketingMaterial.content)).where(*wanted))
     if row is None or row.content is None:
         raise NotFound
     return row
@@ -136,5 +144,6 @@ def _is_page(address: str) -> bool:
 
 
 __all__ = [
-    "LANGUAGES", "LINK", "MAX_BYTES", "RefusedFile", "add_material", "banner", "material", "page_with_code", "switch_material",
+    "LANGUAGES", "LINK", "MAX_BYTES", "RefusedFile", "add_material", "banner", "material", "page_with_code", "picture",
+    "switch_material",
 ]  # fmt: skip

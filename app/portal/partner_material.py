@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from uuid import UUID
 
 from flask import Response, current_app, render_template, request, url_for
@@ -25,12 +26,9 @@ def show_material() -> ResponseReturnValue:
     """What there is, in a language and of a kind, for one of the own links."""
     session, own = db.session(), [link for link in links.links_of(db.session(), own_ib().id) if link.is_active]
     chosen = next((link for link in own if link.code == request.args.get("link")), own[-1] if own else None)
-    language, kind = request.args.get("language", ""), request.args.get("kind", "")
-    found = material.material(
-        session,
-        language=language if language in material.LANGUAGES else "",
-        kind=kind if kind in MATERIAL_KINDS else "",
-    )
+    language = _one_of(material.LANGUAGES, request.args.get("language", ""))
+    kind = _one_of(MATERIAL_KINDS, request.args.get("kind", ""))
+    found = material.material(session, language=language, kind=kind)
     rows = [(one, _code(one, chosen) if chosen else "", _address(one)) for one in found]
     return render_template("portal/partner_material.html", rows=rows, links=own, chosen=chosen, language=language, kind=kind)
 
@@ -44,6 +42,11 @@ def banner(public_id: UUID) -> ResponseReturnValue:
     response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
     response.headers["Cache-Control"] = "public, max-age=3600"
     return response
+
+
+def _one_of(known: Collection[str], asked: str) -> str:
+    """What was asked for; what is not known is no filter."""
+    return asked if asked in known else ""
 
 
 def _address(one: MarketingMaterial) -> str:

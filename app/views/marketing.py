@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import flash, redirect, request, url_for
+from flask import Response, flash, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_appbuilder import AppBuilder, expose, has_access, permission_name
 from flask_babel import gettext
@@ -85,6 +85,16 @@ class MaterialPage(DeskPage):
         material.switch_material(db.session(), pk, is_active=shows, actor=staff_actor())
         flash(gettext("Shown to introducing brokers.") if shows else gettext("Not shown any more."), "success")
         return redirect(url_for("MaterialPage.index"))
+
+    @expose("/<int:pk>/picture")
+    @has_access
+    @permission_name("list")
+    def picture(self, pk: int) -> ResponseReturnValue:
+        """A banner as it is, also one that is off."""
+        found = material.picture(db.session(), pk)
+        response = Response(found.content, mimetype=found.media_type)
+        response.headers["Content-Security-Policy"] = "default-src 'none'; sandbox"
+        return response
 
     def _page(self, form: MaterialForm, problem: str = "") -> Any:
         return self.render_template(

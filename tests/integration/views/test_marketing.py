@@ -25,6 +25,10 @@ def test_a_banner_is_added_and_switched_off(office: Office) -> None:
     assert "Added." in added.text
     with office.session() as session:
         row = next(one for one in material.material(session) if one.title == title)
+        assert f'src="/marketing-material/{row.id}/picture"' in added.text
         assert "Not shown any more." in browser.post(f"/marketing-material/{row.id}/switch", {"shows": "0"}).text
         session.expire_all()
         assert row.id not in {one.id for one in material.material(session)}
+        preview = browser.get(f"/marketing-material/{row.id}/picture")
+        assert (preview.status_code, preview.mimetype) == (200, "image/png"), "staff see what is off, too"
+        assert browser.get("/marketing-material/987654/picture").status_code == 404
