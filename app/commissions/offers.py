@@ -109,9 +109,7 @@ def _with_coming(session: Session, upline_ib: int, sub_ib: int, at: datetime) ->
         later = {}
     found = _of(session, upline_ib, sub_ib, at)
     coming = [later.get((offer.plan_id, offer.rule.key)) for offer in found]
-    return [
-        replace(offer, coming=then, coming_from=begin if then else None) for offer, then in zip(found, coming, strict=True)
-    ]
+    return [replace(offer, coming=then, coming_from=begin if then else None) for offer, then in zip(found, coming, strict=True)]
 
 
 def _of(session: Session, upline_ib: int, sub_ib: int, at: datetime) -> list[Offer]:

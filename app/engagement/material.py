@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
 from PIL import Image
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnExpressionArgument, select
 from sqlalchemy.orm import Session, undefer
 
 from app.compliance.contents import media_type_of
@@ -105,7 +105,7 @@ def picture(session: Session, material_id: int) -> MarketingMaterial:
     return _with_bytes(session, MarketingMaterial.id == material_id)
 
 
-def _with_bytes(session: Session, *wanted: ColumnElement[bool]) -> MarketingMaterial:
+def _with_bytes(session: Session, *wanted: ColumnExpressionArgument[bool]) -> MarketingMaterial:
     row = session.scalar(select(MarketingMaterial).options(undefer(MarketingMaterial.content)).where(*wanted))
     if row is None or row.content is None:
         raise NotFound

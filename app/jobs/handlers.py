@@ -93,11 +93,11 @@ def attribute_client(session: Session, event: Event, settings: Settings) -> None
 
 def tell_networks(session: Session, event: Event, settings: Settings) -> None:
     """A client or an IB joined, moved or left: the pages of all above it, before and now, are told."""
-    named = {event.payload.get(part) for part in ("ib_id", "parent_id", "before_id")}
+    named = [event.payload.get(part) for part in ("ib_id", "parent_id", "before_id")]
     if event.type == "ib.placed":
-        named.add(event.subject_id)
+        named.append(event.subject_id)
     redis: Redis = current_app.extensions["redis_client"]
-    for client_id in network.watchers(session, named - {None}, now()):
+    for client_id in network.watchers(session, {one for one in named if one is not None}, now()):
         redis.publish(live.channel(client_id), json.dumps({"type": "network.changed"}))
 
 

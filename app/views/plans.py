@@ -20,6 +20,7 @@ from wtforms.fields import SelectChoice
 from app.commissions import drafts, example, publishing
 from app.commissions.components import COMPONENTS
 from app.commissions.plans import Rule, parse_rules, rules_document
+from app.commissions.rule_filter import EXCLUDED_REASONS
 from app.core.errors import N_, AppError, InvalidInput
 from app.extensions import db
 from app.models.commissions import IBPlan, Plan, PlanDraft, PlanVersion
@@ -47,7 +48,7 @@ class PlanPage(DeskPage):
 
     class_permission_name = RIGHTS
     route_base = "/commission-plans"
-    extra_args = {"person": person, "components": COMPONENTS}
+    extra_args = {"person": person, "components": COMPONENTS, "usual_reasons": EXCLUDED_REASONS}
 
     @expose("/", methods=["GET"])
     @has_access

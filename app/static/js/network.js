@@ -3,7 +3,7 @@
 // Without this script each row is a link to the branch's own page.
 
 /** News comes in bursts, as when a whole branch moves. */
-const REST_MS = 3_000;
+const WAIT_MS = 1_500;
 
 const isOpen = (row) => row.getAttribute("aria-expanded") === "true";
 const isBranch = (row) => row.hasAttribute("aria-expanded");
@@ -119,20 +119,20 @@ async function refresh(tree) {
   if (isFocused) same?.focus({ preventScroll: true });
 }
 
-/** Refreshes at once, but not again before a while has passed; what came meanwhile counts then. */
+/** Refreshes a while after the first news, so that all of a burst is in it; what comes meanwhile makes for another round. */
 function refresher(tree) {
-  let isResting = false;
   let isAsked = false;
+  let isBusy = false;
   return async function ask() {
     isAsked = true;
-    if (isResting) return;
-    isResting = true;
-    isAsked = false;
-    await refresh(tree).catch(() => {}); // what stood there stays until the next news
-    setTimeout(() => {
-      isResting = false;
-      if (isAsked) ask();
-    }, REST_MS);
+    if (isBusy) return;
+    isBusy = true;
+    while (isAsked) {
+      await new Promise((resume) => setTimeout(resume, WAIT_MS));
+      isAsked = false;
+      await refresh(tree).catch(() => {}); // what stood there stays until the next news
+    }
+    isBusy = false;
   };
 }
 
