@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
-from sqlalchemy import func, select, true
+from sqlalchemy import func, select, true, union_all
 from sqlalchemy.orm import Session, aliased
 
 from app.commissions.lines import first_id_since
@@ -147,13 +147,15 @@ def settlements(session: Session, ib_id: int, limit: int = 10) -> list[Settlemen
 def from_branches(
     session: Session, ib_id: int, depth: int, branches: Sequence[int], since: datetime
 ) -> dict[int, list[BranchFigure]]:
-    """What an IB accrued since a moment from each of these branches, by branch, as the tree stood when the deals were done.
+    """What an IB accrued since a moment from each of these branches, by branch, as the tree stood when the deals were done, or
+    clients were won.
 
     The heads of the branches stand `depth` steps below the IB: on each deal they have the level that many lower.
     """
     of_deal = (
         select(
             Accrual.deal_id,
+            Accrual.occasion_id,
             Accrual.level,
             Accrual.currency,
             func.sum(Accrual.amount).label("amount"),
@@ -166,16 +168,13 @@ def from_branches(
             Accrual.accrued_at >= since,
             Accrual.level > depth,
         )
-        .group_by(Accrual.deal_id, Accrual.kind, Accrual.level, Accrual.currency)
+        .group_by(Accrual.deal_id, Accrual.occasion_id, Accrual.kind, Accrual.level, Accrual.currency)
         .subquery()
     )
     lower = aliased(Accrual)
-    head = (
-        select(lower.ib_id)
-        .where(lower.deal_id == of_deal.c.deal_id, lower.level == of_deal.c.level - depth)
-        .limit(1)
-        .lateral("head")
-    )
+    at_head = select(lower.ib_id).where(lower.level == of_deal.c.level - depth)
+    of_same = [at_head.where(lower.deal_id == of_deal.c.deal_id), at_head.where(lower.occasion_id == of_deal.c.occasion_id)]
+    head = union_all(*of_same).limit(1).lateral("head")
     lots = func.sum(of_deal.c.lots * of_deal.c.sign).label("lots")
     query = select(head.c.ib_id, of_deal.c.currency, func.sum(of_deal.c.amount).label("amount"), lots)
     query = query.select_from(of_deal).join(head, true()).where(head.c.ib_id.in_(branches))

@@ -19,6 +19,9 @@ from app.partners.privacy import Privacy, current_privacy
 
 _CHUNK = 1_000
 
+#: Who traded, or was won.
+_owner_id = func.coalesce(TradingAccount.client_id, Occasion.client_id)
+
 #: What a line is made of; a deal with its server, or an occasion.
 Shown = tuple[Accrual, Deal | None, Client | None, Server | None, Occasion | None, int | None]
 
@@ -111,9 +114,9 @@ def line_sums(session: Session, ib_id: int, wanted: LineFilter) -> list[LineSum]
     if wanted.state or wanted.settlement_id is not None:
         query = query.join(AccrualSum, _same_sum()).where(AccrualSum.ib_id == ib_id)
     if wanted.symbol or wanted.client_id is not None:
-        query = query.join(Deal, Deal.id == Accrual.deal_id)
-    if wanted.client_id is not None:
-        query = query.join(TradingAccount, TradingAccount.id == Deal.trading_account_id)
+        query = query.outerjoin(Deal, Deal.id == Accrual.deal_id)
+        query = query.outerjoin(TradingAccount, TradingAccount.id == Deal.trading_account_id)
+        query = query.outerjoin(Occasion, Occasion.id == Accrual.occasion_id)
     rows = session.execute(query.group_by(Accrual.currency).order_by(Accrual.currency))
     return [LineSum(currency, amount) for currency, amount in rows]
 
@@ -125,7 +128,6 @@ def lines_of(ib_id: int) -> Select[*Shown]:
 
 def stored_lines() -> Select[*Shown]:
     """Each accrual with what its line shows: deal and server, or occasion; client, and the settlement that took it."""
-    client_id = func.coalesce(TradingAccount.client_id, Occasion.client_id)
     query = (
         select(Accrual, Deal, Client, Server, Occasion, AccrualSum.settlement_id)
         .join(AccrualSum, _same_sum())
@@ -133,7 +135,7 @@ def stored_lines() -> Select[*Shown]:
         .outerjoin(TradingAccount, TradingAccount.id == Deal.trading_account_id)
         .outerjoin(Server, Server.id == Deal.server_id)
         .outerjoin(Occasion, Occasion.id == Accrual.occasion_id)
-        .outerjoin(Client, Client.id == client_id)
+        .outerjoin(Client, Client.id == _owner_id)
     )
     return cast("Select[*Shown]", query)
 
@@ -200,7 +202,7 @@ def _filtered(session: Session, query: Any, ib_id: int, wanted: LineFilter, befo
         "rule": Accrual.rule == wanted.rule if wanted.rule else None,
         "level": Accrual.level == wanted.level if wanted.level is not None else None,
         "symbol": Deal.symbol == wanted.symbol if wanted.symbol else None,
-        "client": TradingAccount.client_id == wanted.client_id if wanted.client_id is not None else None,
+        "client": _owner_id == wanted.client_id if wanted.client_id is not None else None,
         "settlement": AccrualSum.settlement_id == wanted.settlement_id if wanted.settlement_id is not None else None,
         "settled": AccrualSum.settlement_id.is_not(None) if wanted.state == "settled" else None,
         "unsettled": AccrualSum.settlement_id.is_(None) if wanted.state == "unsettled" else None,

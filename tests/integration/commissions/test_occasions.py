@@ -7,12 +7,12 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 
-from app.commissions import backlog, publishing
+from app.commissions import backlog, figures, publishing
 from app.commissions.accrual import accrue_server
 from app.commissions.explain import explain_accrual
-from app.commissions.lines import accrual_lines
+from app.commissions.lines import LineFilter, LineSum, accrual_lines, line_sums
 from app.commissions.occasions import accrue_occasions
 from app.commissions.overrides import Instead, Overrides
 from app.commissions.reasons import Reason
@@ -26,7 +26,7 @@ from app.models.commissions import Accrual, IBPlan, PlanVersion
 from app.models.ib_terms import IBTerms
 from app.models.metatrader import Deal, TradingAccount
 from app.models.occasions import Occasion, OccasionTakenBack
-from app.models.partners import Attribution, IntroducingBroker
+from app.models.partners import Attribution, IBParent, IntroducingBroker
 from app.models.payments import Deposit
 from app.models.replays import ReplayRun
 from tests.integration.commissions.brokerage import STAFF, START, Brokerage
@@ -484,3 +484,24 @@ def test_months_are_made_up_for_however_long_the_job_stood_still(house: Brokerag
     assert accrue_occasions(house.session, START + timedelta(days=40)) == 1
     assert accrue_occasions(house.session, datetime(2027, 2, 1, tzinfo=UTC)) == 12
     assert len(accrual_lines(house.session, ib_id)) == 13
+
+
+def test_lines_of_a_client_are_those_of_winning_it_too(house: Brokerage, winner: int) -> None:
+    wanted = LineFilter(client_id=client_of(house, winner))
+    client_of(house, winner)
+    assert accrue_occasions(house.session, now()) == 2
+    assert [line.client_id for line in accrual_lines(house.session, winner, wanted=wanted)] == [wanted.client_id]
+    assert line_sums(house.session, winner, wanted) == [LineSum("USD", Decimal(400))]
+
+
+def test_what_an_ib_gets_of_a_client_won_below_it_came_from_that_branch(house: Brokerage) -> None:
+    upper = house.ib([WON | {"levels": ["0.75", "0.25"]}])
+    left, right = house.ib(), house.ib()
+    house.session.execute(delete(IBPlan).where(IBPlan.ib_id.in_((left, right))))
+    for below in (left, right):
+        house.add(IBParent(ib_id=below, parent_id=upper, valid_from=START, set_by="test", reason="test"))
+    for below in (left, left, right):
+        client_of(house, below)
+    assert accrue_occasions(house.session, now()) == 3
+    brought = figures.from_branches(house.session, upper, 1, [left, right], now() - timedelta(days=1))
+    assert {below: [one.amount for one in of] for below, of in brought.items()} == {left: [200], right: [100]}
