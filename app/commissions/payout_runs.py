@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.commissions.errors import NothingToPay, PayoutDecided
@@ -24,13 +24,16 @@ from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import chart, four_eyes, holds
+from app.models.clients import Client
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout, PayoutRun
+from app.models.security import User
 
 LONGEST_REASON = 500
 
 Verdict = Literal["pay", "hold", "reject"]
 VERDICTS: tuple[Verdict, ...] = ("pay", "hold", "reject")
+OWN = N_("This is your own pay: somebody else must say what becomes of it.")
 UNSEEN = N_("New warnings have come up since you opened this page. Please look at them first.")
 _STATES = {"pay": "approved", "hold": "held", "reject": "rejected"}
 
@@ -130,7 +133,8 @@ def approve_run(session: Session, run_id: int, *, decisions: Mapping[int, Decisi
 
     Warnings are those of this moment: a line may have some that it had not when it was proposed.
     Raises NotFound, OwnRequest for the one who proposed, RequestDecided, and InvalidInput (by id) for a line with warnings
-    that is not named or that were not seen, or one whose decision has no reason where it needs one.
+    that is not named or that were not seen, one whose decision has no reason where it needs one, or the approver's own pay,
+    which may only be held back.
     """
     with unit_of_work(session, actor) as unit:
         run = _open(session, run_id)
@@ -138,7 +142,7 @@ def approve_run(session: Session, run_id: int, *, decisions: Mapping[int, Decisi
         payouts = _payouts(session, run_id)
         chosen = {one.id: decisions.get(one.id) for one in payouts}
         told = current_warnings(session, payouts)
-        _check(told, chosen)
+        _check(told, chosen, _own(session, payouts, actor))
         for payout in payouts:
             payout.warnings = told[payout.id]
             decision = chosen[payout.id] or Decision("pay")
@@ -176,7 +180,8 @@ def withdraw_run(session: Session, run_id: int, *, actor: Actor) -> PayoutRun:
 def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: Actor) -> Payout:
     """Pay or reject a line that was held back when its run was approved; not by the one who proposed that run.
 
-    Raises NotFound, OwnRequest, PayoutDecided, InvalidInput without a reason or with warnings that were not seen.
+    Raises NotFound, OwnRequest, PayoutDecided, InvalidInput without a reason, with warnings that were not seen, or
+    for one's own pay.
     """
     said = _reason(decision.reason)
     if decision.verdict == "hold":
@@ -192,6 +197,8 @@ def decide_held(session: Session, payout_id: int, decision: Decision, *, actor: 
         payout.warnings = current_warnings(session, [payout])[payout.id]
         if not _has_seen(decision, payout.warnings):
             raise InvalidInput({"verdict": UNSEEN})
+        if _own(session, [payout], actor):
+            raise InvalidInput({"verdict": OWN})
         _settle_line(unit, payout, Decision(decision.verdict, said))
         unit.audit(
             f"payout.{decision.verdict}",
@@ -226,11 +233,23 @@ def _payouts(session: Session, run_id: int) -> list[Payout]:
     return sorted(session.scalars(query), key=lambda one: chart.ib_commission(one.ib_id, one.currency).code)
 
 
-def _check(told: Mapping[int, Sequence[Warned]], chosen: Mapping[int, Decision | None]) -> None:
+def _own(session: Session, payouts: Sequence[Payout], actor: Actor) -> set[int]:
+    """Those whose IB has the mail address of the member of staff who decides: most likely the same person."""
+    if actor.kind != "staff":
+        return set()
+    address = select(func.lower(User.email)).where(User.id == int(actor.id)).scalar_subquery()
+    ids = {one.client_id for one in payouts}
+    own = session.scalars(select(Client.id).where(Client.id.in_(ids), func.lower(Client.email) == address)).all()
+    return {one.id for one in payouts if one.client_id in own}
+
+
+def _check(told: Mapping[int, Sequence[Warned]], chosen: Mapping[int, Decision | None], own: set[int]) -> None:
     problems: dict[str, str] = {}
     for payout_id, warned in told.items():
         decision = chosen[payout_id]
-        if decision is None:
+        if payout_id in own and (decision is None or decision.verdict != "hold"):
+            problems[str(payout_id)] = OWN
+        elif decision is None:
             if warned:
                 problems[str(payout_id)] = N_("This line has warnings. Please say what becomes of it, and why.")
         elif decision.verdict not in VERDICTS:

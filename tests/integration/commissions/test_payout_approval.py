@@ -16,6 +16,7 @@ from app.core.tables import AuditEntry
 from app.models.clients import Client
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout, PayoutRun
+from app.models.security import User
 from tests.integration.commissions.brokerage import Brokerage
 from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere
 
@@ -82,6 +83,28 @@ def test_a_warning_that_came_while_somebody_looked_is_not_passed_over(earnings: 
         payout_runs.decide_held(earnings.session, payout.id, looked, actor=OTHER)
     both = Decision("pay", "known", frozenset({"documents", "not_approved"}))
     assert payout_runs.decide_held(earnings.session, payout.id, both, actor=OTHER).state == "approved"
+
+
+def test_nobody_decides_about_their_own_pay(earnings: Earnings) -> None:
+    """A member of staff who is an IB, too, by the mail address: another one decides."""
+    ib_id, other_id = earnings.ib("1"), earnings.ib("1")
+    address = earnings.session.get_one(Client, earnings.client_of(ib_id)).email
+    number = earnings.house.add(
+        User(id=500, first_name="Ines", last_name="Broker", username="ines", email=address.title(), active=True)
+    )
+    earnings.house.save()
+    myself = Actor.staff(number)
+    run = propose(earnings)
+    mine, other = sorted(run.payouts, key=lambda one: one.ib_id != ib_id)
+    with pytest.raises(InvalidInput) as refused:
+        payout_runs.approve_run(earnings.session, run.id, decisions={}, actor=myself)
+    assert refused.value.problems == {str(mine.id): payout_runs.OWN}
+    held = {mine.id: Decision("hold", "my own")}
+    payout_runs.approve_run(earnings.session, run.id, decisions=held, actor=myself)
+    assert (mine.state, other.ib_id, other.state) == ("held", other_id, "approved")
+    with pytest.raises(InvalidInput):
+        payout_runs.decide_held(earnings.session, mine.id, Decision("pay", "now"), actor=myself)
+    assert payout_runs.decide_held(earnings.session, mine.id, Decision("pay", "fine"), actor=OTHER).state == "approved"
 
 
 def test_a_warning_of_the_proposal_stays_although_its_cause_is_gone(earnings: Earnings) -> None:
