@@ -30,7 +30,9 @@ _NET_DEPOSITS = text(
     """
     SELECT currency, CAST(sum(amount) AS bigint) AS amount_minor FROM (
         SELECT currency, settled_minor AS amount FROM deposit
-        WHERE client_id = ANY(:clients) AND state = 'settled' AND settled_at >= :since AND settled_at < :until
+        WHERE client_id = ANY(:clients) AND settled_at >= :since AND settled_at < :until
+          -- What was withdrawn since, and refunded to the payment, is counted below, at its own moment.
+          AND state IN ('settled', 'refunded_part', 'refunded')
         UNION ALL
         SELECT currency, -amount_minor FROM withdrawal
         WHERE client_id = ANY(:clients) AND state = 'paid' AND finished_at >= :since AND finished_at < :until

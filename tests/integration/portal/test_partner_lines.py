@@ -6,14 +6,21 @@ import csv
 import io
 import re
 import zipfile
+from decimal import Decimal
 
 import pytest
+from sqlalchemy import select
 
+from app.commissions.engine import Accrued
 from app.commissions.lines import LineFilter, accrual_lines, line_sums
+from app.commissions.units import Line, write_unit
 from app.core.actor import Actor
+from app.models.commissions import PlanVersion
+from app.models.occasions import Occasion, OccasionTakenBack
 from app.partners import privacy
 from app.partners.privacy import Privacy
 from app.portal import partner_lines
+from tests.integration.commissions.brokerage import START
 from tests.integration.portal.partner_house import partner_house
 
 
@@ -133,3 +140,29 @@ def test_sums_are_those_of_the_lines(house):
         fitting = [one for one in lines if wanted.state in ("", "settled" if one.settlement_id else "unsettled")]
         (found,) = line_sums(house.session, house.ib_id, wanted)
         assert found.amount == sum(one.amount for one in fitting)
+
+
+def test_the_page_of_what_was_taken_back_says_why(signed_in, house):
+    """Each of the three: the deposit, the lots, and the active clients of a month."""
+    brokerage, session = house.brokerage, house.session
+    explained = {
+        "client": ({"deposit_id": 1, "needed": "200"}, "one from 200 USD"),
+        "lots": ({"lots": "1", "needed": "3"}, "1 lots were closed in time, and the rule asks for 3"),
+        "month": ({"active_clients": 1, "needed": 5}, "1 clients were active, and the rule asks for 5"),
+    }
+    version = session.scalars(select(PlanVersion).order_by(PlanVersion.id.desc())).first()
+    for name, (facts, words) in explained.items():
+        of = {"month": "2026-09"} if name == "month" else {"client_id": brokerage.client()}
+        kind = "month" if name == "month" else "client"
+        said = {"active_clients": 5, "first_deposit": "250.00", "currency": "USD"}
+        named = {"kind": kind, "plan_id": version.plan_id, "rule": "fx", "ib_id": house.ib_id, "happened_at": START}
+        occasion_id = brokerage.add(Occasion(**named, **of, facts=said))
+        session.add(OccasionTakenBack(occasion_id=occasion_id, facts=facts))
+        amount = Decimal(-400)
+        made = Accrued(version.id, "fx", 1, house.ib_id, Decimal(0), amount, Decimal(1), amount, "USD", base=Decimal(-1))
+        write_unit(session, None, None, [Line(None, "reverse", made, occasion_id)])
+        brokerage.save()
+        line = accrual_lines(session, house.ib_id)[0]
+        page = " ".join(signed_in.get(f"/portal/partner/lines/{line.id}").text.split())
+        assert "Taken back" in page
+        assert words in page
