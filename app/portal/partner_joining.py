@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from flask import current_app, flash, g, redirect, render_template, request, url_for
@@ -24,6 +25,8 @@ from app.partners.policy import APPLICATION, INVITED, policy_at
 from app.portal.forms import show_problems
 from app.portal.guards import client_actor, client_required
 from app.portal.partner import blueprint, own_ib
+
+_KEY = re.compile(r"[0-9]{1,18}")
 
 
 class JoinForm(FlaskForm):
@@ -133,7 +136,7 @@ def _join(form: JoinForm) -> joining.Joined:
         g.client.id,
         currency=form.currency.data or "",
         words=form.words.data or "",
-        agreed_id=int(agreed) if (agreed or "").isdecimal() else None,
+        agreed_id=int(agreed) if _KEY.fullmatch(agreed or "") else None,
         invitation=form.invitation.data or "",
         actor=client_actor(),
     )

@@ -14,7 +14,7 @@ from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
-from wtforms import BooleanField, DecimalField, IntegerField
+from wtforms import BooleanField, IntegerField
 from wtforms.validators import InputRequired
 
 from app.commissions import flags
@@ -29,6 +29,7 @@ from app.surfaces.errors import sentence
 from app.surfaces.filters import Filters
 from app.views.columns import person
 from app.views.guarded import DeskPage, staff_actor
+from app.views.ledger_request_forms import NumberField
 
 RIGHTS = "Commission flags"
 PAGE = 50
@@ -40,7 +41,7 @@ class HedgeForm(FlaskForm):
 
     is_on = BooleanField(_l("Look for it"))
     window_s = IntegerField(_l("Seconds between the openings, at most"), validators=[InputRequired()])
-    tolerance_percent = DecimalField(_l("How much the volumes may differ, percent"), validators=[InputRequired()])
+    tolerance_percent = NumberField(_l("How much the volumes may differ, percent"), validators=[InputRequired()])
 
 
 class CommissionFlagPage(DeskPage):

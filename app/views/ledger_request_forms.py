@@ -7,13 +7,14 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from flask_wtf.file import FileField
-from wtforms import DateField, DateTimeLocalField, HiddenField, TextAreaField
+from wtforms import DateField, DateTimeLocalField, DecimalField, HiddenField, TextAreaField
 
 from app.core.clock import now
 from app.core.errors import AppError
@@ -49,6 +50,18 @@ class UTCField(DateTimeLocalField):
     @property
     def moment(self) -> datetime | None:
         return self.data.replace(tzinfo=UTC) if self.data else None
+
+
+class NumberField(DecimalField):
+    """A number; not one of the values that a Decimal has beside numbers, with which nothing can be compared."""
+
+    data: Decimal | None
+
+    def process_formdata(self, valuelist: list[str]) -> None:
+        super().process_formdata(valuelist)
+        if self.data is not None and not self.data.is_finite():
+            self.data = None
+            raise ValueError(self.gettext("Not a valid decimal value."))
 
 
 class DayField(DateField):

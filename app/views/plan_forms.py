@@ -9,7 +9,7 @@ from typing import Any
 from flask_babel import gettext
 from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
-from wtforms import DecimalField, IntegerField, SelectField, StringField, TextAreaField
+from wtforms import IntegerField, SelectField, StringField, TextAreaField
 from wtforms.fields import SelectChoice
 from wtforms.validators import InputRequired, Length, NumberRange, Optional
 
@@ -19,16 +19,16 @@ from app.core.clock import now
 from app.core.errors import AppError
 from app.surfaces.errors import sentence
 from app.views.labels import CATEGORIES
-from app.views.ledger_request_forms import Needed, UTCField
+from app.views.ledger_request_forms import Needed, NumberField, UTCField
 from app.views.rule_editor import RuleEditor
 
 MAX_DEPTH = 20
 _BOUNDS = NumberRange(min=-1_000_000_000, max=1_000_000_000)
 
 
-def amount(label: str, default: str, **options: Any) -> DecimalField:
+def amount(label: str, default: str, **options: Any) -> NumberField:
     """A number that an example begins with."""
-    return DecimalField(label, default=Decimal(default), places=None, validators=[InputRequired(), _BOUNDS], **options)
+    return NumberField(label, default=Decimal(default), places=None, validators=[InputRequired(), _BOUNDS], **options)
 
 
 class PlanForm(FlaskForm):
@@ -105,7 +105,7 @@ class ExampleForm(FlaskForm):
     commission = amount(_l("Commission charged"), "-3.50")
     profit = amount(_l("Profit"), "-25.00")
     swap = amount(_l("Swap"), "0")
-    stands = DecimalField(_l("Where tiers stand before it"), default=Decimal(0), places=None, validators=[Optional(), _BOUNDS])
+    stands = NumberField(_l("Where tiers stand before it"), default=Decimal(0), places=None, validators=[Optional(), _BOUNDS])
     depth = IntegerField(_l("IBs above the client"), default=2, validators=[InputRequired(), NumberRange(min=1, max=MAX_DEPTH)])
 
     def __init__(self) -> None:

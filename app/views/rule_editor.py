@@ -14,7 +14,21 @@ from werkzeug.datastructures import MultiDict
 from app.commissions.plans import MAX_RULES
 from app.views.rule_forms import RuleForm
 
+_PLACE = re.compile(r"[0-9]{1,4}")
 _PATH = re.compile(r"rules\[(\d+)\]\.?(.*)")
+
+
+def parsed(text: str) -> tuple[Any, str]:
+    """The document that a text is, and why it is none where it cannot be read."""
+    try:
+        return json.loads(text), ""
+    except json.JSONDecodeError as error:
+        problem = gettext("Line %(line)s, column %(column)s cannot be read as JSON.", line=error.lineno, column=error.colno)
+    except RecursionError:
+        problem = gettext("These rules are nested too deeply.")
+    except ValueError:
+        problem = gettext("A number in these rules has too many digits.")
+    return None, problem
 
 
 def written(document: list[dict[str, Any]]) -> str:
@@ -49,7 +63,8 @@ class RuleEditor:
         """What a browser sent: the text, or the forms in the order in which they stand on the page."""
         if "rules" in posted:
             return cls(text=posted["rules"])
-        numbers = [int(number) for number in posted.getlist("rule") if number.isdigit()][:MAX_RULES]
+        # One more than there may be, so that the rules are refused rather than the last ones lost.
+        numbers = [int(number) for number in posted.getlist("rule") if _PLACE.fullmatch(number)][: MAX_RULES + 1]
         return cls([RuleForm(number, posted) for number in dict.fromkeys(numbers)])
 
     @property
@@ -60,15 +75,9 @@ class RuleEditor:
         """The rules as a document; None for text that cannot be read, and `problems` then say where."""
         if self.text is None:
             return [card.document() for card in self.cards]
-        try:
-            return json.loads(self.text)
-        except json.JSONDecodeError as error:
-            self.problems = [
-                gettext("Line %(line)s, column %(column)s cannot be read as JSON.", line=error.lineno, column=error.colno)
-            ]
-        except RecursionError:
-            self.problems = [gettext("These rules are nested too deeply.")]
-        return None
+        document, problem = parsed(self.text)
+        self.problems = [problem] if problem else []
+        return document
 
     def act(self, action: str) -> bool:
         """Add, copy, move or remove a rule, such as by up-2; False when it is something else that was asked for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -34,7 +33,7 @@ from app.surfaces.filters import Filters
 from app.views.columns import person
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ledger_request_forms import Needed
-from app.views.rule_editor import written
+from app.views.rule_editor import parsed, written
 
 RIGHTS = "Plan simulations"
 SIDES = ("ib", "symbol")
@@ -65,15 +64,9 @@ class SimulationForm(FlaskForm):
 
     def document(self) -> Any:
         """The rules as typed; None, with the place of the mistake beside the field, for what is no JSON."""
-        try:
-            return json.loads(self.rules.data or "")
-        except json.JSONDecodeError as error:
-            self.rules.errors = [
-                gettext("Line %(line)s, column %(column)s cannot be read as JSON.", line=error.lineno, column=error.colno)
-            ]
-        except RecursionError:
-            self.rules.errors = [gettext("These rules are nested too deeply.")]
-        return None
+        document, problem = parsed(self.rules.data or "")
+        self.rules.errors = [problem] if problem else self.rules.errors
+        return document
 
     def show(self, error: AppError) -> None:
         """Write a refusal beside its field; problems of the rules go with their path."""

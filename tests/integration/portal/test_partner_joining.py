@@ -41,6 +41,9 @@ def test_a_client_applies_reads_that_it_waits_and_takes_it_back(signed_in, appro
     assert "Please read the agreement and agree to it." in refused.text
     assert "My courses" in refused.text, "nothing typed is lost"
 
+    other = {**form, "agreed": "y", "agreement": "9" * 5000}
+    assert signed_in.post("/portal/partner/join", other, page="/portal/partner/join").status_code == 422
+
     sent = signed_in.post("/portal/partner/join", {**form, "agreed": "y"}, page="/portal/partner/join")
     assert sent.status_code == 302
     page = signed_in.get("/portal/partner/join").text
