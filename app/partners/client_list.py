@@ -16,7 +16,6 @@ from app.models.clients import Client
 from app.models.metatrader import Product, TradingAccount
 from app.models.partners import Attribution, IntroducingBroker
 from app.partners import client_stages
-from app.partners.attribution import short_name
 from app.partners.branches import branch_ids
 from app.partners.privacy import Privacy, current_privacy
 
@@ -90,12 +89,13 @@ def each_client(session: Session, ib_id: int, wanted: ClientFilter) -> Iterator[
 
 def sub_ibs(session: Session, ib_id: int) -> list[tuple[int, str]]:
     """The IBs below whose clients the policy lets this IB see, with their names, for a choice."""
-    if not current_privacy(session).shows_sub_clients:
+    privacy = current_privacy(session)
+    if not privacy.shows_sub_clients:
         return []
     below = branch_ids(session, ib_id, now())
     people = select(IntroducingBroker.id, Client).join(Client, Client.id == IntroducingBroker.client_id)
     rows = session.execute(people.where(IntroducingBroker.id.in_(below)))
-    return sorted(((found, short_name(client)) for found, client in rows), key=lambda pair: pair[1])
+    return sorted(((found, privacy.ib_name(found, client)) for found, client in rows), key=lambda pair: pair[1])
 
 
 def _query(session: Session, ib_id: int, wanted: ClientFilter, privacy: Privacy) -> Any:
@@ -154,7 +154,8 @@ def _listed(session: Session, rows: Any, ib_id: int, privacy: Privacy) -> list[L
     balances = _balances(session, current) if privacy.shows_balance else None
     others = {span.ib_id for span, *_ in rows} - {ib_id}
     people = select(IntroducingBroker.id, Client).join(Client, Client.id == IntroducingBroker.client_id)
-    names = {found: short_name(client) for found, client in session.execute(people.where(IntroducingBroker.id.in_(others)))}
+    named = session.execute(people.where(IntroducingBroker.id.in_(others)))
+    names = {ib_id: privacy.ib_name(ib_id, client) for ib_id, client in named}
     found = []
     for span, client, stage, lots in rows:
         is_current = span.valid_to is None

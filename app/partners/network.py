@@ -6,15 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, String, cast, func, literal, select, text
 from sqlalchemy.orm import Session
 
 from app.core.errors import NotFound
 from app.models.clients import Client
 from app.models.partners import IntroducingBroker
 from app.partners import tree
-from app.partners.attribution import short_name
 from app.partners.branches import branch_ids
+from app.partners.privacy import current_privacy
 
 #: One query for a level, whatever stands below it: each branch is walked down once, and its IBs and clients are counted.
 _LEVEL = text(
@@ -70,14 +70,17 @@ def level_below(session: Session, ib_id: int, at: datetime, limit: int = 1_000) 
 
 def find_below(session: Session, ib_id: int, words: str, at: datetime, limit: int = 50) -> list[tuple[int, str]]:
     """The IBs of a branch whose name, as it is shown, has this text."""
-    shown = Client.first_name + " " + func.left(Client.last_name, 1) + "."
+    privacy = current_privacy(session)
+    shown: ColumnElement[str] = Client.first_name + " " + func.left(Client.last_name, 1) + "."
+    if privacy.names == "number":
+        shown = literal("#") + cast(IntroducingBroker.id, String)
     query = (
         select(IntroducingBroker.id, Client)
         .join(Client, Client.id == IntroducingBroker.client_id)
         .where(IntroducingBroker.id.in_(branch_ids(session, ib_id, at)), shown.icontains(words, autoescape=True))
         .order_by(shown, IntroducingBroker.id)
     )
-    return [(found, short_name(client)) for found, client in session.execute(query.limit(limit))]
+    return [(found, privacy.ib_name(found, client)) for found, client in session.execute(query.limit(limit))]
 
 
 def watchers(session: Session, ib_ids: Iterable[int], at: datetime) -> list[int]:
@@ -90,5 +93,6 @@ def watchers(session: Session, ib_ids: Iterable[int], at: datetime) -> list[int]
 
 
 def _names(session: Session, ib_ids: list[int]) -> dict[int, str]:
-    people = select(IntroducingBroker.id, Client).join(Client, Client.id == IntroducingBroker.client_id)
-    return {found: short_name(client) for found, client in session.execute(people.where(IntroducingBroker.id.in_(ib_ids)))}
+    people, privacy = select(IntroducingBroker.id, Client).join(IntroducingBroker.client), current_privacy(session)
+    rows = session.execute(people.where(IntroducingBroker.id.in_(ib_ids)))
+    return {found: privacy.ib_name(found, client) for found, client in rows}

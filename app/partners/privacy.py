@@ -39,6 +39,10 @@ class Privacy:
             return ""
         return client.full_name if self.names == "full" else short_name(client)
 
+    def ib_name(self, ib_id: int, client: Client) -> str:
+        """What an IB reads for an IB below it, who is a client, too: the initial at most; the IB's number without names."""
+        return f"#{ib_id}" if self.names == "number" else short_name(client)
+
 
 def current_privacy(session: Session) -> Privacy:
     """The policy that holds now."""

@@ -95,7 +95,7 @@ def _page(refused: tuple[int, str] | None = None, typed: str = "", problem: str 
         rows.append(
             {
                 "offer": offer,
-                "name": privacy.name(people[offer.sub_ib_id].client),
+                "name": privacy.ib_name(offer.sub_ib_id, people[offer.sub_ib_id].client),
                 "words": _WORDS.get(offer.rule.component, COMPONENTS[offer.rule.component].label),
                 "unit": _unit(offer),
                 "kept": offer.most - offer.present,

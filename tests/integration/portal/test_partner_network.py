@@ -11,7 +11,8 @@ from sqlalchemy import event
 from app.commissions import publishing
 from app.core.actor import Actor
 from app.core.clock import now
-from app.partners import links, network, tree
+from app.partners import links, network, privacy, tree
+from app.partners.privacy import Privacy
 from tests.integration.commissions.brokerage import START
 from tests.integration.portal.partner_house import partner_house
 
@@ -45,6 +46,18 @@ def test_each_branch_with_its_size_and_what_it_brought(signed_in, house):
     assert "3 USD" in row
     assert "Dora" not in page
     assert "Olga" not in page
+
+
+def test_where_the_house_shows_no_names_the_network_shows_numbers(signed_in, house):
+    privacy.set_privacy(house.session, Privacy(names="number", shows_sub_clients=True), "The regulator asks for it", STAFF)
+    number = f"#{house.sub_id}"
+    pages = ("network", f"network/{house.sub_id}", f"network?q={house.sub_id}", "clients", "clients?export=csv")
+    for page in pages:
+        shown = signed_in.get(f"/portal/partner/{page}").text
+        assert "Sami B" not in shown, page
+        assert number in shown, page
+    assert network.find_below(house.session, house.ib_id, "Sami", now()) == []
+    assert network.find_below(house.session, house.ib_id, number, now()) == [(house.sub_id, number)]
 
 
 def test_a_level_deeper_counts_by_the_deals_own_tree(signed_in, house):
