@@ -14,10 +14,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
 from app import ROOT
-from app.commissions import agreed, payout_statements, symbol_groups, units
+from app.commissions import agreed, payout_statements, publishing, symbol_groups, units
 from app.compliance import categories
 from app.core import tables
-from app.engagement import tickets
+from app.engagement import material, tickets
 from app.ledger import definitions
 from app.metatrader import months
 from app.partners import policy, privacy, tree
@@ -34,11 +34,13 @@ BESIDE = (
     privacy.SQL,
     policy.SQL,
     units.SQL,
+    publishing.SQL,
     agreed.SQL,
     payout_statements.SQL,
     symbol_groups.SQL,
     categories.SQL,
     tickets.SQL,
+    material.SQL,
 )
 
 

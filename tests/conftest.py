@@ -30,6 +30,22 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _clone_numbers = itertools.count(1)
 
 
+#: A test's own way round the rights of the application's role; see `tamper`.
+TAMPER = """
+    CREATE SCHEMA tests;
+    CREATE FUNCTION tests.tamper(statement text) RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = public
+        AS 'BEGIN EXECUTE statement; END';
+    GRANT USAGE ON SCHEMA tests TO lotwise_app;
+"""
+
+
+def tamper(session: Session, statement: str) -> None:
+    """Do, in the session's transaction, what only the owner of the tables may: a past that a test needs, or a forgery."""
+    session.flush()
+    session.execute(text("SELECT tests.tamper(:statement)"), {"statement": statement})
+    session.expire_all()
+
+
 def _named(url: str, name: str) -> str:
     """The address of another database on the same server."""
     head, _, query = url.partition("?")
@@ -63,6 +79,10 @@ def base_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings
 def template(base_settings: Settings) -> Settings:
     """Settings whose database is migrated; never written to, only cloned or rolled back."""
     migrate.upgrade(base_settings)
+    engine = create_engine(base_settings.database_owner_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql(TAMPER)
+    engine.dispose()
     return base_settings
 
 

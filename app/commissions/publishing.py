@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,6 +19,9 @@ from app.core.uow import unit_of_work
 from app.models.commissions import Accrual, IBPlan, Plan, PlanVersion
 from app.models.metatrader import Deal
 from app.models.partners import IntroducingBroker
+
+#: That what was published and settled stays; repeatable, run after migrations.
+SQL = Path(__file__).parent / "sql" / "records.sql"
 
 MAX_NAME = 100
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from io import BytesIO
+from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 from uuid import UUID, uuid4
 
@@ -16,6 +17,9 @@ from app.core.actor import Actor
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.uow import unit_of_work
 from app.models.marketing import MATERIAL_KINDS, MarketingMaterial
+
+#: That material is never changed; repeatable, run after migrations.
+SQL = Path(__file__).parent / "sql" / "material.sql"
 
 MAX_BYTES = 2_000_000
 MAX_PIXELS = 4_000
@@ -128,7 +132,9 @@ def _picture(content: bytes) -> tuple[bytes, str, tuple[int, int]]:
         if max(picture.size) > MAX_PIXELS:
             raise InvalidInput({"file": N_("A banner is at most 4,000 pixels wide and high.")})
         anew = BytesIO()
-        picture.save(anew, picture.format, **({"quality": 92} if picture.format == "JPEG" else {"optimize": True}))
+        # What came along with the pixels would go along otherwise: Pillow keeps remarks and colour profiles.
+        bare = {"comment": "", "quality": 92} if picture.format == "JPEG" else {"icc_profile": None, "optimize": True}
+        picture.save(anew, picture.format, **bare)
         return anew.getvalue(), media_type, picture.size
 
 

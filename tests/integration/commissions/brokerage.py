@@ -22,6 +22,7 @@ from app.models.commissions import Accrual, DealOutcome
 from app.models.metatrader import Deal, Product, Server, TradingAccount
 from app.models.partners import Attribution
 from app.partners import links
+from tests.conftest import tamper
 
 STAFF = Actor.staff(1)
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -150,6 +151,11 @@ class Brokerage:
 
     def events(self, type_: str) -> list[Event]:
         return list(self.session.scalars(select(Event).where(Event.type == type_).order_by(Event.id)))
+
+
+def without_plan(session: Session, ib_id: int) -> None:
+    """Let an IB never have had a plan of its own."""
+    tamper(session, f"DELETE FROM ib_plan WHERE ib_id = {ib_id}")
 
 
 def build(session: Session) -> Brokerage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
@@ -21,6 +21,7 @@ from app.models.commissions import Plan
 from app.models.compliance import Document
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout
+from tests.conftest import tamper
 from tests.integration.commissions.brokerage import Brokerage
 
 FINANCE, OTHER = Actor.staff(1), Actor.staff(2)
@@ -29,6 +30,11 @@ FINANCE, OTHER = Actor.staff(1), Actor.staff(2)
 def nowhere(payout: Payout, key: str) -> payouts.SentOn:
     """For payouts to the wallet, which go nowhere from there."""
     raise AssertionError("a payout to the wallet is not sent on")
+
+
+def settled(session: Session, at: datetime) -> None:
+    """Let all settlements be of this moment."""
+    tamper(session, f"ALTER TABLE settlement DISABLE TRIGGER USER; UPDATE settlement SET settled_at = '{at.isoformat()}'")
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from app.core.uow import unit_of_work
 from app.models.commissions import Accrual, AccrualCursor, AccrualSum, AccrualUnit, PlanVersion
 from app.models.metatrader import Deal
 from app.models.partners import Attribution, IntroducingBroker
+from tests.conftest import tamper
 from tests.integration.commissions.brokerage import LOT, NOON, START, Brokerage, build
 
 STAFF = Actor.staff(1)
@@ -227,7 +229,7 @@ def test_a_broken_version_stops_its_plan_and_no_other(house: Brokerage) -> None:
     version_id = house.session.scalar(
         select(PlanVersion.id).where(PlanVersion.plan_id != house.ids["plan"]).order_by(PlanVersion.id.desc()).limit(1)
     )
-    house.session.execute(update(PlanVersion).where(PlanVersion.id == version_id).values(rules=rules))
+    tamper(house.session, f"UPDATE plan_version SET rules = '{json.dumps(rules)}' WHERE id = {version_id}")
     waiting, paid = house.deal(house.brought(broken)), house.deal(house.brought(sound))
 
     assert accrue_deals(house.session, [waiting, paid]) == 1

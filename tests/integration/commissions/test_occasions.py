@@ -22,13 +22,14 @@ from app.core.money import Money
 from app.core.uow import unit_of_work
 from app.ledger import chart, posting, rates
 from app.models.clients import Client
-from app.models.commissions import Accrual, IBPlan, PlanVersion
+from app.models.commissions import Accrual, PlanVersion
 from app.models.ib_terms import IBTerms
 from app.models.metatrader import Deal, TradingAccount
 from app.models.occasions import Occasion, OccasionTakenBack
 from app.models.partners import Attribution, IBParent, IntroducingBroker
 from app.models.payments import Deposit
 from app.models.replays import ReplayRun
+from tests.conftest import tamper
 from tests.integration.commissions.brokerage import STAFF, START, Brokerage
 
 REGISTERED = now() - timedelta(days=20)
@@ -199,10 +200,15 @@ def test_a_client_stays_won_while_other_deals_are_enough(house: Brokerage, winne
     assert accrue_occasions(house.session, now()) == 0
 
 
+def since(house: Brokerage, moment: datetime) -> None:
+    """Let all plans have held from then on."""
+    for table in ("ib_plan", "plan_version"):
+        tamper(house.session, f"UPDATE {table} SET valid_from = '{moment.isoformat()}'")
+
+
 def test_after_a_long_standstill_nobody_is_forgotten(house: Brokerage, winner: int) -> None:
     long_ago = now() - timedelta(days=900)
-    for table in (IBPlan, PlanVersion):
-        house.session.execute(update(table).values(valid_from=long_ago))
+    since(house, long_ago)
     house.save()
     assert accrue_occasions(house.session, now() - timedelta(days=850)) == 0
     client_of(house, winner, registered=now() - timedelta(days=800))
@@ -211,8 +217,7 @@ def test_after_a_long_standstill_nobody_is_forgotten(house: Brokerage, winner: i
 
 def test_what_is_deleted_years_later_is_taken_back(house: Brokerage, winner: int) -> None:
     long_ago = now() - timedelta(days=900)
-    for table in (IBPlan, PlanVersion):
-        house.session.execute(update(table).values(valid_from=long_ago))
+    since(house, long_ago)
     client_of(house, winner, registered=now() - timedelta(days=800))
     house.save()
     assert accrue_occasions(house.session, now()) == 1
@@ -260,7 +265,7 @@ def test_a_month_is_paid_once_when_it_is_over(house: Brokerage) -> None:
     ib_id = house.ib([MONTH])
     house.deal(house.brought(ib_id), done_at=datetime(2026, 9, 10, tzinfo=UTC))
     idle = house.ib([MONTH])
-    house.session.execute(update(IBPlan).values(valid_from=START))
+    since(house, START)
     house.save()
     in_september = datetime(2026, 9, 30, 23, tzinfo=UTC)
 
@@ -282,7 +287,7 @@ def with_a_month(house: Brokerage) -> int:
     """An IB with a retainer, and one client who traded in September."""
     ib_id = house.ib([MONTH])
     house.deal(house.brought(ib_id), done_at=datetime(2026, 9, 10, tzinfo=UTC))
-    house.session.execute(update(IBPlan).values(valid_from=START))
+    since(house, START)
     house.save()
     return ib_id
 
@@ -447,7 +452,7 @@ def test_a_client_of_nobody_whom_a_replay_gives_to_an_ib_is_won(house: Brokerage
 def test_a_version_that_cannot_be_read_stops_nobody_else(house: Brokerage, winner: int) -> None:
     client_of(house, winner)
     assert accrue_occasions(house.session, now()) == 1
-    house.session.execute(update(PlanVersion).values(rules=[WON | {"rate": "lots of it"}]))
+    tamper(house.session, """UPDATE plan_version SET rules = jsonb_set(rules, '{0,rate}', '"lots of it"')""")
     other = house.ib([WON])
     client_of(house, other)
     assert accrue_occasions(house.session, now()) == 1

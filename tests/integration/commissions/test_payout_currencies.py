@@ -24,7 +24,7 @@ from app.models.commissions import Settlement
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout
 from tests.integration.commissions.brokerage import NOON, START, Brokerage
-from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere
+from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere, settled
 
 
 @pytest.fixture
@@ -222,7 +222,7 @@ def test_hold_days_are_whole_days_wherever_the_database_stands(earnings: Earning
     ib_id = earnings.ib("1")
     earnings.terms(hold_days=7)
     settled_at = now().replace(year=2026, month=3, day=25, hour=12, minute=0, second=0, microsecond=0)
-    earnings.session.execute(update(Settlement).values(settled_at=settled_at))
+    settled(earnings.session, settled_at)
     earnings.house.save()
     earnings.session.execute(text("SET LOCAL TIME ZONE 'Asia/Nicosia'"))
     exactly = settled_at + timedelta(days=7)

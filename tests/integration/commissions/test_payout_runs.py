@@ -24,13 +24,12 @@ from app.ledger import holds, proofs
 from app.ledger.errors import InsufficientFunds, NotYourRequest, OwnRequest, RequestDecided
 from app.models.clients import Client
 from app.models.commission_flags import CommissionFlag
-from app.models.commissions import Settlement
 from app.models.ledger import Hold, Transaction
 from app.models.partners import IntroducingBroker
 from app.models.payouts import Payout, PayoutRun
 from tests.conftest import Database
 from tests.integration.commissions.brokerage import Brokerage, build
-from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere
+from tests.integration.commissions.earnings import FINANCE, OTHER, Earnings, nowhere, settled
 
 
 @pytest.fixture
@@ -108,7 +107,7 @@ def test_hold_days_count_from_the_settlement(earnings: Earnings) -> None:
     preview = payout_runs.preview_run(earnings.session, now())
     assert [(one.ib_id, one.reason, one.in_hold) for one in preview.left_out] == [(ib_id, "in_hold_days", usd("14.00"))]
 
-    earnings.session.execute(update(Settlement).values(settled_at=now() - timedelta(days=11)))
+    settled(earnings.session, now() - timedelta(days=11))
     earnings.house.save()
     earnings.earn(ib_id, "1")
     payout = only(propose(earnings))

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.commissions import replay, replay_posting
@@ -22,6 +22,7 @@ from app.ledger.errors import OwnRequest
 from app.models.commissions import AccrualSum, PlanVersion
 from app.models.metatrader import Deal
 from app.models.replays import ReplayLine, ReplayRun
+from tests.conftest import tamper
 from tests.integration.commissions.brokerage import NOON, STAFF, START, Brokerage
 from tests.integration.commissions.test_true_up import CAPPED, MARGINAL, WHOLE, Branch
 
@@ -257,7 +258,7 @@ def test_four_eyes_and_what_cannot_be(house: Brokerage) -> None:
     same = run(house)
     with pytest.raises(InvalidInput):
         replay.propose_replay(house.session, same.id, actor=STAFF)
-    house.session.execute(update(PlanVersion).values(rules=[{"key": "fx", "component": "per_lot", "rate": "8"}]))
+    tamper(house.session, """UPDATE plan_version SET rules = '[{"key": "fx", "component": "per_lot", "rate": "8"}]'""")
     made = run(house)
     replay.propose_replay(house.session, made.id, actor=STAFF)
     with pytest.raises(OwnRequest):

@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from app.commissions import simulation
@@ -16,11 +16,11 @@ from app.commissions.occasions import accrue_occasions
 from app.core.clock import now
 from app.core.errors import InvalidInput
 from app.models.clients import Client
-from app.models.commissions import Accrual, IBPlan
+from app.models.commissions import Accrual
 from app.models.metatrader import Deal, TradingAccount
 from app.models.partners import IBParent
 from app.models.replays import PlanSimulation
-from tests.integration.commissions.brokerage import RULES, STAFF, START, Brokerage
+from tests.integration.commissions.brokerage import RULES, STAFF, START, Brokerage, without_plan
 
 TEN_SHARED = [{"key": "fx", "component": "per_lot", "rate": "10.00", "levels": ["0.6", "0.4"]}]
 
@@ -39,7 +39,7 @@ def numbers(figures: dict[str, str], *names: str) -> tuple[Decimal, ...]:
 def test_cost_winners_losers_and_margin(house: Brokerage) -> None:
     upper, plan_id = house.ib(), house.ids["plan"]
     lower = house.ib()
-    house.session.execute(delete(IBPlan).where(IBPlan.ib_id == lower))
+    without_plan(house.session, lower)
     house.add(IBParent(ib_id=lower, parent_id=upper, valid_from=START, set_by="test", reason="test"))
     account, at = house.brought(lower), now() - timedelta(days=1)
     quotes = {"market_bid": "1.1", "market_ask": "1.1002", "contract_size": 100_000, "rate_profit": 1, "commission": -3}

@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.commissions import publishing
 from app.commissions.accrual import accrue_deals, accrue_shard
 from app.commissions.explain import explain_accrual
 from app.commissions.progress import standing
@@ -24,7 +23,7 @@ from app.models.metatrader import Deal
 from app.models.partners import Attribution, IBParent
 from app.models.payments import Deposit
 from app.models.plan_tiers import PlanCounter, PlanPeriod
-from tests.integration.commissions.brokerage import NOON, START, Brokerage, build
+from tests.integration.commissions.brokerage import NOON, START, Brokerage, build, without_plan
 
 BANDS = [{"from": "0", "rate": "5"}, {"from": "10", "rate": "6"}, {"from": "20", "rate": "8"}]
 LATER = NOON + timedelta(days=40)
@@ -55,7 +54,7 @@ class Branch:
         self.owner_id = house.ib(rules)
         self.ib_ids = [house.ib() for _ in range(2)]
         for ib_id in self.ib_ids:
-            house.session.execute(publishing.IBPlan.__table__.delete().where(publishing.IBPlan.ib_id == ib_id))
+            without_plan(house.session, ib_id)
             house.add(IBParent(ib_id=ib_id, parent_id=self.owner_id, valid_from=START, set_by="test", reason="test"))
         self.accounts = [house.brought(ib_id) for ib_id in self.ib_ids]
         self.deals: dict[int, int] = {}

@@ -84,3 +84,15 @@ def test_by_language_and_kind(session):
 def test_what_hangs_on_a_picture_is_cut_off(session):
     row = add(session, content=picture() + b"<script>alert(1)</script>")
     assert b"script" not in material.banner(session, row.public_id).content
+
+
+def test_what_stands_inside_a_picture_is_cut_off(session):
+    out, exif = BytesIO(), Image.Exif()
+    exif[315] = "whose it is"  # the artist
+    Image.new("RGB", (30, 30)).save(out, "JPEG", comment=b"<script>alert(1)</script>", exif=exif)
+    kept = material.banner(session, add(session, content=out.getvalue()).public_id).content
+    assert b"script" not in kept
+    assert b"whose" not in kept
+    out = BytesIO()
+    Image.new("RGB", (30, 30)).save(out, "PNG", icc_profile=b"whose it is" * 20)
+    assert b"iCCP" not in material.banner(session, add(session, content=out.getvalue()).public_id).content

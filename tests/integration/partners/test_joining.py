@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text, update
@@ -30,6 +29,7 @@ from app.partners.errors import (
 from app.partners.links import ib_by_client, make_ib
 from app.partners.policy import Policy, set_policy
 from app.partners.tree import upline_at, uplines
+from tests.conftest import tamper
 from tests.integration.partners.waiting import until_somebody_waits
 
 STAFF = Actor.staff(1)
@@ -122,7 +122,7 @@ def test_invitations_end(session):
         joining.revoke_invitation(session, other.id, row.id, actor=STAFF)
     joining.revoke_invitation(session, inviter.id, row.id, actor=STAFF)
     expired = joining.invite(session, inviter.id, "", STAFF)
-    session.execute(update(IBInvitation).where(IBInvitation.revoked_at.is_(None)).values(expires_at=now() - timedelta(1)))
+    tamper(session, "UPDATE ib_invitation SET expires_at = now() - interval '1 day' WHERE revoked_at IS NULL")
     session.commit()
     for secret in (revoked, expired, "nonsense"):
         with pytest.raises(InvitationOver):

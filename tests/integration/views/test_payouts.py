@@ -18,11 +18,11 @@ from app.core.clock import now
 from app.core.money import Money
 from app.ledger import chart, queries
 from app.models.clients import Client
-from app.models.commissions import Plan, Settlement
+from app.models.commissions import Plan
 from app.models.payouts import Payout, PayoutRun
 from config import Settings
 from tests.integration.commissions.brokerage import build
-from tests.integration.commissions.earnings import Earnings, nowhere
+from tests.integration.commissions.earnings import Earnings, nowhere, settled
 from tests.integration.views.conftest import LIBRARY_WARNINGS, Browser, Office, an_office
 
 pytestmark = LIBRARY_WARNINGS
@@ -91,7 +91,7 @@ def lines(office: Office, run_id: int) -> dict[int, Payout]:
 def age(office: Office) -> None:
     """What was settled in this minute lies before it now."""
     with office.session() as session:
-        session.execute(update(Settlement).values(settled_at=now() - timedelta(days=1)))
+        settled(session, now() - timedelta(days=1))
         session.commit()
 
 

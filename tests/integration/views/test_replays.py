@@ -15,6 +15,7 @@ from app.commissions.accrual import accrue_deals
 from app.core.clock import now
 from app.models.commissions import Accrual, PlanVersion
 from app.models.replays import PlanSimulation, ReplayRun
+from tests.conftest import tamper
 from tests.integration.commissions.brokerage import Brokerage, build
 from tests.integration.views.conftest import LIBRARY_WARNINGS, Browser, Office
 from tests.integration.views.test_plans import words
@@ -120,7 +121,7 @@ def test_a_stale_run_is_computed_again(office: Office, manager: Browser, finance
     finance.post(f"/replays/{run_id}/approve")
     with office.session() as session:
         line = session.scalars(select(replay.ReplayLine).where(replay.ReplayLine.run_id == run_id)).first()
-        session.execute(replay.update(replay.ReplayLine).where(replay.ReplayLine.id == line.id).values(accruals=7))
+        tamper(session, f"UPDATE replay_line SET accruals = 7 WHERE id = {line.id}")
         session.commit()
         replay_posting.post_replay(session, run_id)
     assert "Nothing was posted. Recompute it" in words(manager.get(f"/replays/{run_id}").text)
