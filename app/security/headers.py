@@ -45,5 +45,7 @@ def add_headers(response: Response) -> Response:
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
     if not request.path.startswith("/assets") and not request.path.startswith("/static"):
-        response.headers.setdefault("Cache-Control", "no-store")
+        # Flask lets a file be kept and asked about again, also one that is full of names.
+        if not response.cache_control.public:
+            response.headers["Cache-Control"] = "no-store"
     return response

@@ -51,6 +51,13 @@ def add(house, first: str, last: str, country: str = "AE", **span) -> int:
     return account
 
 
+@pytest.mark.parametrize("kind", ["csv", "xlsx"])
+def test_files_are_kept_by_nobody_on_the_way(signed_in, house, kind):
+    answer = signed_in.get(f"/portal/partner/clients?export={kind}")
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (200, "no-store")
+    assert answer.headers["Content-Disposition"].startswith("attachment")
+
+
 def test_own_clients_with_what_they_trade(signed_in, house):
     house.trade(house.own_account, "1.5", done_at=now())
     house.trade(house.own_account, "9", done_at=now() - timedelta(days=40))
