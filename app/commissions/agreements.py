@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.commissions import cascade, flags
 from app.commissions.agreed import AgreedTerms, personal
 from app.commissions.components import COMPONENTS
-from app.commissions.errors import TermsTooEarly
+from app.commissions.errors import ReplacesAnother, TermsTooEarly
 from app.commissions.plans import MAX_PERCENT, MAX_RATE, Rule, parse_rules
 from app.commissions.terms import PersonalTerms
 from app.core.actor import Actor
@@ -54,13 +54,18 @@ def propose_terms(
         return proposal
 
 
-def approve_terms(session: Session, proposal_id: int, *, actor: Actor) -> IBTermsProposal:
-    """Agree to proposed terms. Raises NotFound, OwnRequest for the one who proposed, RequestDecided, and what the terms are
-    refused for by now.
+def approve_terms(session: Session, proposal_id: int, *, actor: Actor, replaces: int | None = None) -> IBTermsProposal:
+    """Agree to proposed terms. `replaces` are the IB's last terms that whoever decides has seen (`last_terms_id`).
+
+    Raises NotFound, OwnRequest for the one who proposed, RequestDecided, ReplacesAnother, and what the terms are refused for
+    by now.
     """
     with unit_of_work(session, actor) as unit:
         proposal = _open(session, proposal_id)
         four_eyes.require_other(proposal, actor)
+        session.get(IntroducingBroker, proposal.ib_id, with_for_update={"key_share": True})
+        if replaces is not None and replaces != last_terms_id(session, proposal.ib_id):
+            raise ReplacesAnother
         begin, terms = proposal.valid_from or now(), personal(proposal)
         _check(session, proposal.ib_id, terms, begin, proposal.reason)
         row = begin_terms(unit, proposal.ib_id, terms, begin, proposal.reason)
@@ -101,6 +106,12 @@ def rate_problem(rule: Rule, rate: Decimal) -> str | None:
 def present_terms(session: Session, ib_id: int, at: datetime) -> PersonalTerms:
     """What is agreed with an IB at a moment; empty terms when nothing is."""
     return AgreedTerms(session, [ib_id]).of(ib_id, at) or PersonalTerms()
+
+
+def last_terms_id(session: Session, ib_id: int) -> int:
+    """The terms that were agreed last with an IB, whenever they hold; 0 for none."""
+    last = _last(session, ib_id)
+    return last.id if last is not None else 0
 
 
 def begin_terms(unit: UnitOfWork, ib_id: int, terms: PersonalTerms, at: datetime, reason: str) -> IBTerms:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.commissions import symbol_groups
 from app.commissions.components import COMPONENTS
-from app.commissions.errors import InvalidPlan
+from app.commissions.errors import InvalidPlan, ReplacesAnother
 from app.commissions.plans import MARGIN_GUARDS, Rule, parse_rules, rules_document
 from app.commissions.publishing import publish_version
 from app.core.actor import Actor
@@ -18,7 +18,7 @@ from app.core.clock import now
 from app.core.errors import N_, InvalidInput, NotFound
 from app.core.uow import UnitOfWork, unit_of_work
 from app.ledger import four_eyes, rates
-from app.models.commissions import Plan, PlanDraft
+from app.models.commissions import Plan, PlanDraft, PlanVersion
 from app.models.metatrader import Product
 
 LONGEST_REASON = 500
@@ -61,11 +61,18 @@ def propose_version(
         return draft
 
 
-def approve_draft(session: Session, draft_id: int, *, actor: Actor) -> PlanDraft:
-    """Publish the proposed rules. Raises NotFound, OwnRequest for the one who proposed, RequestDecided, VersionOverlap."""
+def approve_draft(session: Session, draft_id: int, *, actor: Actor, replaces: int | None = None) -> PlanDraft:
+    """Publish the proposed rules. `replaces` is the newest version that whoever decides has seen them beside, 0 for none.
+
+    Raises NotFound, OwnRequest for the one who proposed, RequestDecided, VersionOverlap, ReplacesAnother.
+    """
     with unit_of_work(session, actor) as unit:
         draft = _open(session, draft_id)
         four_eyes.require_other(draft, actor)
+        session.get(Plan, draft.plan_id, with_for_update={"key_share": True})  # as publishing does: one after the other
+        newest = session.scalar(select(func.max(PlanVersion.id)).where(PlanVersion.plan_id == draft.plan_id))
+        if replaces is not None and replaces != (newest or 0):
+            raise ReplacesAnother
         draft.version_id = publish_version(session, draft.plan_id, draft.rules, draft.valid_from, actor, draft.margin_guard).id
         _decide(unit, draft, "approved", "approve")
         return draft

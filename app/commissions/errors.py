@@ -39,6 +39,13 @@ class TermsTooEarly(Conflict):
     message = N_("The IB's terms already change at or after that moment.")
 
 
+class ReplacesAnother(Conflict):
+    """What a proposal was compared with when somebody decided is not what it would replace by now."""
+
+    code = "commissions.replaces_another"
+    message = N_("What this would replace has changed since you opened the page. Look at what changes now, and decide again.")
+
+
 class TermsWaiting(Conflict):
     code = "commissions.terms_waiting"
     message = N_("Other terms of this IB wait for a decision. Decide those first.")

@@ -44,8 +44,8 @@ def add_headers(response: Response) -> Response:
     response.headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
     if request.is_secure:
         response.headers.setdefault("Strict-Transport-Security", "max-age=31536000")
-    if not request.path.startswith("/assets") and not request.path.startswith("/static"):
-        # Flask lets a file be kept and asked about again, also one that is full of names.
-        if not response.cache_control.public:
-            response.headers["Cache-Control"] = "no-store"
+    may_be_kept = request.path.startswith(("/assets", "/static")) or response.cache_control.public
+    if not may_be_kept:
+        # Set, not added: Flask lets files be kept and asked about again, also those that are full of names.
+        response.headers["Cache-Control"] = "no-store"
     return response

@@ -16,6 +16,11 @@ from app.views.columns import person
 LONGEST_REASON = 500
 
 
+def replaced() -> int | None:
+    """The number of what the page showed as replaced by the proposal, where the form says it: the field `replaces`."""
+    return request.form.get("replaces", type=int)
+
+
 def decided(endpoint: str, pk: int, decide: Callable[[], Proposal], done: Mapping[str, str]) -> ResponseReturnValue:
     """Decide, and go back to the proposal; `done` has the words (message ids) by the new state.
 

@@ -26,7 +26,7 @@ from app.models.partners import IntroducingBroker
 from app.surfaces.csv_files import Cell, csv_file
 from app.surfaces.filters import Filters
 from app.views.columns import person
-from app.views.decisions import decided
+from app.views.decisions import decided, replaced
 from app.views.guarded import DeskPage, staff_actor
 from app.views.ib_terms_forms import RateRow, TermsForm
 
@@ -111,6 +111,7 @@ class IBTermsPage(DeskPage):
             "office/ib_terms_proposal.html",
             one=found,
             before=agreements.present_terms(db.session(), found.ib_id, now()) if is_open else None,
+            replaces=agreements.last_terms_id(db.session(), found.ib_id),
             after=personal(found),
             plans=_plan_names(),
             is_own=is_own,
@@ -124,7 +125,7 @@ class IBTermsPage(DeskPage):
     @has_access
     @permission_name("decide")
     def approve(self, pk: int) -> ResponseReturnValue:
-        return _decide(pk, lambda: agreements.approve_terms(db.session(), pk, actor=staff_actor()))
+        return _decide(pk, lambda: agreements.approve_terms(db.session(), pk, actor=staff_actor(), replaces=replaced()))
 
     @expose("/proposals/<int:pk>/reject", methods=["POST"])
     @has_access

@@ -29,7 +29,7 @@ from app.models.partners import IntroducingBroker
 from app.models.symbol_groups import SymbolGroup
 from app.surfaces.errors import sentence
 from app.views.columns import person
-from app.views.decisions import decided
+from app.views.decisions import decided, replaced
 from app.views.guarded import DeskPage, staff_actor
 from app.views.plan_forms import AssignmentForm, CascadeForm, ExampleForm, PlanForm
 from app.views.rule_editor import RuleEditor, written
@@ -162,7 +162,7 @@ class PlanPage(DeskPage):
     @has_access
     @permission_name("decide")
     def approve(self, pk: int) -> ResponseReturnValue:
-        return _decide(pk, lambda: drafts.approve_draft(db.session(), pk, actor=staff_actor()))
+        return _decide(pk, lambda: drafts.approve_draft(db.session(), pk, actor=staff_actor(), replaces=replaced()))
 
     @expose("/drafts/<int:pk>/reject", methods=["POST"])
     @has_access

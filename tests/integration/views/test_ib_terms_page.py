@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
 from sqlalchemy import select
 
-from app.commissions import publishing
+from app.commissions import agreements, publishing
+from app.commissions.terms import PersonalTerms
 from app.core.actor import Actor
+from app.core.clock import now
 from app.core.uow import unit_of_work
 from app.models.clients import Client
 from app.models.ib_terms import IBTerms, IBTermsProposal
@@ -87,6 +91,28 @@ def test_terms_hold_once_somebody_else_has_approved(office: Office, manager: Bro
     assert f'name="rate-{plan_id}-fx" value="9.50"' in manager.get(f"/ib-terms/{ib_id}").text
     assert "1.2" in finance.get("/ib-terms/?export=csv").text
     assert office.audited("ib_terms.approve")[-1].target == f"ib_terms_proposal:{proposal_id}"
+
+
+def test_terms_that_would_replace_others_than_those_shown_wait(office: Office, manager: Browser, finance: Browser) -> None:
+    ib_id, plan_id = make_ib(office)
+    manager.post(f"/ib-terms/{ib_id}", typed(plan_id))
+    address = f"/ib-terms/proposals/{last_proposal(office, ib_id)}"
+    seen = replaced_on(finance, address)
+    with office.session() as session, unit_of_work(session, STAFF) as unit:
+        agreements.begin_terms(unit, ib_id, PersonalTerms(Decimal("1.1")), now() - timedelta(minutes=1), "given meanwhile")
+
+    refused = finance.post(f"{address}/approve", {"replaces": seen})
+    assert "has changed since you opened the page" in words(refused.text)
+    assert office.row(IBTermsProposal, last_proposal(office, ib_id)).status == "proposed"
+    finance.post(f"{address}/approve", {"replaces": replaced_on(finance, address)})
+    assert office.row(IBTermsProposal, last_proposal(office, ib_id)).status == "approved"
+
+
+def replaced_on(browser: Browser, address: str) -> str:
+    """What the page of a proposal shows as replaced by it, as its form says."""
+    found = re.search(r'name="replaces" value="(\d+)"', browser.get(address).text)
+    assert found
+    return found[1]
 
 
 @pytest.mark.parametrize(

@@ -71,8 +71,10 @@ def typed(rules: object = RULES, **more: str) -> dict[str, str]:
     return {**EXAMPLE, "rules": rules if isinstance(rules, str) else json.dumps(rules), **more}
 
 
-def proposed(office: Office, browser: Browser, plan_id: int, rules: object = RULES) -> int:
-    form = typed(rules, action="propose", valid_from="2026-12-01T00:00", reason="New year")
+def proposed(
+    office: Office, browser: Browser, plan_id: int, rules: object = RULES, *, valid_from: str = "2026-12-01T00:00"
+) -> int:
+    form = typed(rules, action="propose", valid_from=valid_from, reason="New year")
     answer = browser.post(f"/commission-plans/{plan_id}/propose", form)
     assert answer.status_code == 200, words(answer.text)
     with office.session() as session:
@@ -166,6 +168,25 @@ def test_somebody_else_publishes_what_one_person_proposed(office: Office, manage
     finance.post(f"{address}/reject", {"reason": "Too late"})
     assert office.row(PlanDraft, draft_id).status == "approved"
     assert [entry.target for entry in office.audited("plan_draft.approve")][-1] == f"plan_draft:{draft_id}"
+
+
+def test_rules_that_would_replace_others_than_those_shown_wait(office: Office, manager: Browser, finance: Browser) -> None:
+    plan_id = make_plan(office, manager)
+    first = proposed(office, manager, plan_id)
+    second = proposed(office, manager, plan_id, valid_from="2026-12-24T00:00")
+    address = f"/commission-plans/drafts/{second}"
+    seen = re.search(r'name="replaces" value="(\d+)"', finance.get(address).text)
+    assert seen
+    assert seen[1] == "0"
+    finance.post(f"/commission-plans/drafts/{first}/approve", {"replaces": "0"})
+
+    refused = finance.post(f"{address}/approve", {"replaces": seen[1]})
+    assert "has changed since you opened the page" in words(refused.text)
+    assert office.row(PlanDraft, second).status == "proposed"
+    seen = re.search(r'name="replaces" value="(\d+)"', refused.text)
+    assert seen
+    finance.post(f"{address}/approve", {"replaces": seen[1]})
+    assert office.row(PlanDraft, second).status == "approved"
 
 
 def test_a_proposal_is_rejected_with_a_reason_or_withdrawn(office: Office, manager: Browser, finance: Browser) -> None:
