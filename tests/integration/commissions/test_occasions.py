@@ -7,7 +7,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import func, select, update
 
 from app.commissions import backlog, figures, publishing
 from app.commissions.accrual import accrue_server
@@ -30,7 +30,7 @@ from app.models.partners import Attribution, IBParent, IntroducingBroker
 from app.models.payments import Deposit
 from app.models.replays import ReplayRun
 from tests.conftest import tamper
-from tests.integration.commissions.brokerage import STAFF, START, Brokerage
+from tests.integration.commissions.brokerage import STAFF, START, Brokerage, without_plan
 
 REGISTERED = now() - timedelta(days=20)
 WON = {"key": "won", "component": "cpa", "rate": "400", "conditions": {"first_deposit": "200", "lots": "3", "within_days": 15}}
@@ -502,8 +502,8 @@ def test_lines_of_a_client_are_those_of_winning_it_too(house: Brokerage, winner:
 def test_what_an_ib_gets_of_a_client_won_below_it_came_from_that_branch(house: Brokerage) -> None:
     upper = house.ib([WON | {"levels": ["0.75", "0.25"]}])
     left, right = house.ib(), house.ib()
-    house.session.execute(delete(IBPlan).where(IBPlan.ib_id.in_((left, right))))
     for below in (left, right):
+        without_plan(house.session, below)
         house.add(IBParent(ib_id=below, parent_id=upper, valid_from=START, set_by="test", reason="test"))
     for below in (left, left, right):
         client_of(house, below)
