@@ -15,8 +15,8 @@ from app.surfaces.formats import iso
 
 Cell = str | int | Decimal | Money | datetime | None
 
-#: A spreadsheet would take a text that begins like this for a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+#: A spreadsheet would take a text that begins like this for a formula; some do with the wide signs of East Asia, too.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _ROWS_AT_ONCE = 200
 
 

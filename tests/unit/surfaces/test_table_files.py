@@ -50,6 +50,12 @@ def test_csv_marks_what_a_spreadsheet_would_compute():
     assert answer.get_data(as_text=True).splitlines()[1:] == ["'=1+1,1234.50,2026-07-01T12:00:00+00:00", "Amira H.,0.7,"]
 
 
+@pytest.mark.parametrize("sign", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"])
+def test_csv_marks_every_sign_that_begins_a_formula_also_the_wide_ones(sign):
+    (row,) = csv_file("clients", ["Client"], [[f"{sign}1+1"]]).get_data(as_text=True).split("Client\r\n")[1:]
+    assert row.lstrip('"').startswith("'")
+
+
 def test_xlsx_refuses_more_rows_than_can_be_waited_for(monkeypatch):
     monkeypatch.setattr(xlsx_files, "MOST_ROWS", 1)
     with pytest.raises(TooManyRows):
