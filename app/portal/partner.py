@@ -34,7 +34,7 @@ PAGES = (
     ("links", N_("Links"), "portal_partner.links"),
     ("material", N_("Material"), "portal_partner.material"),
     ("invitations", N_("Invite"), "portal_partner.invitations"),
-    ("rates", N_("Rates"), "portal_partner.rates"),
+    ("rates", N_("Partner rates"), "portal_partner.rates"),
     ("questions", N_("Questions"), "portal_partner.questions"),
 )
 

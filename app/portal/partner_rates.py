@@ -96,6 +96,7 @@ def _page(refused: tuple[int, str] | None = None, typed: str = "", problem: str 
             {
                 "offer": offer,
                 "name": privacy.ib_name(offer.sub_ib_id, people[offer.sub_ib_id].client),
+                "is_of_deals": COMPONENTS[offer.rule.component].on == "deal",
                 "words": _WORDS.get(offer.rule.component, COMPONENTS[offer.rule.component].label),
                 "unit": _unit(offer),
                 "kept": offer.most - offer.present,

@@ -171,7 +171,7 @@ PARTS = (
         "rate",
         "rate",
         "pays",
-        Line(_l("Rate"), description=_l("An amount, or percent. Empty where levels or tiers have rates.")),
+        Line(_l("Rate paid"), description=_l("An amount, or percent. Empty where levels or tiers have rates.")),
     ),
     Part("currency", "currency", "pays", Line(_l("Currency"), description=_l("Empty: the plan's."))),
     Part(
@@ -203,7 +203,12 @@ PARTS = (
         "symbols",
         "filter.symbols",
         "for",
-        Words(_l("Symbols"), default=["*"], description=_l("Such as EURUSD, XAU*. * stands for any characters.")),
+        Words(
+            _l("Symbols"),
+            default=["*"],
+            description=_l("Such as EURUSD, XAU*. * stands for any characters."),
+            render_kw={"dir": "ltr"},
+        ),
     ),
     Part("symbol_groups", "filter.symbol_groups", "for", Checks(_l("Symbol groups"))),
     Part(
