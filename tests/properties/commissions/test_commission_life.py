@@ -26,11 +26,11 @@ from app.commissions.true_up import true_up_all
 from app.core.clock import now
 from app.core.money import Money
 from app.ledger import chart, proofs, queries
-from app.models.commissions import Accrual, AccrualSum, IBPlan, Settlement
+from app.models.commissions import Accrual, AccrualSum, Settlement
 from app.models.ib_terms import IBTerms
 from app.models.metatrader import Deal
 from app.models.partners import IBParent, IntroducingBroker
-from tests.integration.commissions.brokerage import NOON, START, Brokerage, build
+from tests.integration.commissions.brokerage import NOON, START, Brokerage, build, without_plan
 
 #: Three IBs above one another, each with a client.
 DEPTH = 3
@@ -73,7 +73,7 @@ class Life:
         self.ibs = [self.house.ib(keyed)]
         for above in range(DEPTH - 1):
             made = self.house.ib()
-            session.execute(IBPlan.__table__.delete().where(IBPlan.ib_id == made))
+            without_plan(session, made)
             self.house.add(IBParent(ib_id=made, parent_id=self.ibs[above], valid_from=START, set_by="test", reason="test"))
             self.ibs.append(made)
         self.house.add(
