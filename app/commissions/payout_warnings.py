@@ -24,6 +24,7 @@ from app.models.compliance import DOCUMENT_KINDS, Document
 from app.models.partners import IntroducingBroker
 from app.models.payments import Deposit
 from app.models.payouts import Payout
+from app.partners.agreements import holding
 
 #: Days in which a change of the way in, or of how the client pays, stands out.
 RECENT_DAYS = 14
@@ -35,7 +36,7 @@ _CHANGES = ("client.password_changed", "client.profile_changed", "client.passwor
 _PAID = ("paying", "paid", "failed")
 
 #: Who is stopped in this way after the approval is not paid by it.
-_STOPS = ("inactive", "not_approved")
+_STOPS = ("inactive", "not_approved", "agreement")
 
 #: One warning as it is stored: `code`, and the values of its sentence as `data`.
 Warned = dict[str, Any]
@@ -44,6 +45,7 @@ Warned = dict[str, Any]
 WARNINGS: dict[str, str] = {
     "inactive": N_("The IB is not active."),
     "not_approved": N_("The client behind it is not approved: %(status)s."),
+    "agreement": N_("Held until the IB accepts the partner agreement, version %(version)s. It was asked to by %(day)s."),
     "documents": N_("No approved document: %(kinds)s."),
     "details_changed": N_("Sign-in or personal details changed %(days)s days ago or less."),
     "new_means": N_("A means of payment was used for the first time in the last %(days)s days."),
@@ -79,6 +81,7 @@ def warnings(session: Session, planned: Sequence[Planned], at: datetime) -> list
     changed = _changed(session, client_ids, at)
     new_means = _new_means(session, client_ids, at)
     flags = _open_flags(session, ib_ids)
+    agreements = holding(session, client_ids, at)
     before, owes = _last_payouts(session, ib_ids), _owes(session, ib_ids, at)
     found = []
     for one in planned:
@@ -88,6 +91,8 @@ def warnings(session: Session, planned: Sequence[Planned], at: datetime) -> list
             mine.append(_warning("inactive"))
         if status != "approved":
             mine.append(_warning("not_approved", status=status))
+        if (asked := agreements.get(one.client_id)) is not None:
+            mine.append(_warning("agreement", version=asked.version, day=str(asked.accept_by)))
         missing = [kind for kind in DOCUMENT_KINDS if kind not in approved[one.client_id]]
         if missing:
             mine.append(_warning("documents", kinds=", ".join(missing)))

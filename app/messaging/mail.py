@@ -29,7 +29,7 @@ from app.models.clients import Client
 from app.models.compliance import Document
 from app.models.engagement import TicketMessage
 from app.models.messaging import Mail
-from app.models.partner_joining import IBApplication
+from app.models.partner_joining import IBApplication, PartnerAcceptance, PartnerAgreement
 from app.models.payments import Withdrawal
 from app.models.payouts import Payout
 
@@ -273,6 +273,15 @@ def on_application_rejected(session: Session, event: Event, mailer: Mailer) -> N
     _tell(session, event, mailer, "partner_rejected", reason=application.decision_reason)
 
 
+def on_agreement_asked(session: Session, event: Event, mailer: Mailer) -> None:
+    """That an IB should accept a version of the partner agreement; nothing where it has done so meanwhile."""
+    asked = session.get_one(PartnerAgreement, event.subject_id)
+    accepted = PartnerAcceptance.client_id == event.client_id, PartnerAcceptance.agreement_id >= asked.id
+    if session.scalar(select(PartnerAcceptance.id).where(*accepted).limit(1)) is None:
+        values = {"version": asked.version, "accept_by": str(asked.accept_by), "holds_payouts": asked.holds_payouts}
+        _tell(session, event, mailer, "partner_agreement", **values)
+
+
 def _amount(event: Event) -> dict[str, Any]:
     return {"amount_minor": event.payload["amount_minor"], "currency": event.payload["currency"]}
 
@@ -300,4 +309,5 @@ HANDLERS: dict[str, Callable[[Session, Event, Mailer], None]] = {
     "ticket.answered": on_ticket_answered,
     "ib.application_approved": on_application_approved,
     "ib.application_rejected": on_application_rejected,
+    "partner_agreement.asked": on_agreement_asked,
 }

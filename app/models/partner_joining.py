@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Integer, LargeBinary, String, Text, text
+from datetime import date
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Date,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
@@ -35,12 +50,34 @@ class PartnerAgreement(Model):
     """The text that whoever becomes an introducing broker agrees to; the newest one holds. Never changed once published."""
 
     __tablename__ = "partner_agreement"
+    __table_args__ = (CheckConstraint("accept_by IS NOT NULL OR NOT holds_payouts", name="asked"),)
 
     id: Mapped[BigKey]
     version: Mapped[str] = mapped_column(String(20), unique=True)
     texts: Mapped[dict[str, str]] = mapped_column(JSONB, comment="by language; en is there")
+    accept_by: Mapped[date | None] = mapped_column(
+        Date, comment="the last UTC day for those who are IBs already to accept it; none: they are not asked"
+    )
+    holds_payouts: Mapped[bool] = mapped_column(
+        Boolean, server_default="false", comment="after that day a payout of who has not accepted is held"
+    )
     published_by: Mapped[str] = mapped_column(Text)
     created_at: Mapped[CreatedAt]
+
+
+class PartnerAcceptance(Model):
+    """That a client agreed to a version of the agreement: by asking to become an IB, or as one. Never changed."""
+
+    __tablename__ = "partner_acceptance"
+    __table_args__ = (UniqueConstraint("client_id", "agreement_id"),)
+
+    id: Mapped[BigKey]
+    client_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("client.id"))
+    agreement_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("partner_agreement.id"), index=True)
+    address: Mapped[str] = mapped_column(Text, server_default="", comment="where it was agreed to from")
+    created_at: Mapped[CreatedAt]
+
+    agreement: Mapped[PartnerAgreement] = relationship()
 
 
 class IBInvitation(Model):

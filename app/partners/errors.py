@@ -116,6 +116,11 @@ class MoveBuiltUpon(Conflict):
     named = N_("Move %(later)s builds on this one. Cancel that one first.")
 
 
+class RemindedLately(Conflict):
+    code = "partners.reminded_lately"
+    message = N_("They were asked within the last 24 hours. Please wait before you remind them.")
+
+
 class NothingToChange(Conflict):
     code = "partners.nothing_to_change"
     message = N_("This holds already. Nothing was changed.")

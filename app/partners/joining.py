@@ -21,6 +21,7 @@ from app.core.uow import UnitOfWork, unit_of_work
 from app.models.clients import Client
 from app.models.partner_joining import IBApplication, IBInvitation, PartnerAgreement
 from app.models.partners import IntroducingBroker
+from app.partners.agreements import current_agreement, record_acceptance
 from app.partners.errors import (
     AgreementChanged,
     AlreadyIB,
@@ -37,7 +38,6 @@ INVITATION_TTL = timedelta(days=14)
 MOST_INVITATIONS = 50
 LONGEST_NOTE = 100
 LONGEST_WORDS = 2000
-LONGEST_TEXT = 50_000
 
 
 @dataclass(frozen=True)
@@ -46,40 +46,6 @@ class Joined:
 
     application_id: int
     ib_id: int | None
-
-
-def current_agreement(session: Session) -> PartnerAgreement | None:
-    """The agreement that holds; None before the first was published."""
-    return session.scalar(select(PartnerAgreement).order_by(PartnerAgreement.id.desc()).limit(1))
-
-
-def agreed_version(session: Session, client_id: int) -> PartnerAgreement | None:
-    """What a client agreed to last when it joined."""
-    query = select(PartnerAgreement).join(IBApplication, IBApplication.agreement_id == PartnerAgreement.id)
-    return session.scalar(query.where(IBApplication.client_id == client_id).order_by(IBApplication.id.desc()).limit(1))
-
-
-def publish_agreement(session: Session, version: str, texts: dict[str, str], actor: Actor) -> PartnerAgreement:
-    """Have a text hold for whoever joins from now on. Raises InvalidInput or AgreementKnown."""
-    version = version.strip()
-    kept = {language: text.strip() for language, text in texts.items() if text.strip()}
-    problems: dict[str, str] = {}
-    if not version or len(version) > 20 or not version.isprintable():
-        problems["version"] = N_("A version has 1 to 20 characters, such as 2026-11.")
-    if "en" not in kept:
-        problems["en"] = N_("The English text is needed; whoever reads another language gets it where theirs is missing.")
-    for language, text in kept.items():
-        if len(text) > LONGEST_TEXT:
-            problems[language] = N_("This text is too long.")
-    if problems:
-        raise InvalidInput(problems)
-    with unit_of_work(session, actor) as unit:
-        row = PartnerAgreement(version=version, texts=kept, published_by=str(actor))
-        session.add(row)
-        session.flush()
-        unit.audit("partner_agreement.published", f"partner_agreement:{row.id}", after={"version": version})
-        unit.emit("partner_agreement.published", subject_id=row.id, version=version)
-    return row
 
 
 def join(
@@ -121,6 +87,8 @@ def join(
         )
         session.add(row)
         session.flush()
+        if agreement is not None:
+            record_acceptance(session, client_id, agreement.id, actor)
         unit.emit("ib.applied", subject_id=row.id, client_id=client_id, invitation_id=row.invitation_id)
         if invited is not None:
             invited.used_by = client_id

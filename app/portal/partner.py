@@ -18,7 +18,7 @@ from app.commissions import figures, lines, progress
 from app.core.clock import now
 from app.core.errors import N_, NotFound
 from app.extensions import db
-from app.partners import funnel, links
+from app.partners import agreements, funnel, links
 from app.portal.guards import client_required
 from app.portal.partner_chart import bars
 
@@ -60,11 +60,14 @@ def own_ib() -> links.IB:
 
 
 def navigation() -> dict[str, Any]:
-    """Template context of the area: its tabs."""
+    """Template context of the area: its tabs, and the version of the agreement that the IB is asked to accept."""
     if not request.path.startswith("/portal/partner"):
         return {}
+    is_page = g.get("client") is not None and "HX-Request" not in request.headers
     return {
-        "partner_pages": [{"key": key, "label": gettext(label), "href": url_for(endpoint)} for key, label, endpoint in PAGES]
+        "agreement_asked": agreements.asked_of_ib(db.session(), g.client.id) if is_page else None,
+        "today": now().date(),
+        "partner_pages": [{"key": key, "label": gettext(label), "href": url_for(endpoint)} for key, label, endpoint in PAGES],
     }
 
 

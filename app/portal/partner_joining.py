@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from flask import current_app, flash, g, redirect, render_template, request, url_for
@@ -16,11 +17,11 @@ from wtforms.fields.choices import SelectChoice
 from wtforms.validators import Length
 
 from app.core.clock import now
-from app.core.errors import AppError
+from app.core.errors import AppError, NotFound
 from app.extensions import db, limiter
 from app.models.metatrader import Product
 from app.models.partner_joining import PartnerAgreement
-from app.partners import joining, links
+from app.partners import agreements, joining, links
 from app.partners.policy import APPLICATION, INVITED, policy_at
 from app.portal.forms import show_problems
 from app.portal.guards import client_actor, client_required
@@ -47,6 +48,13 @@ class JoinForm(FlaskForm):
         self.currency.choices = [SelectChoice(code, code) for code in db.session.scalars(live).all() or ["USD"]]
 
 
+class AcceptForm(FlaskForm):
+    """That an IB accepts the version that it was shown."""
+
+    agreed = BooleanField(_l("I have read the partner agreement and agree to it."))
+    agreement = HiddenField()
+
+
 class InviteForm(FlaskForm):
     note = StringField(
         _l("Note for yourself"), description=_l("Such as whom you send it to."), validators=[Length(max=joining.LONGEST_NOTE)]
@@ -61,7 +69,7 @@ def join() -> ResponseReturnValue:
     session = db.session()
     if links.ib_by_client(session, g.client.id) is not None:
         return redirect(url_for("portal_partner.index"))
-    agreement = joining.current_agreement(session)
+    agreement = agreements.current_agreement(session)
     given = {"invitation": request.args.get("invitation", "")[:200], "agreement": str(agreement.id) if agreement else ""}
     form = JoinForm(data=given)
     problems: list[str] = []
@@ -92,10 +100,30 @@ def withdraw_application() -> ResponseReturnValue:
 @blueprint.get("/agreement")
 @client_required
 def agreement() -> ResponseReturnValue:
-    """What an IB agreed to; for everybody else, and for IBs that staff made, the text that holds."""
-    session = db.session()
-    found = joining.agreed_version(session, g.client.id) or joining.current_agreement(session)
-    return render_template("portal/partner_agreement.html", agreement=found, text=_text(found))
+    """What an IB agreed to; where a newer version is to be accepted that one, with the form. For everybody else, and for
+    IBs that staff made, the text that holds.
+    """
+    return _agreement(AcceptForm())
+
+
+@blueprint.post("/agreement")
+@client_required
+@limiter.limit("30 per hour")
+def accept_agreement() -> ResponseReturnValue:
+    form, problems = AcceptForm(), []
+    form.validate()
+    try:
+        agreements.accept_agreement(
+            db.session(), g.client.id, agreed_id=_agreed_id(form.agreement, form.agreed), actor=client_actor()
+        )
+        flash(gettext("Thank you. What you agreed to stays here to be read."), "success")
+        return redirect(url_for("portal_partner.agreement"))
+    except NotFound:
+        raise
+    except AppError as error:
+        db.session.rollback()
+        problems = show_problems(form, error)
+    return _agreement(form, problems), 422
 
 
 @blueprint.get("/invitations")
@@ -130,15 +158,40 @@ def revoke_invitation(invitation_id: int) -> ResponseReturnValue:
 
 
 def _join(form: JoinForm) -> joining.Joined:
-    agreed = form.agreement.data if form.agreed.data else ""
     return joining.join(
         db.session(),
         g.client.id,
         currency=form.currency.data or "",
         words=form.words.data or "",
-        agreed_id=int(agreed) if _KEY.fullmatch(agreed or "") else None,
+        agreed_id=_agreed_id(form.agreement, form.agreed),
         invitation=form.invitation.data or "",
         actor=client_actor(),
+    )
+
+
+def _agreed_id(shown: HiddenField, agreed: BooleanField) -> int | None:
+    """The number of the agreement that was shown, if it was agreed to."""
+    number = shown.data or ""
+    return int(number) if agreed.data and _KEY.fullmatch(number) else None
+
+
+def _agreement(form: AcceptForm, problems: Sequence[str] = ()) -> str:
+    session = db.session()
+    held, asked = agreements.last_acceptance(session, g.client.id), agreements.asked_of_ib(session, g.client.id)
+    current = agreements.current_agreement(session)
+    shown = held.agreement if held and not asked else current
+    if asked and current:
+        form.agreement.data, form.agreed.data = str(current.id), False
+    return render_template(
+        "portal/partner_agreement.html",
+        agreement=shown,
+        text=_text(shown),
+        asked=asked,
+        held=held,
+        held_text=_text(held.agreement) if held else "",
+        is_late=asked is not None and asked.accept_by is not None and asked.accept_by < now().date(),
+        form=form,
+        problems=problems,
     )
 
 

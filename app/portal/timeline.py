@@ -62,6 +62,8 @@ WORDS: Words = {
     "ib.application_approved": (N_("You are a partner now"), "success"),
     "ib.application_rejected": (N_("Your application as a partner was not accepted"), "danger"),
     "ib.application_withdrawn": (N_("You took your application as a partner back"), "neutral"),
+    "partner_agreement.asked": (N_("We asked you to accept a new partner agreement"), "neutral"),
+    "partner_agreement.accepted": (N_("You accepted the partner agreement"), "success"),
     "ticket.opened": (N_("You asked us a question"), "neutral"),
     "ticket.answered": (N_("We answered your question"), "success"),
     "ticket.closed": (N_("A question of yours was closed"), "neutral"),

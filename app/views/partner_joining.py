@@ -1,4 +1,4 @@
-"""Partners desk: applications to become an introducing broker, and the agreement that they agree to."""
+"""Partners desk: applications to become an introducing broker."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from flask_babel import lazy_gettext as _l
 from flask_wtf import FlaskForm
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
-from wtforms import StringField, TextAreaField
+from wtforms import TextAreaField
 
-from app.core.errors import AppError, InvalidInput
+from app.core.errors import AppError
 from app.extensions import db
-from app.models.partner_joining import IBApplication, PartnerAgreement
+from app.models.partner_joining import IBApplication
 from app.models.partners import IntroducingBroker
 from app.partners import joining
 from app.surfaces.errors import sentence
@@ -34,14 +34,8 @@ class RejectForm(FlaskForm):
     )
 
 
-class AgreementForm(FlaskForm):
-    version = StringField(_l("Version"), description=_l("Such as 2026-11."), validators=[Needed()])
-    en = TextAreaField(_l("English"), validators=[Needed()], render_kw={"rows": 12, "dir": "ltr"})
-    ar = TextAreaField(_l("Arabic"), render_kw={"rows": 12, "dir": "rtl"})
-
-
 class IBApplicationPage(DeskPage):
-    """The queue of applications, each with its decision, and the agreement."""
+    """The queue of applications, each with its decision."""
 
     class_permission_name = RIGHTS
     route_base = "/ib-applications"
@@ -88,30 +82,6 @@ class IBApplicationPage(DeskPage):
             return self._application(pk, form, sentence(error)), error.http_status
         flash(gettext("Rejected. The client reads the reason."), "success")
         return redirect(url_for("IBApplicationPage.index"))
-
-    @expose("/agreement", methods=["GET", "POST"])
-    @has_access
-    @permission_name("publish")
-    def agreement(self) -> ResponseReturnValue:
-        """The agreement that holds, and the form that publishes the next one; what was agreed to stays as it was."""
-        session = db.session()
-        current = joining.current_agreement(session)
-        form = AgreementForm(data=dict(current.texts) if current else {})
-        problem = ""
-        if form.validate_on_submit():
-            try:
-                texts = {"en": form.en.data or "", "ar": form.ar.data or ""}
-                joining.publish_agreement(session, form.version.data or "", texts, staff_actor())
-                flash(gettext("Published. Whoever joins from now on agrees to it."), "success")
-                return redirect(url_for("IBApplicationPage.agreement"))
-            except InvalidInput as error:
-                for name, message in error.problems.items():
-                    form[name].errors = [gettext(message)]
-            except AppError as error:
-                problem = sentence(error)
-        history = session.scalars(select(PartnerAgreement).order_by(PartnerAgreement.id.desc()).limit(50)).all()
-        page = self.render_template("office/partner_agreement.html", form=form, problem=problem, history=history)
-        return page, 422 if form.is_submitted() else 200
 
     def _application(self, pk: int, form: RejectForm, problem: str = "") -> Any:
         session = db.session()

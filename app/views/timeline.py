@@ -20,6 +20,8 @@ WORDS: Words = {
     "client.attributed": (N_("Came through an introducing broker"), "neutral"),
     "client.moved": (N_("Moved to another introducing broker, or from one to nobody"), "neutral"),
     "client.move_cancelled": (N_("The move to another introducing broker was cancelled before its moment"), "neutral"),
+    "partner_agreement.asked": (N_("Asked to accept a new partner agreement"), "neutral"),
+    "partner_agreement.accepted": (N_("Accepted the partner agreement"), "success"),
     "ib_terms.begun": (N_("New terms as an introducing broker"), "neutral"),
     "client.password_changed": (N_("Password changed"), "warning"),
     "client.password_reset_requested": (N_("Link for a new password asked for"), "neutral"),

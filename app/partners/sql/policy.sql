@@ -11,10 +11,15 @@ CREATE OR REPLACE TRIGGER partner_agreement_append_only BEFORE UPDATE OR DELETE 
 CREATE OR REPLACE TRIGGER partner_agreement_no_truncate BEFORE TRUNCATE ON partner_agreement
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+CREATE OR REPLACE TRIGGER partner_acceptance_append_only BEFORE UPDATE OR DELETE ON partner_acceptance
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER partner_acceptance_no_truncate BEFORE TRUNCATE ON partner_acceptance
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'lotwise_app') THEN
-        REVOKE UPDATE, DELETE, TRUNCATE ON partner_policy, partner_agreement FROM lotwise_app;
+        REVOKE UPDATE, DELETE, TRUNCATE ON partner_policy, partner_agreement, partner_acceptance FROM lotwise_app;
         -- Who applied, with which words and by which agreement, stays; so does who invited whom.
         REVOKE UPDATE, DELETE, TRUNCATE ON ib_application, ib_invitation FROM lotwise_app;
         GRANT UPDATE (status, decided_by, decided_at, decision_reason) ON ib_application TO lotwise_app;

@@ -26,7 +26,7 @@ from app.messaging.mailbox import Mailbox
 from app.models.compliance import Document
 from app.models.engagement import Ticket, TicketMessage
 from app.models.messaging import Mail
-from app.models.partner_joining import IBApplication
+from app.models.partner_joining import IBApplication, PartnerAgreement
 from app.models.partners import IntroducingBroker
 from app.models.payments import Deposit, Withdrawal
 from app.models.payouts import Payout
@@ -246,6 +246,10 @@ def test_every_fact_makes_its_mail(post):
         )  # fmt: skip
         post.session.add(application)
         post.session.flush()
+        agreement = PartnerAgreement(version="7", texts={"en": "x"}, accept_by=date(2099, 1, 31), published_by="staff:1")
+        post.session.add(agreement)
+        post.session.flush()
+        asked = {"subject_id": agreement.id}
         applied = {"subject_id": application.id}
         answered = {"subject_id": ticket.id, "message_id": message.id}
     amount = {"amount_minor": 30_000, "currency": "USD"}
@@ -280,6 +284,7 @@ def test_every_fact_makes_its_mail(post):
             "Your application as a partner was not accepted",
             "> No website yet",
         ),
+        ("partner_agreement.asked", asked, "Please accept the new partner agreement", "accept it by 2099-01-31"),
         ("ticket.answered", answered, "Our answer: Deal 7: 3 < 4", "> By the rule\n> of your plan"),
     ):
         post.handle(post.tell(type_, client_id=client_id, **fields))

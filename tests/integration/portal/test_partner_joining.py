@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import update
 
 from app.core.actor import Actor
+from app.core.clock import now
 from app.models.clients import Client
-from app.partners import joining
+from app.partners import agreements, joining
 from app.partners.links import ib_by_client, links_of, make_ib
 from app.partners.policy import Policy, set_policy
 
@@ -32,10 +33,10 @@ def test_without_documents_there_is_no_form(signed_in):
 
 
 def test_a_client_applies_reads_that_it_waits_and_takes_it_back(signed_in, approved, client_id):
-    joining.publish_agreement(approved, "1", {"en": "Be <b>honest</b>.\n\nAnd kind."}, STAFF)
+    agreements.publish_agreement(approved, "1", {"en": "Be <b>honest</b>.\n\nAnd kind."}, STAFF)
     page = signed_in.get("/portal/partner/join").text
     assert "Be &lt;b&gt;honest&lt;/b&gt;." in page
-    form = {"currency": "USD", "words": "My courses", "agreement": str(joining.current_agreement(approved).id)}
+    form = {"currency": "USD", "words": "My courses", "agreement": str(agreements.current_agreement(approved).id)}
     refused = signed_in.post("/portal/partner/join", form, page="/portal/partner/join")
     assert refused.status_code == 422
     assert "Please read the agreement and agree to it." in refused.text
@@ -105,3 +106,45 @@ def test_a_partner_chooses_the_code_of_a_link(signed_in, approved, client_id):
     taken = signed_in.post(page, {"name": "", "code": "Summer-26"}, page=page)
     assert "Another link has this code." in taken.text
     assert len(links_of(approved, ib.id)) == 1
+
+
+def test_an_ib_is_asked_to_accept_a_new_agreement_and_does(signed_in, approved, client_id):
+    agreements.publish_agreement(approved, "1", {"en": "Be <b>honest</b>."}, STAFF)
+    make_ib(approved, client_id, "USD", STAFF)
+    assert "There is a new partner agreement" not in signed_in.get("/portal/partner/links").text
+    first = agreements.current_agreement(approved)
+    agreements.record_acceptance(approved, client_id, first.id, Actor.client(client_id))
+    row = agreements.publish_agreement(
+        approved, "2", {"en": "Be kind.", "ar": "كن لطيفا."}, STAFF, accept_by=now().date(), holds_payouts=True
+    )
+    approved.commit()
+    page = signed_in.get("/portal/partner/links").text
+    assert "There is a new partner agreement" in page
+    assert f"accept it by {row.accept_by}" in page
+    assert "your payouts are held until you do" in page
+    page = signed_in.get("/portal/partner/agreement").text
+    assert "It replaces version 1, which you agreed to." in page
+    assert "Be kind." in page
+    assert "Be &lt;b&gt;honest&lt;/b&gt;." in page
+    sent = {"agreement": str(row.id)}
+    refused = signed_in.post("/portal/partner/agreement", sent, page="/portal/partner/agreement")
+    assert refused.status_code == 422
+    assert "Please read the agreement and agree to it." in refused.text
+    older = {"agreement": str(first.id), "agreed": "y"}
+    refused = signed_in.post("/portal/partner/agreement", older, page="/portal/partner/agreement")
+    assert "has changed meanwhile" in refused.text
+    accepted = signed_in.post("/portal/partner/agreement", sent | {"agreed": "y"}, page="/portal/partner/agreement")
+    assert accepted.status_code == 302
+    assert "There is a new partner agreement" not in signed_in.get("/portal/partner/links").text
+    assert "You agreed to it" in signed_in.get("/portal/partner/agreement").text
+    assert agreements.last_acceptance(approved, client_id).address == "192.0.2.7"
+
+
+def test_who_is_no_ib_has_no_agreement_to_accept(signed_in, approved):
+    row = agreements.publish_agreement(approved, "1", {"en": "Be honest."}, STAFF, accept_by=now().date())
+    approved.commit()
+    page = signed_in.get("/portal/partner/agreement").text
+    assert "Be honest." in page
+    assert "Accept the agreement" not in page
+    sent = {"agreement": str(row.id), "agreed": "y"}
+    assert signed_in.post("/portal/partner/agreement", sent, page="/portal/partner/join").status_code == 404

@@ -27,6 +27,9 @@ VALUES = {
     "subject": "Why 7 & not <b>8</b>?",
     "text": "Because of <b>this</b> & that.\nSee the line.",
     "ticket_id": 7,
+    "version": "2026-11",
+    "accept_by": "2026-12-31",
+    "holds_payouts": True,
 }
 
 
