@@ -66,6 +66,8 @@ def _values(payload: dict[str, Any]) -> dict[str, str]:
         "sold": _amount(payload, "sold_minor", "sold_currency"),
         "bought": _amount(payload, "bought_minor", "bought_currency"),
         "login": str(payload.get("login") or "—"),
+        "currency": str(payload.get("currency") or "—"),
+        "before": str(payload.get("before") or "—"),
     }
     return {name: f"\u2066{value}\u2069" for name, value in values.items()}
 
