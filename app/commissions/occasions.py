@@ -21,7 +21,7 @@ from app.commissions.accrual import ACCRUE, REVERSE, opposite, tell
 from app.commissions.components import COMPONENTS
 from app.commissions.conditions import MAX_DAYS
 from app.commissions.due import Due, Kind
-from app.commissions.overrides import in_force
+from app.commissions.overrides import given_clients
 from app.commissions.paid_months import ibs_with_plans, month_ends, months, name_of
 from app.commissions.reasons import Reason
 from app.commissions.snapshots import DayRates, PlanBook
@@ -113,7 +113,7 @@ def _clients_to_look_at(session: Session, looked_at: datetime | None, deal_id: i
     """
     if not _has_rules(session, "client"):
         return []
-    given = {held.subject for one in in_force(session) for held in one.clients}
+    given = given_clients(session)
     query = select(Client.id).where(or_(Client.id.in_(select(Attribution.client_id)), Client.id == any_of(given)))
     days = timedelta(days=MAX_DAYS)
     if looked_at is not None:

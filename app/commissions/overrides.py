@@ -55,6 +55,11 @@ class Overrides:
         return cls(until, **listed)
 
 
+def given_clients(session: Session) -> set[int]:
+    """Clients whom posted replays gave to another IB than was written, or to one where nobody was."""
+    return {held.subject for one in in_force(session) for held in one.clients}
+
+
 def in_force(session: Session) -> list[Overrides]:
     """Those of posted replays, the newest first."""
     rows = session.execute(

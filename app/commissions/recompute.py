@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.commissions.engine import WAITING, Accrued, Outcome
 from app.commissions.measures import Measures
-from app.commissions.overrides import Overrides
+from app.commissions.overrides import Overrides, given_clients
 from app.commissions.plans import PlanSnapshot
 from app.commissions.snapshots import DayRates, PlanBook
 from app.commissions.standings import cases_of, counters
@@ -129,7 +129,7 @@ def ever_brought(session: Session, ib_id: int) -> list[int]:
 
 def book_for(session: Session, overrides: Overrides | None = None, proposed: PlanSnapshot | None = None) -> PlanBook:
     """A book for all deals there are, with what should have stood, or with rules that are only proposed for a plan."""
-    clients = set(everybody(session))
+    clients = {*everybody(session), *given_clients(session)}
     if overrides:
         clients |= {one.subject for one in overrides.clients}
     return PlanBook(session, clients, overrides=overrides, proposed=proposed)

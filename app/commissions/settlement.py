@@ -12,16 +12,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from app.commissions.deals import EXACT
 from app.commissions.engine import cut
 from app.commissions.errors import SettlementIncomplete
+from app.commissions.settlement_due import Due, Run, find_due, name_currency, sums_due, unsettled
 from app.core.actor import Actor
 from app.core.arrays import any_of
 from app.core.errors import AppError
@@ -30,9 +30,8 @@ from app.core.uow import unit_of_work
 from app.ledger import chart, posting
 from app.ledger import rates as fx
 from app.ledger.errors import NoRate
-from app.ledger.known_rates import FoundRate, KnownRates
 from app.models.clients import Client
-from app.models.commissions import AccrualSum, AccrualUnit, Plan, PlanVersion, Settlement
+from app.models.commissions import AccrualSum, Settlement
 from app.models.partners import IntroducingBroker
 
 log = logging.getLogger("lotwise.commissions")
@@ -46,9 +45,6 @@ EVERY = ("minutes", "hour", "day", "week", "month")
 CHUNK = 200
 
 _ACTOR = Actor.system("commission_settlement")
-
-#: Whom the sums belong to: an IB, or the client who traded.
-Whose = Literal["ib", "client"]
 
 
 @dataclass(frozen=True)
@@ -70,60 +66,6 @@ class Settled:
     ledger_txn_id: UUID | None
 
 
-@dataclass(frozen=True)
-class _Run:
-    """One run: which plans' sums it takes, how old, whose, and by which rates. Once per period, beneficiary and currency."""
-
-    every: str
-    until: datetime
-    period: str
-    at: datetime
-    whose: Whose
-    rates: KnownRates
-
-    @property
-    def column(self) -> InstrumentedAttribute[Any]:
-        return AccrualSum.ib_id if self.whose == "ib" else AccrualSum.client_id
-
-    @property
-    def own(self) -> InstrumentedAttribute[Any]:
-        return Settlement.ib_id if self.whose == "ib" else Settlement.client_id
-
-
-@dataclass
-class _Due:
-    """What one beneficiary is owed in one currency, on its way to a settlement. `rate`: None where there is none."""
-
-    whose_id: int
-    client_id: int
-    currency: str
-    paid_currency: str
-    rate: FoundRate | None
-    accrued: Decimal
-    carried_in: Decimal = Decimal(0)
-    amount_minor: int = 0
-    id: int = 0
-    txn_id: UUID | None = None
-
-    @property
-    def converted(self) -> Decimal:
-        return cut(EXACT.multiply(self.accrued, self.rate.rate) if self.rate else self.accrued)
-
-    @property
-    def amount(self) -> Money:
-        return Money(self.amount_minor, self.paid_currency)
-
-    @property
-    def carried_out(self) -> Decimal:
-        return EXACT.subtract(EXACT.add(self.converted, self.carried_in), self.amount.decimal)
-
-    def round(self, carried_in: Decimal) -> None:
-        """Take what was carried, and find the whole minor units of both; nothing while the sum is negative."""
-        self.carried_in = carried_in
-        whole = Money.round_down(EXACT.add(self.converted, carried_in), self.paid_currency)
-        self.amount_minor = max(whole.amount_minor, 0)
-
-
 def settle_all(session: Session, at: datetime) -> list[Settled]:
     """Settle what is due at `at`, for every IB and client; call it outside a unit of work. Emits commission.settled.
 
@@ -137,8 +79,8 @@ def settle_all(session: Session, at: datetime) -> list[Settled]:
     for every in EVERY:
         until = boundary(every, at)
         for whose in ("ib", "client"):
-            run = _Run(every, until, f"{every}:{until:%Y-%m-%dT%H:%M:%S}", at, whose, rates)
-            due = _waiting(session, run)
+            run = Run(every, until, f"{every}:{until:%Y-%m-%dT%H:%M:%S}", at, whose, rates)
+            due = find_due(session, run)
             session.rollback()
             failed += [(one.whose_id, one.currency, NoRate.code) for one in due if one.rate is None]
             payable = [one for one in due if one.rate is not None]
@@ -168,7 +110,7 @@ def boundary(every: str, at: datetime) -> datetime:
     return day - timedelta(days=day.weekday()) if every == "week" else day.replace(day=1)
 
 
-def _one_by_one(session: Session, run: _Run, part: Sequence[_Due], failed: list[tuple[int, str, str]]) -> list[Settled]:
+def _one_by_one(session: Session, run: Run, part: Sequence[Due], failed: list[tuple[int, str, str]]) -> list[Settled]:
     settled: list[Settled] = []
     for one in part:
         try:
@@ -179,48 +121,13 @@ def _one_by_one(session: Session, run: _Run, part: Sequence[_Due], failed: list[
     return settled
 
 
-def _waiting(session: Session, run: _Run) -> list[_Due]:
-    """What a run finds, in order of beneficiary: an IB is paid in its own currency, a client in that of the rebate."""
-    sums = _sums(session, run)
-    owners: dict[int, tuple[int, str]] = {}
-    if run.whose == "ib":
-        brokers = select(IntroducingBroker.id, IntroducingBroker.client_id, IntroducingBroker.currency)
-        found = session.execute(brokers.where(IntroducingBroker.id == any_of([whose_id for whose_id, _ in sums])))
-        owners = {row.id: (row.client_id, row.currency) for row in found}
-    due = []
-    for (whose_id, currency), amount in sums.items():
-        client_id, paid_currency = owners.get(whose_id, (whose_id, currency))
-        due.append(_Due(whose_id, client_id, currency, paid_currency, run.rates.find(currency, paid_currency), amount))
-    return due
-
-
-def _sums(session: Session, run: _Run, of: Sequence[_Due] | None = None) -> dict[tuple[int, str], Decimal]:
-    """What is not settled yet, by beneficiary and currency, in their order; of these beneficiaries, or of all."""
-    query = (
-        select(run.column, AccrualSum.currency, func.sum(AccrualSum.amount))
-        .where(run.column.is_not(None) if of is None else run.column == any_of([one.whose_id for one in of]), *_unsettled(run))
-        .group_by(run.column, AccrualSum.currency)
-        .order_by(run.column, AccrualSum.currency)
-    )
-    return {(row[0] or 0, row[1]): row[2] for row in session.execute(query)}
-
-
-def _unsettled(run: _Run) -> tuple[ColumnElement[bool], ...]:
-    versions = select(PlanVersion.id).join(Plan).where(Plan.settle_every == run.every)
-    units = select(AccrualUnit.id).where(AccrualUnit.created_at < run.until)
-    return (
-        AccrualSum.settlement_id.is_(None),
-        AccrualSum.plan_version_id.in_(versions),
-        AccrualSum.unit_id.in_(units),
-    )
-
-
-def _settle(session: Session, run: _Run, waiting: Sequence[_Due]) -> list[Settled]:
+def _settle(session: Session, run: Run, waiting: Sequence[Due]) -> list[Settled]:
     """Settle these in one transaction; those already settled for the period, and those that are owed nothing, are left out."""
     with unit_of_work(session, _ACTOR) as unit:
         _lock(session, run, waiting)
+        name_currency(session, run, waiting)
         before, carried = _settled_before(session, run, waiting), _carried(session, run, waiting)
-        now_due = _sums(session, run, waiting)
+        now_due = sums_due(session, run, waiting)
         for one in waiting:
             # After a failed attempt nothing of it is left, here neither.
             one.id, one.txn_id = 0, None
@@ -255,21 +162,21 @@ def _settle(session: Session, run: _Run, waiting: Sequence[_Due]) -> list[Settle
         return [_settled(run, one) for one in due]
 
 
-def _lock(session: Session, run: _Run, waiting: Sequence[_Due]) -> None:
+def _lock(session: Session, run: Run, waiting: Sequence[Due]) -> None:
     """Two runs for the same beneficiary follow one another; accruals written meanwhile are not held up by this lock."""
     table = IntroducingBroker if run.whose == "ib" else Client
     ids = [one.whose_id for one in waiting]
     session.execute(select(table.id).where(table.id == any_of(ids)).order_by(table.id).with_for_update(key_share=True)).all()
 
 
-def _settled_before(session: Session, run: _Run, waiting: Sequence[_Due]) -> set[tuple[int, str]]:
+def _settled_before(session: Session, run: Run, waiting: Sequence[Due]) -> set[tuple[int, str]]:
     """Beneficiary and currency of what was settled for this period already."""
     ids = [one.whose_id for one in waiting]
     query = select(run.own, Settlement.currency).where(run.own == any_of(ids), Settlement.period == run.period)
     return {(row[0] or 0, row[1]) for row in session.execute(query)}
 
 
-def _carried(session: Session, run: _Run, waiting: Sequence[_Due]) -> dict[tuple[int, str], Decimal]:
+def _carried(session: Session, run: Run, waiting: Sequence[Due]) -> dict[tuple[int, str], Decimal]:
     """What the last settlement of each left, by currency of pay. An IB has one, and takes it along into the next, converted."""
     into = {one.whose_id: one.paid_currency for one in waiting}
     keys = (run.own,) if run.whose == "ib" else (run.own, Settlement.paid_currency)
@@ -285,7 +192,7 @@ def _carried(session: Session, run: _Run, waiting: Sequence[_Due]) -> dict[tuple
     return carried
 
 
-def _rounded(waiting: Iterable[_Due], carried: Mapping[tuple[int, str], Decimal]) -> list[_Due]:
+def _rounded(waiting: Iterable[Due], carried: Mapping[tuple[int, str], Decimal]) -> list[Due]:
     """Round each; of several of one beneficiary, each takes what the one before carries on."""
     left, rounded = dict(carried), []
     for one in waiting:
@@ -297,7 +204,7 @@ def _rounded(waiting: Iterable[_Due], carried: Mapping[tuple[int, str], Decimal]
     return rounded
 
 
-def _insert(session: Session, run: _Run, due: Sequence[_Due]) -> None:
+def _insert(session: Session, run: Run, due: Sequence[Due]) -> None:
     """The rows that sums can point at; what they amount to is known when the sums are taken."""
     ids = session.scalars(
         text("SELECT nextval(pg_get_serial_sequence('settlement', 'id')) FROM generate_series(1, :n)"), {"n": len(due)}
@@ -325,7 +232,7 @@ def _insert(session: Session, run: _Run, due: Sequence[_Due]) -> None:
     session.execute(Settlement.__table__.insert(), rows)
 
 
-def _take(session: Session, run: _Run, due: Sequence[_Due]) -> dict[int, Decimal]:
+def _take(session: Session, run: Run, due: Sequence[Due]) -> dict[int, Decimal]:
     """Mark the sums as taken and add up exactly those, in one statement: others may arrive meanwhile."""
     taken = (
         update(AccrualSum)
@@ -333,7 +240,7 @@ def _take(session: Session, run: _Run, due: Sequence[_Due]) -> dict[int, Decimal
             Settlement.id == any_of([one.id for one in due]),
             run.column == run.own,
             AccrualSum.currency == Settlement.currency,
-            *_unsettled(run),
+            *unsettled(run),
         )
         .values(settlement_id=Settlement.id)
         .returning(AccrualSum.settlement_id, AccrualSum.amount)
@@ -344,7 +251,7 @@ def _take(session: Session, run: _Run, due: Sequence[_Due]) -> dict[int, Decimal
     return {row[0]: row[1] for row in session.execute(query)}
 
 
-def _post(session: Session, run: _Run, due: Sequence[_Due]) -> None:
+def _post(session: Session, run: Run, due: Sequence[Due]) -> None:
     """Debit the house's commission expense; credit what we owe the IB, or the client's wallet."""
     postings, accounts = [], []
     for one in due:
@@ -369,7 +276,7 @@ def _post(session: Session, run: _Run, due: Sequence[_Due]) -> None:
         one.txn_id = txn_id
 
 
-def _complete(session: Session, due: Iterable[_Due]) -> None:
+def _complete(session: Session, due: Iterable[Due]) -> None:
     rows = [
         {
             "id": one.id,
@@ -385,7 +292,7 @@ def _complete(session: Session, due: Iterable[_Due]) -> None:
     session.execute(update(Settlement), rows)
 
 
-def _settled(run: _Run, one: _Due) -> Settled:
+def _settled(run: Run, one: Due) -> Settled:
     return Settled(
         id=one.id,
         ib_id=one.whose_id if run.whose == "ib" else None,

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from app.commissions.accrual import tell
 from app.commissions.engine import Accrued, Outcome
 from app.commissions.measures import Measures
+from app.commissions.overrides import given_clients
 from app.commissions.recompute import Key, ever_brought
 from app.commissions.snapshots import PlanBook
 from app.commissions.standings import PREVIOUS, cases_of, counters
@@ -70,7 +71,8 @@ def true_up(session: Session, period_id: int, at: datetime) -> int:
     """
     with unit_of_work(session, _ACTOR) as unit:
         period = session.get_one(PlanPeriod, period_id)
-        clients = ever_brought(session, period.owner_id)
+        # Those whom a replay gave to somebody may be of this branch too; whose they were tells the book of each deal.
+        clients = {*ever_brought(session, period.owner_id), *given_clients(session)}
         of_branch = TradingAccount.client_id == any_of(clients)
         for server_id in sorted(
             session.scalars(select(TradingAccount.server_id).where(of_branch).group_by(TradingAccount.server_id))

@@ -147,6 +147,16 @@ def test_a_client_that_should_have_been_anothers(house: Brokerage) -> None:
     assert [amount for *_, amount in lines(house, nobody)] == [Decimal(-20)]
 
 
+def test_a_client_whom_nobody_was_written_to_have_brought_stays_agreed_in_the_next_replay(house: Brokerage) -> None:
+    ib_id = house.ib()
+    client_id = house.client()
+    accrue(house, house.deal(house.account(client_id)))
+    assert posted(house, run(house, clients=(Instead(client_id, ib_id, START),))) == "posted"
+    assert net(house, ib_id) == 7
+
+    assert run(house).sums["lines"] == 0
+
+
 def test_an_ib_that_should_have_been_paid_by_another_plan(house: Brokerage) -> None:
     house.ib([{"key": "gold", "component": "per_lot", "rate": "1.00"}])
     other_plan = house.ids["plan"]
@@ -250,6 +260,23 @@ def test_a_true_up_does_not_take_back_what_was_agreed(session: Session, house: B
     true_up_all(session, NOON + DAY)
 
     assert branch.sums() == agreed
+
+
+def test_a_true_up_counts_a_client_whom_only_a_replay_gave_to_the_branch(session: Session, house: Brokerage) -> None:
+    branch = Branch(house, MARGINAL)
+    client_id = house.client()
+    branch.accounts[0] = house.account(client_id)
+    branch.deal(0, "12", below=0)
+    branch.deal(1, "2", below=1, hours=1)
+    house.save()
+    branch.arrive(0, 1)
+    assert posted(house, run(house, clients=(Instead(client_id, branch.ib_ids[0], START),))) == "posted"
+    agreed = branch.sums()
+
+    true_up_all(session, NOON + DAY)
+
+    assert branch.sums() == agreed
+    assert branch.volume() == 14
 
 
 def test_four_eyes_and_what_cannot_be(house: Brokerage) -> None:

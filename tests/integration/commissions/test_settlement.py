@@ -27,6 +27,7 @@ from app.models.ledger import Transaction
 from app.models.metatrader import TradingAccount
 from app.models.partners import IntroducingBroker
 from tests.integration.commissions.brokerage import STAFF, Brokerage, build
+from tests.integration.partners.waiting import until_somebody_waits
 
 ODD = [{"key": "odd", "component": "per_lot", "rate": "3.3333333333"}]
 
@@ -288,6 +289,61 @@ def test_two_settlements_at_once_post_once(database) -> None:
     with database.session() as session:
         assert len(transactions(Brokerage(session))) == 1
         assert totals(session, ib_id)[0].ledger_balance == Money(14000, "USD")
+
+
+def test_an_ib_whose_currency_of_pay_changes_meanwhile_is_paid_in_the_new_one(database) -> None:
+    with database.session() as session:
+        house = build(session)
+        ib_id = house.ib()
+        house.rate("USD", "EUR", "0.9")
+        accrue_deals(session, [house.deal(house.brought(ib_id))])
+        house.save()
+    results: list[Settled] = []
+
+    def run() -> None:
+        with database.session() as own:
+            results.extend(settle_all(own, SOON))
+
+    with database.session() as changing:
+        changing.execute(update(IntroducingBroker).where(IntroducingBroker.id == ib_id).values(currency="EUR"))
+        worker = threading.Thread(target=run)
+        worker.start()
+        until_somebody_waits(database)
+        changing.commit()
+    worker.join(60)
+
+    (settled,) = results
+    assert (settled.amount, settled.converted) == (Money(630, "EUR"), Decimal("6.3"))
+    with database.session() as session:
+        assert session.get_one(Settlement, settled.id).fx_rate == Decimal("0.9")
+
+
+def test_an_ib_whose_currency_of_pay_changes_to_one_without_a_rate_waits(database) -> None:
+    with database.session() as session:
+        house = build(session)
+        ib_id = house.ib()
+        accrue_deals(session, [house.deal(house.brought(ib_id))])
+        house.save()
+    failed: list[object] = []
+
+    def run() -> None:
+        with database.session() as own:
+            try:
+                settle_all(own, SOON)
+            except SettlementIncomplete as incomplete:
+                failed.extend(incomplete.data["failed"])
+
+    with database.session() as changing:
+        changing.execute(update(IntroducingBroker).where(IntroducingBroker.id == ib_id).values(currency="EUR"))
+        worker = threading.Thread(target=run)
+        worker.start()
+        until_somebody_waits(database)
+        changing.commit()
+    worker.join(60)
+
+    assert failed == [(ib_id, "USD", "fx.no_rate")]
+    with database.session() as session:
+        assert session.scalar(select(func.count()).select_from(Settlement)) == 0
 
 
 def test_a_line_is_explained_down_to_its_settlement(house: Brokerage) -> None:

@@ -26,7 +26,7 @@ from app.commissions.true_up import true_up_all
 from app.core.clock import now
 from app.core.money import Money
 from app.ledger import chart, proofs, queries
-from app.models.commissions import Accrual, AccrualSum, Settlement
+from app.models.commissions import Accrual, AccrualSum, Plan, Settlement
 from app.models.ib_terms import IBTerms
 from app.models.metatrader import Deal
 from app.models.partners import IBParent, IntroducingBroker
@@ -34,7 +34,7 @@ from tests.integration.commissions.brokerage import NOON, START, Brokerage, buil
 
 #: Three IBs above one another, each with a client.
 DEPTH = 3
-CURRENCIES = ("USD", "EUR")
+CURRENCIES = ("USD", "EUR", "JPY")
 LATER = NOON + timedelta(days=40)
 
 BANDS = [{"from": "0", "rate": "3.3333"}, {"from": "4", "rate": "5.7"}, {"from": "9", "rate": "7.1"}]
@@ -61,6 +61,7 @@ STEP = st.one_of(
     st.just(("settle",)),
     st.just(("true_up",)),
     st.tuples(st.just("currency"), st.integers(0, DEPTH - 1), st.sampled_from(CURRENCIES)),
+    st.tuples(st.just("every"), st.sampled_from(["minutes", "day"])),
 )
 _minutes = itertools.count(1)
 
@@ -71,6 +72,7 @@ class Life:
         self.session = session
         keyed = [{"key": f"r{number}", **rule} for number, rule in enumerate(rules)]
         self.ibs = [self.house.ib(keyed)]
+        self.plan_id = self.house.ids["plan"]
         for above in range(DEPTH - 1):
             made = self.house.ib()
             without_plan(session, made)
@@ -104,6 +106,8 @@ class Life:
             case ("currency", of, currency):
                 mine = IntroducingBroker.id == self.ibs[of]
                 self.session.execute(update(IntroducingBroker).where(mine).values(currency=currency))
+            case ("every", every):
+                self.session.execute(update(Plan).where(Plan.id == self.plan_id).values(settle_every=every))
         self.house.save()
 
     def _revise(self, which: int, lots: str, **changes: Any) -> None:
@@ -133,6 +137,7 @@ def test_every_cent_is_somewhere(
 ) -> None:
     life = Life(session, rules, multiplier, hand_on)
     life.house.rate("USD", "EUR", "0.913711")
+    life.house.rate("USD", "JPY", "151.37")
     for step in steps:
         life.take(step)
     for last in (("judge",), ("settle",)):
