@@ -142,6 +142,13 @@ def test_the_funnel_counts_how_far_clients_have_come(house):
     assert funnel.counts(session, house.ib_id, now()) == (5, 0)
 
 
+def test_bars_are_drawn_also_where_nobody_came_by_a_link(signed_in, house):
+    course = signed_in.get("/portal/partner/live/course?days=all").text
+    widths = [Decimal(width) for width in re.findall(r'class="day-chart-bar" width="([\d.]+)"', course)[:6]]
+    assert widths[0] == 0, "no visits"
+    assert max(widths) == 100
+
+
 def test_what_happens_to_an_ib_reaches_its_pages():
     for fact in ("commission.accrued", "commission.settled", "ib.client_joined", "ib.placed"):
         assert "commission" in live.topics_of(fact)
