@@ -77,7 +77,8 @@ def test_a_session_belongs_to_its_connection(simulator, client):
     with connect(simulator) as other:
         assert other.get("/api/test/access").status_code == 403
         assert other.get("/api/user/logins", params={"group": "*"}).status_code == 403
-    assert client.get("/api/quit").status_code == 200
+    left = client.get("/api/quit")
+    assert (left.status_code, left.headers["Connection"]) == (200, "close")
     assert client.get("/api/test/access").status_code == 403
 
 
