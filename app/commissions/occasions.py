@@ -22,7 +22,7 @@ from app.commissions.components import COMPONENTS
 from app.commissions.conditions import MAX_DAYS
 from app.commissions.due import Due, Kind
 from app.commissions.overrides import given_clients
-from app.commissions.paid_months import ibs_with_plans, month_ends, months, name_of
+from app.commissions.paid_months import active_clients, ibs_with_plans, month_ends, months, name_of
 from app.commissions.reasons import Reason
 from app.commissions.snapshots import DayRates, PlanBook
 from app.commissions.units import Line, lock_shard, write_unit
@@ -165,10 +165,11 @@ def _look_at_month(unit: UnitOfWork, end: datetime, ibs: Sequence[int]) -> int:
     session, month = unit.session, name_of(end)
     stood = _standing(session, Occasion.month == month, Occasion.ib_id == any_of(ibs))
     conditions = conditions_paid(session, stood)
+    active = active_clients(session, [one.ib_id for one in stood], end)
     gone = [
         _Gone(one, facts)
         for one in stood
-        if one.id in conditions and (facts := unmade_month(session, one, conditions[one.id], end)) is not None
+        if one.id in conditions and (facts := unmade_month(conditions[one.id], active.get(one.ib_id, 0))) is not None
     ]
     lines = _take_back(unit, gone)
     kept = [one for one in stood if one.id not in {each.occasion.id for each in gone}]

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.commissions.conditions import month_counts
 from app.commissions.due import Due, rules_on
-from app.commissions.engine import grant
+from app.commissions.engine import Upline, grant
 from app.commissions.overrides import in_force
 from app.commissions.plans import PlanSnapshot
 from app.commissions.snapshots import PlanBook
@@ -22,24 +22,28 @@ from app.models.commissions import IBPlan
 #: The last moment of a month lies so long before its end.
 _INSTANT = timedelta(microseconds=1)
 
+#: Whether a client was active is looked up once, however many IBs stand above.
 _ACTIVE = text(
     """
-    WITH RECURSIVE below (ib_id) AS (
-        SELECT CAST(:ib_id AS bigint)
+    WITH RECURSIVE below (above_id, ib_id) AS (
+        SELECT id, id FROM unnest(CAST(:ib_ids AS bigint[])) AS wanted (id)
         UNION
-        SELECT p.ib_id FROM below
+        SELECT below.above_id, p.ib_id FROM below
         JOIN ib_parent p ON p.parent_id = below.ib_id AND tstzrange(p.valid_from, p.valid_to) @> CAST(:at AS timestamptz)
+    ), active AS (
+        SELECT DISTINCT a.ib_id, a.client_id
+        FROM attribution a
+        JOIN trading_account t ON t.client_id = a.client_id
+        JOIN product ON product.id = t.product_id AND NOT product.is_demo
+        WHERE a.ib_id IN (SELECT ib_id FROM below) AND tstzrange(a.valid_from, a.valid_to) @> CAST(:at AS timestamptz)
+          AND EXISTS (
+            SELECT FROM deal d
+            WHERE d.trading_account_id = t.id AND d.done_at >= :since AND d.done_at < :until AND d.entry IN (1, 2, 3)
+              AND d.action IN (0, 1) AND d.is_current AND NOT d.is_void
+          )
     )
-    SELECT count(DISTINCT a.client_id)
-    FROM below
-    JOIN attribution a ON a.ib_id = below.ib_id AND tstzrange(a.valid_from, a.valid_to) @> CAST(:at AS timestamptz)
-    JOIN trading_account t ON t.client_id = a.client_id
-    JOIN product ON product.id = t.product_id AND NOT product.is_demo
-    WHERE EXISTS (
-        SELECT FROM deal d
-        WHERE d.trading_account_id = t.id AND d.done_at >= :since AND d.done_at < :until AND d.entry IN (1, 2, 3)
-          AND d.action IN (0, 1) AND d.is_current AND NOT d.is_void
-    )
+    SELECT below.above_id, count(DISTINCT active.client_id) AS number FROM below JOIN active ON active.ib_id = below.ib_id
+    GROUP BY below.above_id
     """
 )
 
@@ -71,21 +75,29 @@ def months(session: Session, end: datetime, ib_ids: Sequence[int], proposed: Pla
     last = end - _INSTANT
     begin = last.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
     book = PlanBook(session, (), ibs=ib_ids, proposed=proposed)
+    paying: list[tuple[PlanSnapshot, tuple[Upline, ...]]] = []
     for ib_id in ib_ids:
         upline = book.levels(book.chain(ib_id, last), last)
         plan = book.plan(upline, last)
-        rules = rules_on(plan, "month") if plan is not None and book.owner(upline, last) == ib_id else []
-        if plan is None or not rules:
-            continue
-        active = active_clients(session, ib_id, end)
-        for rule in rules:
-            if rule.conditions is not None and month_counts(rule.conditions, active):
-                said = {"active_clients": active, "from": begin.isoformat(), "until": end.isoformat()}
+        if plan is not None and rules_on(plan, "month") and book.owner(upline, last) == ib_id:
+            paying.append((plan, upline))
+    active = active_clients(session, [upline[0].ib_id for _, upline in paying], end)
+    for plan, upline in paying:
+        number = active.get(upline[0].ib_id, 0)
+        for rule in rules_on(plan, "month"):
+            if rule.conditions is not None and month_counts(rule.conditions, number):
+                said = {"active_clients": number, "from": begin.isoformat(), "until": end.isoformat()}
                 yield Due("month", plan, rule, upline, last, said, grant(rule, plan, upline, last), month=name_of(end))
 
 
-def active_clients(session: Session, ib_id: int, end: datetime) -> int:
-    """How many clients of an IB's branch, as it stood when a month ended, closed a trade in it on a live account."""
+def active_clients(session: Session, ib_ids: Sequence[int], end: datetime) -> dict[int, int]:
+    """How many clients of each IB's branch, as it stood when a month ended, closed a trade in it on a live account.
+
+    An IB without any is left out.
+    """
+    if not ib_ids:
+        return {}
     last = end - _INSTANT
     begin = last.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return session.scalar(_ACTIVE, {"ib_id": ib_id, "at": last, "since": begin, "until": end}) or 0
+    rows = session.execute(_ACTIVE, {"ib_ids": list(ib_ids), "at": last, "since": begin, "until": end})
+    return {row.above_id: row.number for row in rows}

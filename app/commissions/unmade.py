@@ -17,7 +17,6 @@ from sqlalchemy.orm import Session
 
 from app.commissions.conditions import Conditions, month_counts, reached_at
 from app.commissions.errors import InvalidPlan
-from app.commissions.paid_months import active_clients
 from app.commissions.plans import Rule, parse_rules
 from app.commissions.snapshots import DayRates
 from app.commissions.won_clients import Story, worth
@@ -61,9 +60,8 @@ def unmade_client(one: Occasion, conditions: Conditions, story: Story, rates: Da
     return {"lots": f"{in_time:f}", "needed": f"{conditions.lots:f}"}
 
 
-def unmade_month(session: Session, one: Occasion, conditions: Conditions, end: datetime) -> dict[str, Any] | None:
-    """What shows that a month has too few active clients now; None while it has enough."""
-    active = active_clients(session, one.ib_id, end)
+def unmade_month(conditions: Conditions, active: int) -> dict[str, Any] | None:
+    """What shows that a month with so many active clients has too few of them now; None while it has enough."""
     if month_counts(conditions, active):
         return None
     return {"active_clients": active, "needed": conditions.active_clients}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-import time
-from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 
@@ -25,6 +23,7 @@ from app.models.metatrader import Deal
 from app.models.partners import Attribution, IntroducingBroker
 from tests.conftest import tamper
 from tests.integration.commissions.brokerage import LOT, NOON, START, Brokerage, build
+from tests.integration.waiting import until_somebody_waits
 
 STAFF = Actor.staff(1)
 HELD = [{"key": "held", "component": "per_lot", "rate": "2", "filter": {"min_holding_s": 60}}]
@@ -283,7 +282,7 @@ def test_a_correction_waits_for_the_worker_that_pays_the_old_revision(database) 
         with unit_of_work(slow, STAFF):
             assert accrue_deals(slow, [first]) == 1
             worker.start()
-            until(lambda: waits_for_lock(database))
+            until_somebody_waits(database)
         worker.join(60)
 
     with database.session() as session:
@@ -292,18 +291,6 @@ def test_a_correction_waits_for_the_worker_that_pays_the_old_revision(database) 
             ("accrue", Decimal(14)),
             ("reverse", Decimal(-14)),
         ]
-
-
-def waits_for_lock(database) -> bool:
-    with database.session() as session:
-        return bool(session.scalar(text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")))
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not come true in time"
-        time.sleep(0.02)
 
 
 def test_the_cursor_takes_each_deal_once(house: Brokerage) -> None:

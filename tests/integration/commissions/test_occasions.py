@@ -15,6 +15,7 @@ from app.commissions.explain import explain_accrual
 from app.commissions.lines import LineFilter, LineSum, accrual_lines, line_sums
 from app.commissions.occasions import accrue_occasions
 from app.commissions.overrides import Instead, Overrides
+from app.commissions.paid_months import active_clients
 from app.commissions.reasons import Reason
 from app.commissions.settlement import settle_all
 from app.core.clock import now
@@ -510,3 +511,18 @@ def test_what_an_ib_gets_of_a_client_won_below_it_came_from_that_branch(house: B
     assert accrue_occasions(house.session, now()) == 3
     brought = figures.from_branches(house.session, upper, 1, [left, right], now() - timedelta(days=1))
     assert {below: [one.amount for one in of] for below, of in brought.items()} == {left: [200], right: [100]}
+
+
+def test_active_clients_of_several_branches_are_counted_each_for_itself(house: Brokerage) -> None:
+    upper, lower, idle = house.ib(), house.ib(), house.ib()
+    house.add(IBParent(ib_id=lower, parent_id=upper, valid_from=START, set_by="test", reason="test"))
+    for ib_id in (upper, lower, lower):
+        account = house.brought(ib_id)
+        for day in (3, 30):
+            house.deal(account, done_at=datetime(2026, 9, day, tzinfo=UTC))
+    house.deal(house.brought(upper), done_at=datetime(2026, 10, 1, tzinfo=UTC))
+    house.brought(idle)
+    house.save()
+
+    end = datetime(2026, 10, 1, tzinfo=UTC)
+    assert active_clients(house.session, [upper, lower, idle], end) == {upper: 3, lower: 2}

@@ -27,7 +27,7 @@ from app.models.ledger import Transaction
 from app.models.metatrader import TradingAccount
 from app.models.partners import IntroducingBroker
 from tests.integration.commissions.brokerage import STAFF, Brokerage, build
-from tests.integration.partners.waiting import until_somebody_waits
+from tests.integration.waiting import until_somebody_waits
 
 ODD = [{"key": "odd", "component": "per_lot", "rate": "3.3333333333"}]
 

@@ -30,7 +30,7 @@ from app.partners.links import ib_by_client, make_ib
 from app.partners.policy import Policy, set_policy
 from app.partners.tree import upline_at, uplines
 from tests.conftest import tamper
-from tests.integration.partners.waiting import until_somebody_waits
+from tests.integration.waiting import until_somebody_waits
 
 STAFF = Actor.staff(1)
 

@@ -32,7 +32,7 @@ from app.partners.errors import (
     NothingToMove,
     OwnDownline,
 )
-from tests.integration.partners.waiting import until_somebody_waits
+from tests.integration.waiting import until_somebody_waits
 
 ONE, OTHER = Actor.staff(1, "10.0.0.1"), Actor.staff(2, "10.0.0.2")
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
