@@ -149,7 +149,7 @@ def remind(session: Session, agreement_id: int, actor: Actor) -> int:
         if agreement is None or agreement.accept_by is None:
             raise NotFound
         session.execute(select(func.pg_advisory_xact_lock(_REMINDING, agreement.id)))
-        if (last := last_asked(session, agreement_id)) is not None and last > now() - BETWEEN_REMINDERS:
+        if was_asked_lately(last_asked(session, agreement_id)):
             raise RemindedLately
         asked = _ask(unit, agreement)
         unit.audit("partner_agreement.reminded", _named(agreement_id), after={"asked": asked})
@@ -160,6 +160,11 @@ def last_asked(session: Session, agreement_id: int) -> datetime | None:
     """When IBs were asked last to accept a version."""
     asked = AuditEntry.action.in_(("partner_agreement.published", "partner_agreement.reminded"))
     return session.scalar(select(func.max(AuditEntry.at)).where(AuditEntry.target == _named(agreement_id), asked))
+
+
+def was_asked_lately(last: datetime | None) -> bool:
+    """Whether it is too early to remind those who were asked then."""
+    return last is not None and last > now() - BETWEEN_REMINDERS
 
 
 def counts(session: Session, agreement_id: int) -> tuple[int, int]:

@@ -90,6 +90,11 @@ def day(value: date | None) -> str:
     return "—" if value is None else format_date(value, "d MMM", rebase=False)
 
 
+def full_day(value: date | None) -> str:
+    """A day with its year, in the reader's language; in a sentence it is not broken across lines."""
+    return "—" if value is None else format_date(value, "d MMM y", rebase=False).replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def iso(moment: datetime | None) -> str:
     return "" if moment is None else moment.astimezone(UTC).isoformat(timespec="seconds")
 
@@ -122,7 +127,7 @@ def select_locale() -> str:
 
 
 def init_app(app: Flask) -> None:
-    for function in (translated, money, minor, decimals, exact, rate, lots, when, day, iso, ago, number):
+    for function in (translated, money, minor, decimals, exact, rate, lots, when, day, full_day, iso, ago, number):
         app.add_template_filter(function)
     app.add_template_global(text_direction)
     app.add_template_global(current_locale)

@@ -108,6 +108,7 @@ class PartnerAgreementPage(DeskPage):
             return csv_file(f"agreement-{agreement.id}", _head(), map(_row, agreements.stands(session, pk, accepted=wanted)))
         shown = agreements.stands(session, pk, accepted=wanted, after_ib=after or 0, limit=PAGE + 1)
         accepted, missing = agreements.counts(session, pk)
+        last_asked = agreements.last_asked(session, pk)
         return self.render_template(
             "office/partner_agreement.html",
             agreement=agreement,
@@ -118,7 +119,8 @@ class PartnerAgreementPage(DeskPage):
             accepted=accepted,
             missing=missing,
             is_late=agreement.accept_by is not None and agreement.accept_by < now().date(),
-            last_asked=agreements.last_asked(session, pk),
+            last_asked=last_asked,
+            is_due=bool(missing) and agreement.accept_by is not None and not agreements.was_asked_lately(last_asked),
         )
 
     @expose("/<int:pk>/remind", methods=["POST"])

@@ -120,7 +120,7 @@ def test_an_ib_is_asked_to_accept_a_new_agreement_and_does(signed_in, approved, 
     approved.commit()
     page = signed_in.get("/portal/partner/links").text
     assert "There is a new partner agreement" in page
-    assert f"accept it by {row.accept_by}" in page
+    assert f"accept it by {row.accept_by.day}\N{NO-BREAK SPACE}{row.accept_by:%b}" in page
     assert "your payouts are held until you do" in page
     page = signed_in.get("/portal/partner/agreement").text
     assert "It replaces version 1, which you agreed to." in page

@@ -80,6 +80,7 @@ def test_a_version_asks_present_ibs_and_the_page_tells_who_has_accepted(office: 
         form |= {"accept_by": str(now().date()), "holds_payouts": "y"}
         page = words(browser.post("/partner-agreements/", form).text)
         assert "Payouts are held until it is accepted." in page
+        assert "Remind …" not in page, "they were asked just now"
         row = agreements.current_agreement(session)
         address = f"/partner-agreements/{row.id}"
         assert f"#{ib_id} Not yet" in page
