@@ -87,8 +87,8 @@ def accrue_occasions(session: Session, at: datetime) -> int:
         with unit_of_work(session, _ACTOR) as unit:
             lock_shard(session, 0, 0)
             written += _look_at_clients(unit, chunk)
-    for end in month_ends(_months_since(looked_at or at), at):
-        ibs = ibs_with_plans(session, end) if _has_rules(session, "month") else []
+    for end in month_ends(_months_since(looked_at or at), at) if _has_rules(session, "month") else ():
+        ibs = ibs_with_plans(session, end)
         session.rollback()
         for chunk in in_parts(ibs, CHUNK):
             with unit_of_work(session, _ACTOR) as unit:
